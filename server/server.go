@@ -1,0 +1,2 @@
+// Package server assembles the parts: configuration, start and stop order, reload, metrics.
+package server
