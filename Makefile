@@ -1,0 +1,69 @@
+# Two commands do all the set-up: `make run` and `make test`.
+# Everything else is for people who work on Sallyport.
+
+GO        ?= go
+BIN       := bin/sallyport
+FUZZTIME  ?= 10s
+ROUNDS    ?= 3
+SIZE      ?= 256
+TOOLS     := $(CURDIR)/.cache/tools
+STATICCHECK_VERSION := v0.7.0
+PACKAGES_E2E := curl lftp openssh-client openssl rclone sshfs
+
+export CGO_ENABLED ?= 0
+
+.PHONY: run build test unit race e2e bench fuzz lint vulncheck clean e2e-tools
+
+run: build ## build and start a complete server with one account
+	./$(BIN) demo
+
+build:
+	$(GO) build -trimpath -o $(BIN) ./cmd/sallyport
+
+test: lint race e2e ## everything that proves it
+
+unit: ## tests without the race detector: quick
+	$(GO) test -shuffle=on ./...
+
+race: ## unit, conformance, stories with the real binary, fuzz seeds
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 20m ./...
+
+e2e: build e2e-tools ## real clients: curl, lftp, sftp, sshfs, rclone
+	SALLYPORT_BIN=$(CURDIR)/$(BIN) $(GO) test -tags e2e -count=1 -timeout 15m ./cmd/e2e
+
+# Says exactly what is missing; installs it where that needs no questions.
+e2e-tools:
+	@missing=""; for t in curl lftp sftp ssh-keygen openssl rclone sshfs; do command -v $$t >/dev/null 2>&1 || missing="$$missing $$t"; done; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	    echo "installing:$$missing"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(PACKAGES_E2E) >/dev/null; \
+	  else \
+	    echo "make e2e: missing:$$missing. Install them: apt-get install $(PACKAGES_E2E)" >&2; exit 1; \
+	  fi; \
+	fi
+
+bench: build ## the whole server beside the bare libraries and installed peers (OpenSSH, vsftpd)
+	$(GO) build -o bin/bench ./cmd/bench
+	bin/bench -sallyport $(BIN) -rounds $(ROUNDS) -size $(SIZE)
+
+fuzz: ## every fuzz target for FUZZTIME each
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg 2>/dev/null | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+lint: $(TOOLS)/staticcheck
+	@out="$$(gofmt -l $$(git ls-files '*.go'))"; [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
+	$(GO) vet ./... && $(GO) vet -tags e2e ./cmd/e2e
+	$(TOOLS)/staticcheck ./...
+
+$(TOOLS)/staticcheck:
+	GOBIN=$(TOOLS) $(GO) install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION)
+
+vulncheck: ## known vulnerabilities; says so when the tool or its database is out of reach
+	@GOBIN=$(TOOLS) $(GO) install golang.org/x/vuln/cmd/govulncheck@latest || { echo "vulncheck: NOT RUN: govulncheck cannot be installed here" >&2; exit 1; }
+	@$(TOOLS)/govulncheck ./... || { echo "vulncheck: findings, or its database is out of reach (see above)" >&2; exit 1; }
+
+clean:
+	rm -rf bin .cache bench-scratch-*
