@@ -7,7 +7,7 @@ FUZZTIME  ?= 10s
 ROUNDS    ?= 3
 SIZE      ?= 256
 TOOLS     := $(CURDIR)/.cache/tools
-STATICCHECK_VERSION := v0.7.0
+STATICCHECK_VERSION := v0.8.2
 PACKAGES_E2E := curl lftp openssh-client openssl rclone sshfs
 
 export CGO_ENABLED ?= 0
