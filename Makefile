@@ -62,7 +62,7 @@ $(TOOLS)/staticcheck:
 	GOBIN=$(TOOLS) $(GO) install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION)
 
 vulncheck: ## known vulnerabilities; says so when the tool or its database is out of reach
-	@GOBIN=$(TOOLS) $(GO) install golang.org/x/vuln/cmd/govulncheck@latest || { echo "vulncheck: NOT RUN: govulncheck cannot be installed here" >&2; exit 1; }
+	@GOBIN=$(TOOLS) $(GO) install golang.org/x/vuln/cmd/govulncheck@v1.1.4 || { echo "vulncheck: NOT RUN: govulncheck cannot be installed here" >&2; exit 1; }
 	@$(TOOLS)/govulncheck ./... || { echo "vulncheck: findings, or its database is out of reach (see above)" >&2; exit 1; }
 
 clean:
