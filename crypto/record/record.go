@@ -1,13 +1,13 @@
 package record
 
-import "errors"
-
-// AccountID is the random 128-bit identity of one account. It alone appears
-// on disk, in audit records and in metrics; names live in a sealed table.
-type AccountID [16]byte
-
-// Key is 32 secret random bytes. It never prints.
-type Key [32]byte
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+)
 
 // ErrAuth is returned when a sealed value does not authenticate: wrong key,
 // wrong place, damage, swap or replay.
@@ -43,60 +43,139 @@ const (
 	DomainAudit
 )
 
+const (
+	version    = 1
+	headerSize = 1 + 4 // version u8 ‖ key epoch u32
+	lengthSize = 4     // before the plaintext, inside the encryption
+	padStep    = 64
+	aadLabel   = "sallyport.rec.v1\x00"
+
+	// keepScratch bounds the buffers that are kept for the next record, so
+	// that one giant policy document does not stay in memory for ever.
+	keepScratch = 128 << 10
+)
+
+// SealedSize is the number of bytes that plain bytes take when sealed.
+func SealedSize(plain int) int { return headerSize + xaesOverhead + padded(plain) }
+
+// padded is the size of the padded plaintext: length ‖ plain ‖ zeroes.
+func padded(plain int) int { return (lengthSize + plain + padStep - 1) / padStep * padStep }
+
 // Box seals and opens records under one key. Safe for concurrent use.
-type Box struct{}
+type Box struct {
+	xaes    *xaes
+	account AccountID
+	epoch   uint32
+	pool    sync.Pool // of *scratch
+}
+
+// scratch is what one Seal or Open needs beside its arguments.
+type scratch struct {
+	subkey subkeyBuf
+	aad    []byte
+	plain  []byte
+}
 
 // NewBox makes the Box of one account (or of the zero account for site-wide
-// stores) under key at the given key epoch.
+// stores) under key at the given key epoch. A record of another epoch does not
+// open.
 func NewBox(key *Key, account AccountID, epoch uint32) (*Box, error) {
-	return nil, errors.ErrUnsupported
+	x, err := newXAES(key)
+	if err != nil {
+		return nil, fmt.Errorf("record: preparing a key: %w", err)
+	}
+	return &Box{xaes: x, account: account, epoch: epoch}, nil
 }
 
-// Seal appends the sealed form of plain, bound to domain and database key, to dst.
-func (b *Box) Seal(dst []byte, d Domain, dbkey, plain []byte) []byte { panic("skeleton") }
+// Seal appends the sealed form of plain, bound to domain and database key, to
+// dst. The room that dst has, if any, must not overlap plain. It panics if
+// dbkey is longer than 65,535 bytes or plain than 4 GiB less 4 bytes.
+func (b *Box) Seal(dst []byte, d Domain, dbkey, plain []byte) []byte {
+	return b.seal(dst, b.account, d, dbkey, plain)
+}
 
-// Open appends the plaintext to dst or returns ErrAuth.
+// Open appends the plaintext to dst or returns ErrAuth. The room that dst has
+// must not overlap sealed; Open wants up to 64 bytes more of it than the
+// plaintext is long.
 func (b *Box) Open(dst []byte, d Domain, dbkey, sealed []byte) ([]byte, error) {
-	return nil, errors.ErrUnsupported
+	return b.open(dst, b.account, d, dbkey, sealed)
 }
 
-// Sum is a keyed multiset hash (MSet-Add-HMAC): order does not matter, each record counts once.
-type Sum [32]byte
+func (b *Box) seal(dst []byte, account AccountID, d Domain, dbkey, plain []byte) []byte {
+	if uint64(len(plain)) > math.MaxUint32-lengthSize {
+		panic(fmt.Sprintf("record: internal error: sealing %d bytes", len(plain)))
+	}
+	s := b.scratch()
+	defer b.release(s)
+	s.aad = appendAAD(s.aad[:0], account, d, dbkey)
+	s.plain = binary.BigEndian.AppendUint32(s.plain[:0], uint32(len(plain)))
+	s.plain = append(s.plain, plain...)
+	s.plain = append(s.plain, zeroes[:padded(len(plain))-len(s.plain)]...)
 
-// Set adds and removes records of one account to and from a Sum.
-type Set struct{}
-
-// Add and Remove take the database key (bucket name included) and the sealed value.
-func (s *Set) Add(sum *Sum, dbkey, value []byte)    { panic("skeleton") }
-func (s *Set) Remove(sum *Sum, dbkey, value []byte) { panic("skeleton") }
-
-// AccountKeys are everything derived from one ACCOUNT key at one version.
-// Safe for concurrent use.
-type AccountKeys struct{}
-
-// Derive expands an ACCOUNT key (HKDF-Expand-SHA-384/256, see docs/FORMAT.md).
-func Derive(key *Key, id AccountID, version uint32) (*AccountKeys, error) {
-	return nil, errors.ErrUnsupported
+	dst = slices.Grow(dst, SealedSize(len(plain)))
+	dst = append(dst, version)
+	dst = binary.BigEndian.AppendUint32(dst, b.epoch)
+	dst, err := b.xaes.seal(dst, s.plain, s.aad, &s.subkey)
+	if err != nil {
+		panic("record: internal error: " + err.Error()) // the same construction worked in NewBox
+	}
+	return dst
 }
 
-func (k *AccountKeys) ID() AccountID   { panic("skeleton") }
-func (k *AccountKeys) Version() uint32 { panic("skeleton") }
-func (k *AccountKeys) Box() *Box       { panic("skeleton") }
-func (k *AccountKeys) Set() *Set       { panic("skeleton") }
-
-// DirToken and NameToken hide names in database keys (HMAC-SHA256, 16 bytes).
-func (k *AccountKeys) DirToken(inode uint64) [16]byte               { panic("skeleton") }
-func (k *AccountKeys) NameToken(inode uint64, name string) [16]byte { panic("skeleton") }
-
-// FoldToken is the token of the NFC form of a name.
-func (k *AccountKeys) FoldToken(inode uint64, nfc string) [16]byte { panic("skeleton") }
-
-// NewDataKey makes the random data key of a blob and its wrapped form (commit ‖ sealed record).
-func (k *AccountKeys) NewDataKey(blob [16]byte) (*Key, []byte, error) {
-	return nil, nil, errors.ErrUnsupported
+func (b *Box) open(dst []byte, account AccountID, d Domain, dbkey, sealed []byte) ([]byte, error) {
+	body := len(sealed) - headerSize - xaesOverhead
+	if body < padStep || body%padStep != 0 || len(dbkey) > math.MaxUint16 ||
+		sealed[0] != version || binary.BigEndian.Uint32(sealed[1:]) != b.epoch {
+		return nil, ErrAuth
+	}
+	s := b.scratch()
+	defer b.release(s)
+	s.aad = appendAAD(s.aad[:0], account, d, dbkey)
+	out, err := b.xaes.open(dst, sealed[headerSize:], s.aad, &s.subkey)
+	if err != nil {
+		return nil, err
+	}
+	plain := out[len(dst):]
+	n := uint64(binary.BigEndian.Uint32(plain))
+	if n > uint64(body-lengthSize) || padded(int(n)) != body {
+		return nil, ErrAuth
+	}
+	for _, c := range plain[lengthSize+n:] {
+		if c != 0 {
+			return nil, ErrAuth
+		}
+	}
+	copy(plain, plain[lengthSize:lengthSize+n])
+	return out[:len(dst)+int(n)], nil
 }
 
-// DataKey unwraps; the commitment is checked first. ErrAuth on any mismatch.
-func (k *AccountKeys) DataKey(blob [16]byte, wrapped []byte) (*Key, error) {
-	return nil, errors.ErrUnsupported
+// zeroes is what records are padded with.
+var zeroes [padStep]byte
+
+// appendAAD appends label ‖ domain ‖ account ‖ length u16 ‖ database key.
+func appendAAD(dst []byte, account AccountID, d Domain, dbkey []byte) []byte {
+	if len(dbkey) > math.MaxUint16 {
+		panic(fmt.Sprintf("record: internal error: database key of %d bytes", len(dbkey)))
+	}
+	dst = append(dst, aadLabel...)
+	dst = append(dst, byte(d))
+	dst = append(dst, account[:]...)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(dbkey)))
+	return append(dst, dbkey...)
+}
+
+func (b *Box) scratch() *scratch {
+	if s, ok := b.pool.Get().(*scratch); ok {
+		return s
+	}
+	return new(scratch)
+}
+
+// release wipes what is secret and keeps the rest for the next record.
+func (b *Box) release(s *scratch) {
+	clear(s.subkey[:])
+	clear(s.plain)
+	if cap(s.plain) <= keepScratch {
+		b.pool.Put(s)
+	}
 }

@@ -1,0 +1,35 @@
+package record
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// AccountID is the random 128-bit identity of one account. It alone appears
+// on disk, in audit records and in metrics; names live in a sealed table.
+type AccountID [16]byte
+
+// String is 32 hexadecimal digits, as in the account's directory name.
+func (id AccountID) String() string { return hex.EncodeToString(id[:]) }
+
+// Key is 32 secret random bytes. However it is printed, logged or marshalled,
+// it reads "[redacted]".
+type Key [32]byte
+
+// NewKey draws a random key.
+func NewKey() *Key {
+	var k Key
+	rand.Read(k[:]) // never fails: crypto/rand ends the process instead
+	return &k
+}
+
+const redacted = "[redacted]"
+
+func (Key) String() string               { return redacted }
+func (Key) GoString() string             { return redacted }
+func (Key) Format(s fmt.State, _ rune)   { io.WriteString(s, redacted) }
+func (Key) LogValue() slog.Value         { return slog.StringValue(redacted) }
+func (Key) MarshalText() ([]byte, error) { return []byte(redacted), nil }
