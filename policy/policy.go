@@ -1,5 +1,10 @@
-// Package policy decides. It is pure: no I/O, no clock of its own, no files.
-// The same functions serve logins, live sessions and explanations.
+// Package policy decides who may come in, how, and what they may do there.
+//
+// It is pure: no I/O, no clock of its own, no files. A Document (YAML, checked against one typed table of settings)
+// is resolved for one account to an Effective policy; Admit and Permit answer questions about it. The same functions
+// serve logins, live sessions and explanations, so an explanation cannot differ from the decision.
+//
+// Everything exported is immutable once made and safe for concurrent use.
 package policy
 
 import (
@@ -17,19 +22,25 @@ const (
 	FTP          Protocol = "ftp"           // plain; only through a dated exception
 )
 
-// Facts of a connection. Which are known depends on the stage.
+// Facts of a connection. Which are known depends on the stage: the zero value of a field means "not known yet", and
+// Admit leaves out what depends on it, until Method is known: then the login is complete and nothing is left out.
 type Facts struct {
 	Protocol   Protocol
 	Remote     netip.AddrPort // v4-mapped addresses are unmapped
 	Local      netip.AddrPort
 	TLS        bool
 	TLSVersion uint16 // crypto/tls constants
-	Cipher     string
+	Cipher     string // crypto/tls.CipherSuiteName
 	Client     string // SSH ident or FTP CLNT, bounded, for the record
 	Method     string // "password", "publickey": how the account proved itself
+
+	SecondFactor bool      // a second factor was verified
+	Sessions     int       // other live sessions of the account
+	Since        time.Time // login; zero = not logged in yet
+	LastActive   time.Time // last thing the client did; zero = not logged in yet
 }
 
-// Stage of a decision, in order (OPERATIONS.md).
+// Stage of a decision, in order.
 type Stage int
 
 const (
@@ -42,12 +53,32 @@ const (
 	StagePath
 )
 
+func (s Stage) String() string {
+	switch s {
+	case StageListener:
+		return "listener"
+	case StageAddress:
+		return "address"
+	case StageTransport:
+		return "transport"
+	case StageAuth:
+		return "authentication"
+	case StageSecondFactor:
+		return "second factor"
+	case StageSession:
+		return "session limits"
+	case StagePath:
+		return "path"
+	}
+	return "unknown"
+}
+
 // Denial says why something was refused: for the client (Message, one sentence), for the operator (all of it).
 type Denial struct {
 	Code    string // e.g. "SP-T21"; stable
 	Stage   Stage
 	Rule    string // setting, e.g. "transport.require_ssl = true"
-	Origin  string // where the value comes from, e.g. "site (revision 42)"
+	Origin  string // where the value comes from, e.g. "site (policy.yaml:3, revision 42)"
 	Message string // what the client sees
 	Hint    string // what to do about it
 }
@@ -58,29 +89,70 @@ func (d *Denial) Error() string { return d.Message + " [" + d.Code + "]" }
 type Op uint8
 
 const (
-	OpList Op = 1 + iota // directory listing and stat
+	OpList Op = 1 + iota // directory listing
 	OpRead
 	OpWrite     // create a new file
 	OpOverwrite // change an existing file
-	OpDelete
-	OpRename
+	OpDelete    // files and directories
+	OpRename    // asked for both ends
 	OpMkdir
-	OpSetAttr
+	OpSetAttr // mode and times
 	OpSymlink
+	// OpStat is looking at one name. It is granted wherever any other right is, and on every directory that leads
+	// there, so that a client can walk to what it may use.
+	OpStat
+	opEnd
 )
 
-// Effective is the resolved policy of one account (or of the site, before an account is known). Immutable.
-// Fields are typed settings with their origin; see the schema for defaults.
-type Effective struct {
-	Account   string
-	Revision  uint64
-	Transport Transport
-	Session   SessionLimits
-	Upload    Upload
-	Login     Login
-	Auth      Auth
+func (o Op) String() string {
+	names := [...]string{"?", "list", "read", "create", "overwrite", "delete", "rename", "mkdir", "setattr", "symlink", "stat"}
+	if int(o) < len(names) {
+		return names[o]
+	}
+	return "?"
 }
 
+// Effective is the resolved policy of one account (or of the site, before an account is known). Immutable.
+type Effective struct {
+	Account  string // "" = the site, before an account is known
+	Revision uint64
+	Groups   []string // of the account, as listed
+
+	AllowFrom []Networks // every list must contain the address; none = any
+	DenyFrom  []Networks // no list may contain it
+	Protocols []Protocol // none until granted
+	Transport Transport
+	Auth      Auth
+	Password  Password
+	Login     Login
+	Session   SessionLimits
+	Upload    Upload
+	Quota     Quota
+	Backup    Backup
+	// Exceptions of this account; the only way to plain FTP.
+	Exceptions []Exception
+
+	rights  []rights   // every list must grant
+	values  []resolved // by index in the table of settings
+	uniform bool       // the same rights on every path
+}
+
+// Networks is one list with the place it comes from.
+type Networks struct {
+	Prefixes []netip.Prefix
+	Origin   Origin
+}
+
+func (n Networks) contains(a netip.Addr) bool {
+	for _, p := range n.Prefixes {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// Transport is what the control and data connections must be.
 type Transport struct {
 	RequireSSL         bool
 	TLSMin             uint16 // crypto/tls constant
@@ -88,28 +160,74 @@ type Transport struct {
 	FTPSSessionBinding string // off, prefer, require
 	RequireCloseNotify bool
 }
-type SessionLimits struct {
-	Max          int
-	Idle, MaxAge time.Duration
+
+// Auth lists the methods (publickey, password) by protocol family.
+type Auth struct {
+	SFTP, FTPS []string
+	Require2FA bool
 }
-type Upload struct {
-	Interrupted string // keep, hide, discard
-	MaxSize     int64  // bytes; 0 = no limit
+
+// Methods that may log in over p.
+func (a Auth) Methods(p Protocol) []string {
+	if p == SFTP {
+		return a.SFTP
+	}
+	return a.FTPS
 }
+
+// Password is what a new password must be like.
+type Password struct {
+	MinLength     int // characters
+	MinNonletters int // digits and symbols among them
+	History       int
+	MaxAgeDays    int
+}
+
+// Login limits guessing. Rates count failed logins; a login that succeeds costs nothing.
 type Login struct {
 	PerAddress, PerAccount Rate
-	BanAfter               int
+	BanAfter               int // failures of one address; 0 = never
 	BanFor                 time.Duration
 	NeverBan               []netip.Prefix
 }
+
+// Rate is N per Per; N 0 = no limit.
 type Rate struct {
 	N   int
 	Per time.Duration
 }
-type Auth struct{ SFTP, FTPS []string } // methods: publickey, password
 
-// Admit decides on a connection: at connect, at USER, at login, and again on every change. Stages whose facts are not yet known are left out.
-func Admit(p *Effective, f Facts, now time.Time) *Denial { panic("skeleton") }
+// SessionLimits bound the sessions of one account.
+type SessionLimits struct {
+	Max          int           // sessions at once
+	Idle, MaxAge time.Duration // 0 = no limit
+}
 
-// Permit decides on a file operation; resolved canonical paths, both ends of a rename.
-func Permit(p *Effective, op Op, path ...string) *Denial { panic("skeleton") }
+// Upload rules.
+type Upload struct {
+	Interrupted string // keep, hide, discard
+	MaxSize     int64  // bytes; 0 = no limit
+}
+
+// Quota of the current files of an account, history not counted.
+type Quota struct {
+	Bytes, Files int64 // 0 = no limit
+}
+
+// Backup is how long what was replaced or deleted is kept.
+type Backup struct {
+	RetentionDays int
+	Purge         string
+	GraceDays     int
+}
+
+// Revision is one durable state of the policy. Immutable.
+type Revision struct {
+	N        uint64 // 0 = the built-in policy, before anybody changed it
+	At       time.Time
+	Who, Why string
+	Document *Document
+}
+
+// Resolve is Resolve on the revision's document; origins name the revision.
+func (r *Revision) Resolve(account string) *Effective { return resolve(r.Document, account, r.N) }

@@ -1,0 +1,129 @@
+package policy
+
+// Codes of refusals: SP-, a letter for the stage, two digits. They never change their meaning.
+const (
+	CodeProtocol     = "SP-L11"
+	CodeNotAllowed   = "SP-A11"
+	CodeDenied       = "SP-A21"
+	CodeBanned       = "SP-A31"
+	CodeSSLRequired  = "SP-T21"
+	CodeTLSVersion   = "SP-T22"
+	CodeCipher       = "SP-T23"
+	CodeMethod       = "SP-U11"
+	CodeAddressRate  = "SP-U21"
+	CodeAccountRate  = "SP-U22"
+	CodeBusy         = "SP-U23"
+	CodeTooManyKeys  = "SP-U24"
+	CodeSecondFactor = "SP-F11"
+	CodeSessions     = "SP-S11"
+	CodeServerFull   = "SP-S12"
+	CodeAddressFull  = "SP-S13"
+	CodeLoginTimeout = "SP-S14"
+	CodeIdle         = "SP-S21"
+	CodeMaxAge       = "SP-S22"
+	CodeKilled       = "SP-S31"
+	CodeShutdown     = "SP-S32"
+	CodeAccountGone  = "SP-S33"
+	CodeCredential   = "SP-S34"
+	CodeList         = "SP-P11"
+	CodeRead         = "SP-P12"
+	CodeWrite        = "SP-P13"
+	CodeOverwrite    = "SP-P14"
+	CodeDelete       = "SP-P15"
+	CodeRename       = "SP-P16"
+	CodeMkdir        = "SP-P17"
+	CodeSetAttr      = "SP-P18"
+	CodeSymlink      = "SP-P19"
+	CodeStat         = "SP-P20"
+	CodeReserved     = "SP-P31"
+	CodeMaxSize      = "SP-P41"
+	CodeQuotaBytes   = "SP-P42"
+	CodeQuotaFiles   = "SP-P43"
+)
+
+// Refusal is a row of the table of codes.
+type Refusal struct {
+	Code    string
+	Stage   Stage
+	Message string // what the client sees: one sentence or two, no names, no networks
+	Hint    string // for the operator
+}
+
+// Refusals is the table, in order.
+func Refusals() []Refusal { return append([]Refusal(nil), refusals...) }
+
+var refusals = []Refusal{
+	{CodeProtocol, StageListener, "This account may not use this protocol.", "grant it under protocols of the account or of one of its groups"},
+	{CodeNotAllowed, StageAddress, "Connections from your address are not allowed.", "add the network to allow_from at the place named, if it belongs there"},
+	{CodeDenied, StageAddress, "Connections from your address are not allowed.", "take the network out of deny_from at the place named"},
+	{CodeBanned, StageAddress, "Too many failed logins from your address. Try again later.", "see the bans of the server; login.never_ban keeps a network from being banned"},
+	{CodeSSLRequired, StageTransport, "SSL is required for this account. Use FTP over TLS (AUTH TLS) or port 990.", `client side, choose "Require explicit FTP over TLS"; server side, an exception with networks, reason and end date`},
+	{CodeTLSVersion, StageTransport, "This TLS version is too old for this account. Use a client with a newer TLS version.", "lower transport.tls_min at the place named, or update the client"},
+	{CodeCipher, StageTransport, "This TLS cipher is too weak for this account. Use a client with modern ciphers.", "loosen transport.ciphers at the place named, or update the client"},
+	{CodeMethod, StageAuth, "This way to log in is not allowed for this account.", "add the method to auth.sftp or auth.ftps, or log in another way"},
+	{CodeAddressRate, StageAuth, "Too many failed logins. Wait a minute and try again.", "login.per_address limits failed logins of one address"},
+	{CodeAccountRate, StageAuth, "Too many failed logins. Wait a minute and try again.", "login.per_account limits failed passwords of one account"},
+	{CodeBusy, StageAuth, "The server is busy with other logins. Try again in a moment.", "many passwords are being checked; look for guessing in the audit log"},
+	{CodeTooManyKeys, StageAuth, "Too many keys were offered. Configure the client to offer the right one.", "ssh -o IdentitiesOnly=yes -i KEY"},
+	{CodeSecondFactor, StageSecondFactor, "A second factor is required for this account.", "auth.require_2fa is set at the place named"},
+	{CodeSessions, StageSession, "This account has too many sessions open. Close one and try again.", "raise session.max at the place named, or end a session"},
+	{CodeServerFull, StageSession, "The server has too many connections. Try again later.", "raise the limit of connections in sallyport.yaml"},
+	{CodeAddressFull, StageSession, "Too many connections from your address. Close one and try again.", "raise the limit of connections per address in sallyport.yaml"},
+	{CodeLoginTimeout, StageSession, "The login took too long.", "the client connected and did not log in in time"},
+	{CodeIdle, StageSession, "The session was idle for too long.", "session.idle at the place named"},
+	{CodeMaxAge, StageSession, "The session reached its greatest age. Log in again.", "session.max_age at the place named"},
+	{CodeKilled, StageSession, "The session was ended by the operator.", "see the audit log for who ended it"},
+	{CodeShutdown, StageSession, "The server is shutting down. Try again later.", "the server was stopped"},
+	{CodeAccountGone, StageSession, "This account may no longer log in.", "the account was disabled or removed"},
+	{CodeCredential, StageSession, "The credential of this session is no longer valid. Log in again.", "the password was changed, or the key removed or expired"},
+	{CodeList, StagePath, "You have no right to list this directory.", "grant list under paths"},
+	{CodeRead, StagePath, "You have no right to read this file.", "grant read under paths"},
+	{CodeWrite, StagePath, "You have no right to create files here.", "grant create or write under paths"},
+	{CodeOverwrite, StagePath, "You have no right to change this file.", "grant write under paths"},
+	{CodeDelete, StagePath, "You have no right to delete this.", "grant delete under paths"},
+	{CodeRename, StagePath, "You have no right to rename this.", "grant rename under paths, for both ends"},
+	{CodeMkdir, StagePath, "You have no right to make directories here.", "grant mkdir under paths"},
+	{CodeSetAttr, StagePath, "You have no right to change attributes here.", "grant write under paths"},
+	{CodeSymlink, StagePath, "You have no right to make symbolic links here.", "grant symlink under paths"},
+	{CodeStat, StagePath, "You have no right to see this.", "grant a right on it under paths"},
+	{CodeReserved, StagePath, "This name is reserved by the server.", "the volume shows its history there"},
+	{CodeMaxSize, StagePath, "The file is larger than this account may upload.", "raise upload.max_size at the place named"},
+	{CodeQuotaBytes, StagePath, "The storage quota of this account is used up.", "raise quota.bytes at the place named, or delete files"},
+	{CodeQuotaFiles, StagePath, "This account has as many files as its quota allows.", "raise quota.files at the place named, or delete files"},
+}
+
+func pathCode(op Op) string {
+	switch op {
+	case OpList:
+		return CodeList
+	case OpRead:
+		return CodeRead
+	case OpWrite:
+		return CodeWrite
+	case OpOverwrite:
+		return CodeOverwrite
+	case OpDelete:
+		return CodeDelete
+	case OpRename:
+		return CodeRename
+	case OpMkdir:
+		return CodeMkdir
+	case OpSetAttr:
+		return CodeSetAttr
+	case OpSymlink:
+		return CodeSymlink
+	}
+	return CodeStat
+}
+
+// Deny makes the denial of a code of the table.
+func Deny(code, rule, origin string) *Denial { return deny(code, rule, origin) }
+
+func deny(code, rule, origin string) *Denial {
+	for i := range refusals {
+		if r := &refusals[i]; r.Code == code {
+			return &Denial{Code: code, Stage: r.Stage, Rule: rule, Origin: origin, Message: r.Message, Hint: r.Hint}
+		}
+	}
+	panic("policy: internal error: no such code: " + code)
+}

@@ -1,0 +1,196 @@
+package policy
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Stricter says in which direction a setting gets tighter.
+type Stricter uint8
+
+const (
+	Lower Stricter = 1 + iota
+	Higher
+	True
+	False
+	Later   // a later word of Values
+	Shorter // fewer members allow less; for allow lists of networks, empty = any is the loosest
+	Longer  // more members deny more
+)
+
+// Scope is where a setting may stand.
+type Scope uint8
+
+const (
+	AtSite Scope = 1 << iota
+	AtGroup
+	AtAccount
+	Anywhere = AtSite | AtGroup | AtAccount
+)
+
+// Setting is one row of the table: validation, resolution, documentation and defaults all come from here.
+type Setting struct {
+	Path        string // as in the document: section.key
+	Kind        Kind
+	Unit        string // of plain numbers
+	Default     any
+	Stricter    Stricter
+	Scope       Scope
+	Values      []string // of KindEnum (loose to strict) and KindSet
+	Min, Max    int64    // of numbers; Max 0 = none
+	ZeroIsNone  bool     // 0, or the empty list, means no limit
+	Enforced    bool     // false: stored and shown, and nothing acts on it yet
+	Description string
+	Since       string // first version that knows it
+
+	apply func(*Effective, any) // copies a resolved value into its field; nil for lists that are combined
+}
+
+// Settings is the table, in the order of the documentation.
+func Settings() []Setting { return slices.Clone(table) }
+
+// Lookup finds a setting by path; nil if there is none.
+func Lookup(path string) *Setting {
+	if i := settingIndex(path); i >= 0 {
+		s := table[i]
+		return &s
+	}
+	return nil
+}
+
+// DefaultText is the built-in value as it would stand in a document.
+func (s *Setting) DefaultText() string { return s.format(s.Default) }
+
+func settingIndex(path string) int {
+	return slices.IndexFunc(table, func(s Setting) bool { return s.Path == path })
+}
+
+// sections are the mappings that group settings.
+func isSection(key string) bool {
+	return slices.ContainsFunc(table, func(s Setting) bool { return strings.HasPrefix(s.Path, key+".") })
+}
+
+func settingPaths() []string {
+	var list []string
+	for i := range table {
+		list = append(list, table[i].Path)
+	}
+	return list
+}
+
+var methods = []string{"publickey", "password"}
+
+// table is read-only. OPERATIONS.md "Policy" explains the model.
+var table = []Setting{
+	{Path: "transport.require_ssl", Kind: KindBool, Default: true, Stricter: True, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Refuse FTP without TLS before a password is sent. It cannot be switched off here: an entry under exceptions admits one account from named networks until a date.",
+		apply:       func(e *Effective, v any) { e.Transport.RequireSSL = v.(bool) }},
+	{Path: "transport.tls_min", Kind: KindEnum, Values: []string{"1.2", "1.3"}, Default: "1.2", Stricter: Later, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Oldest TLS version that may log in.",
+		apply:       func(e *Effective, v any) { e.Transport.TLSMin = tlsVersion(v.(string)) }},
+	{Path: "transport.ciphers", Kind: KindEnum, Values: []string{"legacy-insecure", "compatible", "modern"}, Default: "modern", Stricter: Later, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Cipher profile that may log in: modern is AEAD with forward secrecy, compatible adds CBC with forward secrecy, legacy-insecure takes whatever the listener offers.",
+		apply:       func(e *Effective, v any) { e.Transport.Ciphers = v.(string) }},
+	{Path: "transport.ftps_session_binding", Kind: KindEnum, Values: []string{"off", "prefer", "require"}, Default: "prefer", Stricter: Later, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Whether a data connection must resume the TLS session of its control connection. prefer: once one has, every later one must.",
+		apply:       func(e *Effective, v any) { e.Transport.FTPSSessionBinding = v.(string) }},
+	{Path: "transport.require_close_notify", Kind: KindBool, Default: true, Stricter: True, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Take an FTPS upload that ends without the TLS close alert as interrupted, because it may have been cut off.",
+		apply:       func(e *Effective, v any) { e.Transport.RequireCloseNotify = v.(bool) }},
+	{Path: "allow_from", Kind: KindNetworks, Default: []netip.Prefix(nil), ZeroIsNone: true, Stricter: Shorter, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Networks that may connect; empty means any. The lists of site, groups and account must all contain the address."},
+	{Path: "deny_from", Kind: KindNetworks, Default: []netip.Prefix(nil), Stricter: Longer, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Networks that may not connect. The lists of site, groups and account add up."},
+	{Path: "protocols", Kind: KindSet, Values: []string{"sftp", "ftps", "ftps-implicit", "ftps-explicit"}, Default: []string(nil), Stricter: Shorter, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Protocols that may log in; none until granted. ftps means both kinds of FTPS.",
+		apply:       func(e *Effective, v any) { e.Protocols = protocols(v.([]string)) }},
+	{Path: "auth.sftp", Kind: KindSet, Values: methods, Default: []string{"publickey"}, Stricter: Shorter, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "How an account may prove itself over SFTP.",
+		apply:       func(e *Effective, v any) { e.Auth.SFTP = v.([]string) }},
+	{Path: "auth.ftps", Kind: KindSet, Values: []string{"password"}, Default: []string{"password"}, Stricter: Shorter, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "How an account may prove itself over FTPS.",
+		apply:       func(e *Effective, v any) { e.Auth.FTPS = v.([]string) }},
+	{Path: "auth.require_2fa", Kind: KindBool, Default: false, Stricter: True, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Refuse logins without a second factor. This version cannot ask for one, so true refuses every login.",
+		apply:       func(e *Effective, v any) { e.Auth.Require2FA = v.(bool) }},
+	{Path: "password.min_length", Kind: KindInt, Unit: "characters", Min: 1, Max: 1024, Default: int64(12), Stricter: Higher, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Shortest new password.",
+		apply:       func(e *Effective, v any) { e.Password.MinLength = int(v.(int64)) }},
+	{Path: "password.min_nonletters", Kind: KindInt, Unit: "characters", Max: 1024, Default: int64(2), Stricter: Higher, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Digits and symbols that a new password must contain.",
+		apply:       func(e *Effective, v any) { e.Password.MinNonletters = int(v.(int64)) }},
+	{Path: "password.history", Kind: KindInt, Unit: "passwords", Max: 100, Default: int64(5), Stricter: Higher, Scope: Anywhere, Since: "0.1",
+		Description: "Earlier passwords that may not be used again.",
+		apply:       func(e *Effective, v any) { e.Password.History = int(v.(int64)) }},
+	{Path: "password.max_age_days", Kind: KindInt, Unit: "days", Max: 36500, Default: int64(0), ZeroIsNone: true, Stricter: Lower, Scope: Anywhere, Since: "0.1",
+		Description: "Days until a password must be changed; 0 means never.",
+		apply:       func(e *Effective, v any) { e.Password.MaxAgeDays = int(v.(int64)) }},
+	{Path: "login.per_address", Kind: KindRate, Default: Rate{10, time.Minute}, ZeroIsNone: true, Stricter: Lower, Scope: AtSite, Enforced: true, Since: "0.1",
+		Description: "Failed logins of one address (IPv6: of one /64) before further attempts wait; 0 means no limit.",
+		apply:       func(e *Effective, v any) { e.Login.PerAddress = v.(Rate) }},
+	{Path: "login.per_account", Kind: KindRate, Default: Rate{5, time.Minute}, ZeroIsNone: true, Stricter: Lower, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Failed passwords of one account before further ones wait; 0 means no limit. An address that logged in to the account lately is not held back by it.",
+		apply:       func(e *Effective, v any) { e.Login.PerAccount = v.(Rate) }},
+	{Path: "login.ban_after", Kind: KindInt, Unit: "failures", Max: 1_000_000, Default: int64(15), ZeroIsNone: true, Stricter: Lower, Scope: AtSite, Enforced: true, Since: "0.1",
+		Description: "Failed logins of one address, within login.ban_for, that ban it; 0 means never. The same wrong password again does not count.",
+		apply:       func(e *Effective, v any) { e.Login.BanAfter = int(v.(int64)) }},
+	{Path: "login.ban_for", Kind: KindDuration, Min: int64(time.Second), Default: 30 * time.Minute, Stricter: Higher, Scope: AtSite, Enforced: true, Since: "0.1",
+		Description: "How long a ban lasts.",
+		apply:       func(e *Effective, v any) { e.Login.BanFor = v.(time.Duration) }},
+	{Path: "login.never_ban", Kind: KindNetworks, Default: []netip.Prefix(nil), Stricter: Shorter, Scope: AtSite, Enforced: true, Since: "0.1",
+		Description: "Networks that are never banned; their failed logins are still limited. Empty means none.",
+		apply:       func(e *Effective, v any) { e.Login.NeverBan = v.([]netip.Prefix) }},
+	{Path: "session.max", Kind: KindInt, Unit: "sessions", Min: 1, Max: 1_000_000, Default: int64(16), Stricter: Lower, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Sessions of one account at once.",
+		apply:       func(e *Effective, v any) { e.Session.Max = int(v.(int64)) }},
+	{Path: "session.idle", Kind: KindDuration, Default: 15 * time.Minute, ZeroIsNone: true, Stricter: Lower, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "A session without activity ends after this; 0 means never.",
+		apply:       func(e *Effective, v any) { e.Session.Idle = v.(time.Duration) }},
+	{Path: "session.max_age", Kind: KindDuration, Default: 14 * 24 * time.Hour, ZeroIsNone: true, Stricter: Lower, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "A session ends this long after its login; 0 means never.",
+		apply:       func(e *Effective, v any) { e.Session.MaxAge = v.(time.Duration) }},
+	{Path: "upload.interrupted", Kind: KindEnum, Values: []string{"keep", "hide", "discard"}, Default: "keep", Stricter: Later, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "What becomes of a broken upload of a new name: keep it visible as partial so that it can be resumed, hide it in history, or discard it.",
+		apply:       func(e *Effective, v any) { e.Upload.Interrupted = v.(string) }},
+	{Path: "upload.max_size", Kind: KindSize, Default: int64(0), ZeroIsNone: true, Stricter: Lower, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Largest file; 0 means no limit.",
+		apply:       func(e *Effective, v any) { e.Upload.MaxSize = v.(int64) }},
+	{Path: "quota.bytes", Kind: KindSize, Default: int64(0), ZeroIsNone: true, Stricter: Lower, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Bytes of all current files of an account; 0 means no limit.",
+		apply:       func(e *Effective, v any) { e.Quota.Bytes = v.(int64) }},
+	{Path: "quota.files", Kind: KindInt, Unit: "files", Default: int64(0), ZeroIsNone: true, Stricter: Lower, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Number of current files of an account; 0 means no limit.",
+		apply:       func(e *Effective, v any) { e.Quota.Files = v.(int64) }},
+	{Path: "backup.retention_days", Kind: KindInt, Unit: "days", Max: 36500, Default: int64(7), Stricter: Higher, Scope: Anywhere, Since: "0.1",
+		Description: "Days that replaced and deleted files stay restorable.",
+		apply:       func(e *Effective, v any) { e.Backup.RetentionDays = int(v.(int64)) }},
+	{Path: "backup.purge", Kind: KindEnum, Values: []string{"after-grace", "never"}, Default: "after-grace", Stricter: Later, Scope: Anywhere, Since: "0.1",
+		Description: "Whether what is past its retention is destroyed.",
+		apply:       func(e *Effective, v any) { e.Backup.Purge = v.(string) }},
+	{Path: "backup.grace_days", Kind: KindInt, Unit: "days", Max: 36500, Default: int64(0), Stricter: Higher, Scope: Anywhere, Since: "0.1",
+		Description: "Days between the end of retention and destruction.",
+		apply:       func(e *Effective, v any) { e.Backup.GraceDays = int(v.(int64)) }},
+	{Path: "paths", Kind: KindPaths, Default: []PathRight(nil), Stricter: Shorter, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Rights by path; the longest path that contains the name decides; none until granted. Verbs: list, read, create (new files only), write (new and existing files, their modes and times), delete, rename, mkdir, symlink, all. Of several groups every one must grant."},
+}
+
+func tlsVersion(text string) uint16 {
+	if text == "1.3" {
+		return 0x0304
+	}
+	return 0x0303
+}
+
+// protocols of an expanded list.
+func protocols(words []string) []Protocol {
+	var list []Protocol
+	for _, w := range words {
+		if w == "ftps-explicit" {
+			w = string(FTPS)
+		}
+		list = append(list, Protocol(w))
+	}
+	return list
+}

@@ -1,0 +1,39 @@
+package policy
+
+// suggest returns "did you mean …" for the nearest word, "" if none is near.
+func suggest(word string, known []string) string {
+	best, bestAt := "", 3
+	if len(word) > 64 {
+		return ""
+	}
+	for _, k := range known {
+		if d := distance(word, k); d < bestAt && d < len(k) {
+			best, bestAt = k, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return "did you mean " + best + "?"
+}
+
+// distance is the number of edits (Levenshtein) between short words.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
