@@ -42,20 +42,20 @@ type session interface {
 const parallel = 8
 
 func workloads(protocol string) []workload {
-	cl, dial := client(sftpClient{}), dialer(dialSFTP)
+	cl, many, dial := client(sftpClient{}), client(sftpClient{}), dialer(dialSFTP)
 	if protocol == "ftps" {
-		cl, dial = curlClient{}, dialFTPS
+		cl, many, dial = curlClient{}, goFTPS{}, dialFTPS
 	}
 	w := []workload{
 		{"upload 1 large file", "CPU s/GiB", func(ctx context.Context, j *job) (float64, error) { return upload(ctx, j, cl, 1) }},
 		{"download 1 large file", "CPU s/GiB", func(ctx context.Context, j *job) (float64, error) { return download(ctx, j, cl, 1) }},
 		{"8 parallel uploads", "CPU s/GiB", func(ctx context.Context, j *job) (float64, error) { return upload(ctx, j, cl, parallel) }},
 		{"8 parallel downloads", "CPU s/GiB", func(ctx context.Context, j *job) (float64, error) { return download(ctx, j, cl, parallel) }},
-		{"4 KiB files up, 1 session", "files/s", func(ctx context.Context, j *job) (float64, error) { return smallUp(ctx, j, cl, 1) }},
-		{"4 KiB files down, 1 session", "files/s", func(ctx context.Context, j *job) (float64, error) { return smallDown(ctx, j, cl) }},
-		{"4 KiB files up, 8 sessions", "files/s", func(ctx context.Context, j *job) (float64, error) { return smallUp(ctx, j, cl, parallel) }},
+		{"4 KiB files up, 1 session", "files/s", func(ctx context.Context, j *job) (float64, error) { return smallUp(ctx, j, many, 1) }},
+		{"4 KiB files down, 1 session", "files/s", func(ctx context.Context, j *job) (float64, error) { return smallDown(ctx, j, many) }},
+		{"4 KiB files up, 8 sessions", "files/s", func(ctx context.Context, j *job) (float64, error) { return smallUp(ctx, j, many, parallel) }},
 		{"connect+login+list, 8 workers", "1/s", func(ctx context.Context, j *job) (float64, error) { return logins(ctx, j, dial) }},
-		{"list 10,000 entries", "ms", func(ctx context.Context, j *job) (float64, error) { return listing(ctx, j, cl, dial, 10_000) }},
+		{"list 10,000 entries", "ms", func(ctx context.Context, j *job) (float64, error) { return listing(ctx, j, many, dial, 10_000) }},
 		{"memory per idle session", "KiB", func(ctx context.Context, j *job) (float64, error) { return idle(ctx, j, dial) }},
 		{"memory per busy upload, 64 parallel", "KiB", func(ctx context.Context, j *job) (float64, error) { return busy(ctx, j, cl) }},
 	}
