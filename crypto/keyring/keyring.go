@@ -1,12 +1,32 @@
 // Package keyring holds the root key and everything wrapped under it: the
-// policy key, the audit key and one key per account, in one file that is
-// rewritten whole and renamed (docs/FORMAT.md "Keys").
+// policy key, the audit key and one key per account (docs/FORMAT.md "Keys").
+//
+// On disk it owns two files of the state directory:
+//
+//	seal.json  the root key, wrapped by a Seal, and a commitment to it
+//	keyring    the other keys, wrapped by the root key; rewritten whole
+//
+// Both are replaced atomically and durably, and every byte of both is checked
+// when they are opened. Neither is of use without the seal. What is not
+// detected is that both, or the keyring alone, are put back as they were at an
+// earlier time (docs/THREATMODEL.md).
+//
+// One process owns a state directory; LockState enforces it.
 package keyring
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
 
+	"sallyport/crypto/durable"
 	"sallyport/crypto/record"
 )
 
@@ -19,65 +39,350 @@ var (
 	// ErrNoAccount means that the keyring holds no key of that account.
 	ErrNoAccount = errors.New("keyring: no such account")
 	// ErrDamaged means that the keyring or seal.json does not authenticate.
-	ErrDamaged = errors.New("keyring: damaged or not for this seal")
+	ErrDamaged = errors.New("keyring: damaged")
+	// ErrWrongKey means that seal.json is whole, and that the seal's key is not
+	// the one it was made with.
+	ErrWrongKey = errors.New("keyring: wrong key for this state directory")
 )
 
 // Seal wraps and unwraps the root key. Implementations: key file now;
 // passphrase, shares, transit and helper later.
+//
+// Wrap must bind what it returns to the seal's own key and detect every change
+// to it. Unwrap returns ErrWrongKey if it can tell that it has another key than
+// Wrap had, and ErrDamaged if it can tell that only the wrapped form is wrong.
+// The caller keeps the result of Wrap for as long as the root lives, and
+// overwrites the result of Unwrap. Neither keeps or returns its argument.
 type Seal interface {
 	Kind() string
 	Wrap(ctx context.Context, root []byte) ([]byte, error)
 	Unwrap(ctx context.Context, wrapped []byte) ([]byte, error)
 }
 
-// Keyring is safe for concurrent use. Every change is durable on return.
-type Keyring struct{}
+// Keyring is safe for concurrent use. Every change is durable on return; a
+// change that fails is not applied.
+type Keyring struct {
+	dir string
 
-// Create makes seal.json and keyring in an empty state directory.
+	// write serialises changes, so that lookups wait for memory only and not
+	// for the disk. It is taken before mu.
+	write sync.Mutex
+
+	mu   sync.RWMutex // guards what follows
+	root *root        // nil after Close
+	ring *ring        // immutable, replaced by each change
+	site site
+
+	cache accountCache
+}
+
+// site are the keys of what belongs to no account.
+type site struct {
+	policy, audit *record.Box
+	token         *record.Key
+}
+
+const (
+	sealName    = "seal.json"
+	keyringName = "keyring"
+	fileMode    = 0o600
+	siteVersion = 1 // of a new policy or audit key
+)
+
+// Format keeps keys out of logs.
+func (*Keyring) Format(s fmt.State, _ rune) { io.WriteString(s, "[redacted]") }
+
+// Create makes seal.json and keyring in a state directory that has neither; it
+// makes the directory, with mode 0700, if it does not exist.
 func Create(ctx context.Context, stateDir string, s Seal) (*Keyring, error) {
-	return nil, errors.ErrUnsupported
+	if err := os.MkdirAll(stateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("making a state directory: %w", err)
+	}
+	if err := checkOutside(s, stateDir); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{sealName, keyringName} {
+		if _, err := os.Lstat(filepath.Join(stateDir, name)); !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("making a keyring: %w", errors.Join(err, &fs.PathError{Op: "create", Path: filepath.Join(stateDir, name), Err: fs.ErrExist}))
+		}
+	}
+	root, err := newRoot(record.NewKey(), 1)
+	if err != nil {
+		return nil, err
+	}
+	k, err := create(ctx, stateDir, s, root)
+	if err != nil {
+		root.destroy()
+		return nil, err
+	}
+	return k, nil
 }
 
-// Open unwraps the root with s and authenticates the whole keyring.
+func create(ctx context.Context, stateDir string, s Seal, root *root) (*Keyring, error) {
+	sealed, err := sealRoot(ctx, s, root)
+	if err != nil {
+		return nil, err
+	}
+	ring, err := newRing(root)
+	if err != nil {
+		return nil, err
+	}
+	k, err := newKeyring(stateDir, root, ring)
+	if err != nil {
+		return nil, err
+	}
+	if err = durable.WriteFile(filepath.Join(stateDir, sealName), sealed.encode(), fileMode); err == nil {
+		err = k.store(root, ring)
+	}
+	if err != nil { // nothing depends on them yet
+		os.Remove(filepath.Join(stateDir, sealName))
+		os.Remove(filepath.Join(stateDir, keyringName))
+		return nil, err
+	}
+	return k, nil
+}
+
+// Open unwraps the root with s and authenticates the whole keyring. Errors:
+// fs.ErrNotExist if the directory holds no keyring, ErrWrongKey and ErrDamaged
+// as far as they can be told apart, errors.ErrUnsupported for a newer format,
+// and whatever the seal returns.
 func Open(ctx context.Context, stateDir string, s Seal) (*Keyring, error) {
-	return nil, errors.ErrUnsupported
+	if err := checkOutside(s, stateDir); err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(filepath.Join(stateDir, sealName))
+	if err != nil {
+		return nil, fmt.Errorf("opening the keyring: %w", err)
+	}
+	sealed, err := decodeSeal(text)
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(filepath.Join(stateDir, keyringName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %s is there, %s is not; if this state directory was never used, remove %[2]s and begin again",
+			ErrDamaged, sealName, keyringName)
+	} else if err != nil {
+		return nil, fmt.Errorf("opening the keyring: %w", err)
+	}
+	epoch, err := ringEpoch(data)
+	if err != nil {
+		return nil, err
+	}
+	root, err := sealed.unseal(ctx, s, epoch)
+	if err != nil {
+		return nil, err
+	}
+	ring, err := decodeRing(data, root)
+	if err != nil {
+		root.destroy()
+		return nil, err
+	}
+	k, err := newKeyring(stateDir, root, ring)
+	if err != nil {
+		root.destroy()
+		return nil, err
+	}
+	for _, name := range []string{sealName, keyringName} {
+		// What a crash left half-written may hold keys that were removed since.
+		if err := durable.RemoveTemp(filepath.Join(stateDir, name)); err != nil {
+			return nil, errors.Join(err, k.Close())
+		}
+	}
+	return k, nil
 }
 
+func newKeyring(dir string, root *root, ring *ring) (*Keyring, error) {
+	k := &Keyring{dir: dir, root: root, ring: ring}
+	kek, err := root.kek()
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range []struct {
+		domain record.Domain
+		key    siteKey
+		box    **record.Box
+		token  **record.Key
+	}{{record.DomainPolicyKey, ring.policy, &k.site.policy, &k.site.token}, {record.DomainAuditKey, ring.audit, &k.site.audit, nil}} {
+		key, err := kek.Unwrap(AccountID{}, s.domain, versionKey(s.key.version), s.key.wrapped[:])
+		if err != nil {
+			return nil, fmt.Errorf("%w: site key: %w", ErrDamaged, err)
+		}
+		if s.token != nil {
+			*s.token = expand(key[:], siteLabel, "token", s.key.version)
+		}
+		*s.box, err = record.NewBox(expand(key[:], siteLabel, "record", s.key.version), AccountID{}, s.key.version)
+		clear(key[:])
+		if err != nil {
+			return nil, err
+		}
+	}
+	return k, nil
+}
+
+// store writes the ring to the disk.
+func (k *Keyring) store(root *root, r *ring) error {
+	data, err := r.encode(root)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(k.dir, keyringName), data, fileMode)
+}
+
+// NewAccount makes an account: a random id and a random key, version 1.
 func (k *Keyring) NewAccount(ctx context.Context) (AccountID, error) {
-	return AccountID{}, errors.ErrUnsupported
+	id := AccountID(record.NewKey()[:16])
+	return id, k.change(ctx, func(root *root, r *ring) (*ring, error) {
+		kek, err := root.kek()
+		if err != nil {
+			return nil, err
+		}
+		e := entry{id: id, siteKey: siteKey{version: 1}}
+		key := record.NewKey()
+		defer clear(key[:])
+		copy(e.wrapped[:], kek.Wrap(id, record.DomainAccountKey, versionKey(e.version), key))
+		return r.with(e, root), nil
+	})
 }
+
+// RemoveAccount forgets the key of an account; ErrNoAccount if there is none.
+// AccountKeys that are in use go on working until they are dropped: end the
+// account's sessions first.
 func (k *Keyring) RemoveAccount(ctx context.Context, id AccountID) error {
-	return errors.ErrUnsupported
+	return k.change(ctx, func(root *root, r *ring) (*ring, error) {
+		i, found := r.find(id)
+		if !found {
+			return nil, ErrNoAccount
+		}
+		return r.without(i, root), nil
+	})
 }
-func (k *Keyring) Accounts() []AccountID { panic("skeleton") }
 
-// Account returns the derived keys of an account (cached while in use).
+// change makes the ring what fn makes of it, on disk first. The lock on mu is
+// not held while the disk is written; root cannot go away because Close takes
+// write, too.
+func (k *Keyring) change(ctx context.Context, fn func(*root, *ring) (*ring, error)) error {
+	k.write.Lock()
+	defer k.write.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if k.root == nil {
+		return ErrSealed
+	}
+	next, err := fn(k.root, k.ring)
+	if err != nil {
+		return err
+	}
+	if err := k.store(k.root, next); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	k.ring = next
+	k.mu.Unlock()
+	return nil
+}
+
+// Accounts are the ids of all accounts in ascending order; none after Close.
+func (k *Keyring) Accounts() []AccountID {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if k.root == nil {
+		return nil
+	}
+	ids := make([]AccountID, len(k.ring.accounts))
+	for i, e := range k.ring.accounts {
+		ids[i] = e.id
+	}
+	return ids
+}
+
+// Account returns the derived keys of an account. All callers get the same
+// ones for as long as any caller uses them. AccountKeys.Version is the version
+// of the account's key and names its tree database.
 func (k *Keyring) Account(id AccountID) (*record.AccountKeys, error) {
-	return nil, errors.ErrUnsupported
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if k.root == nil {
+		return nil, ErrSealed
+	}
+	i, found := k.ring.find(id)
+	if !found {
+		return nil, ErrNoAccount
+	}
+	e := &k.ring.accounts[i]
+	return k.cache.get(e, func() (*record.AccountKeys, error) {
+		kek, err := k.root.kek()
+		if err != nil {
+			return nil, err
+		}
+		key, err := kek.Unwrap(id, record.DomainAccountKey, versionKey(e.version), e.wrapped[:])
+		if err != nil {
+			return nil, fmt.Errorf("%w: key of account %v: %w", ErrDamaged, id, err)
+		}
+		defer clear(key[:])
+		return record.Derive(key, id, e.version)
+	})
 }
 
-// Policy and Audit are the boxes of policy.db and of the audit log. MAC keys
-// for name tokens of policy.db come from PolicyToken.
-func (k *Keyring) Policy() (*record.Box, error) { return nil, errors.ErrUnsupported }
-func (k *Keyring) Audit() (*record.Box, error)  { return nil, errors.ErrUnsupported }
-
-// PolicyToken hides an account or group name in a database key of policy.db.
-func (k *Keyring) PolicyToken(kind, name string) [16]byte { panic("skeleton") }
-
-// Epoch is the root key's epoch; Close forgets every key.
-func (k *Keyring) Epoch() uint32 { panic("skeleton") }
-func (k *Keyring) Close() error  { panic("skeleton") }
-
-// KeyFile is the key-file seal: 32 random bytes, hex, mode 0600, outside the state directory.
-type KeyFile struct{ Path string }
-
-// NewKeyFile generates the file (fails if it exists).
-func NewKeyFile(path string) (*KeyFile, error) { return nil, errors.ErrUnsupported }
-
-func (s *KeyFile) Kind() string { return "keyfile" }
-func (s *KeyFile) Wrap(ctx context.Context, root []byte) ([]byte, error) {
-	return nil, errors.ErrUnsupported
+// Policy is the box of policy.db.
+func (k *Keyring) Policy() (*record.Box, error) {
+	return k.siteBox(func(s *site) *record.Box { return s.policy })
 }
-func (s *KeyFile) Unwrap(ctx context.Context, wrapped []byte) ([]byte, error) {
-	return nil, errors.ErrUnsupported
+
+// Audit is the box of the audit log.
+func (k *Keyring) Audit() (*record.Box, error) {
+	return k.siteBox(func(s *site) *record.Box { return s.audit })
+}
+
+func (k *Keyring) siteBox(of func(*site) *record.Box) (*record.Box, error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if k.root == nil {
+		return nil, ErrSealed
+	}
+	return of(&k.site), nil
+}
+
+// PolicyToken hides an account or group name in a database key of policy.db:
+// HMAC(k_token, length of kind u8 ‖ kind ‖ name)[:16]. kind is a constant of the
+// caller, of at most 255 bytes. PolicyToken panics after Close, because any
+// answer would make a record that is never found again.
+func (k *Keyring) PolicyToken(kind, name string) [16]byte {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if k.root == nil {
+		panic("keyring: internal error: token asked for after Close")
+	}
+	mac := hmac.New(sha256.New, k.site.token[:])
+	mac.Write([]byte{uint8(len(kind))})
+	mac.Write([]byte(kind))
+	mac.Write([]byte(name))
+	return [16]byte(mac.Sum(nil)[:16])
+}
+
+// Epoch is the root key's epoch; 0 after Close.
+func (k *Keyring) Epoch() uint32 {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if k.root == nil {
+		return 0
+	}
+	return k.root.epoch
+}
+
+// Close forgets every key as far as software can: the root is overwritten, the
+// rest is left to the garbage collector. It always returns nil.
+func (k *Keyring) Close() error {
+	k.write.Lock()
+	defer k.write.Unlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.root != nil {
+		k.root.destroy()
+		clear(k.site.token[:])
+	}
+	k.root, k.ring, k.site = nil, nil, site{}
+	k.cache.clear()
+	return nil
 }

@@ -38,35 +38,37 @@ type AccountKeys struct {
 // in the file name of its tree database.
 func Derive(key *Key, id AccountID, version uint32) (*AccountKeys, error) {
 	k := &AccountKeys{id: id, version: version}
-	var record, wrap Key
+	var record, wrap *Key
 	for _, d := range []struct {
-		key     *Key
+		key     **Key
 		purpose string
 	}{{&k.name.key, purposeName}, {&k.dir.key, purposeDir}, {&k.set.macs.key, purposeSet}, {&record, purposeRecord}, {&wrap, purposeWrap}} {
-		if err := expand(d.key, key, d.purpose, id, version); err != nil {
+		var err error
+		if *d.key, err = expand(key, d.purpose, id, version); err != nil {
 			return nil, fmt.Errorf("record: deriving account keys: %w", err)
 		}
 	}
 	var err error
-	if k.box, err = NewBox(&record, id, version); err != nil {
+	if k.box, err = NewBox(record, id, version); err != nil {
 		return nil, err
 	}
-	if k.wrap, err = NewKEK(&wrap, version); err != nil {
+	if k.wrap, err = NewKEK(wrap, version); err != nil {
 		return nil, err
 	}
 	return k, nil
 }
 
 // expand derives with info = label ‖ purpose ‖ 0 ‖ account id ‖ version u32.
-func expand(out, key *Key, purpose string, id AccountID, version uint32) error {
+func expand(key *Key, purpose string, id AccountID, version uint32) (*Key, error) {
 	info := append([]byte(accountLabel), purpose...)
 	info = append(info, 0)
 	info = append(info, id[:]...)
 	info = binary.BigEndian.AppendUint32(info, version)
-	okm, err := hkdf.Expand(sha256.New, key[:], string(info), len(out))
-	copy(out[:], okm)
-	clear(okm)
-	return err
+	okm, err := hkdf.Expand(sha256.New, key[:], string(info), len(key))
+	if err != nil {
+		return nil, err
+	}
+	return (*Key)(okm), nil
 }
 
 // ID is the account's.

@@ -33,3 +33,10 @@ func (Key) GoString() string             { return redacted }
 func (Key) Format(s fmt.State, _ rune)   { io.WriteString(s, redacted) }
 func (Key) LogValue() slog.Value         { return slog.StringValue(redacted) }
 func (Key) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// What holds keys does not print either.
+
+func (*Box) Format(s fmt.State, _ rune)         { io.WriteString(s, redacted) }
+func (*Set) Format(s fmt.State, _ rune)         { io.WriteString(s, redacted) }
+func (*KEK) Format(s fmt.State, _ rune)         { io.WriteString(s, redacted) }
+func (*AccountKeys) Format(s fmt.State, _ rune) { io.WriteString(s, redacted) }

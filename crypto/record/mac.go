@@ -10,7 +10,7 @@ import (
 // macs computes HMAC-SHA256 under one key without setting the key up for
 // every message. Safe for concurrent use.
 type macs struct {
-	key  Key
+	key  *Key
 	pool sync.Pool // of *mac
 }
 

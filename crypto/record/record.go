@@ -41,6 +41,7 @@ const (
 	DomainPolicy   // values of policy.db
 	DomainAccounts // name <-> id map and credentials in policy.db
 	DomainAudit
+	DomainKeyring // head of the keyring file
 )
 
 const (

@@ -268,7 +268,17 @@ func TestKeysNeverPrint(t *testing.T) {
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
 		out += fmt.Sprintf(verb+verb+verb, key, *key, struct{ K Key }{*key})
 	}
-	for _, form := range []string{"canary", "63616e617279", "63616E617279", "99 97 110", "Y2FuYXJ5"} {
+	keys, err := Derive(key, AccountID{}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []*Key{keys.name.key, keys.dir.key, keys.set.macs.key, keys.wrap.commit.key} {
+		*secret = *key // so that the same search finds it
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
+		out += fmt.Sprintf(verb+verb+verb+verb, keys, keys.Box(), keys.Set(), keys.wrap)
+	}
+	for _, form := range []string{"canary", "0x63, 0x61", "63616e617279", "63616E617279", "99 97 110", "Y2FuYXJ5"} {
 		if strings.Contains(out, form) {
 			t.Errorf("a key was printed as %q", form)
 		}

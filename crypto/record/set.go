@@ -17,6 +17,12 @@ type Sum [32]byte
 // concurrent use, but not two calls on one Sum.
 type Set struct{ macs macs }
 
+// NewSet makes the Set of a key.
+func NewSet(key *Key) *Set {
+	k := *key
+	return &Set{macs{key: &k}}
+}
+
 // Add counts a record in. It takes the database key (bucket name included) and
 // the sealed value. dbkey must not be longer than 65,535 bytes.
 func (s *Set) Add(sum *Sum, dbkey, value []byte) {

@@ -88,8 +88,8 @@ func TestFrozenAccounts(t *testing.T) {
 			t.Fatal(err)
 		}
 		for purpose, want := range v.Derived {
-			var got Key
-			if err := expand(&got, (*Key)(v.Key), purpose, AccountID(v.Account), v.Version); err != nil || !bytes.Equal(got[:], want) {
+			got, err := expand((*Key)(v.Key), purpose, AccountID(v.Account), v.Version)
+			if err != nil || !bytes.Equal(got[:], want) {
 				t.Errorf("derived key %s: differs (err %v)", purpose, err)
 			}
 		}

@@ -31,7 +31,8 @@ func NewKEK(key *Key, epoch uint32) (*KEK, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &KEK{box: box, commit: macs{key: *key}}, nil
+	k := *key
+	return &KEK{box: box, commit: macs{key: &k}}, nil
 }
 
 // Wrap returns the WrappedSize bytes of key, bound to account, domain and database key.

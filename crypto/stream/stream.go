@@ -22,6 +22,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 )
 
 const (
@@ -68,6 +69,9 @@ func ResumeSealer(key *[32]byte, aad, header []byte) (*Sealer, error) {
 	return &Sealer{k}, nil
 }
 
+// Format keeps keys out of logs.
+func (*Sealer) Format(s fmt.State, _ rune) { io.WriteString(s, "[redacted]") }
+
 // Seal appends the sealed segment of that index (from 0) to dst and returns the
 // longer slice. It does not allocate if dst has room for len(plain)+Overhead
 // more bytes. That room and plain must not overlap.
@@ -91,6 +95,9 @@ func NewOpener(key *[32]byte, aad, header []byte) (*Opener, error) {
 	}
 	return &Opener{k}, nil
 }
+
+// Format keeps keys out of logs.
+func (*Opener) Format(s fmt.State, _ rune) { io.WriteString(s, "[redacted]") }
 
 // Open appends the plaintext of the segment to dst and returns the longer
 // slice, or nil and ErrAuth. segment must be the whole sealed segment and

@@ -163,6 +163,23 @@ func TestOpenFailureLeavesNoPlaintext(t *testing.T) {
 	}
 }
 
+func TestKeysNeverPrint(t *testing.T) {
+	t.Parallel()
+	sealer, header, err := NewSealer(testKey(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opener, err := NewOpener(testKey(), nil, header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
+		if got := fmt.Sprintf(verb+verb, sealer, opener); got != "[redacted][redacted]" {
+			t.Errorf("%s prints %s", verb, got)
+		}
+	}
+}
+
 func TestSealRefusesWhatCouldNotBeOpened(t *testing.T) {
 	t.Parallel()
 	sealer, _, err := NewSealer(testKey(), nil)
