@@ -1,0 +1,293 @@
+package admin
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Secret is a password on its way to the server. It travels in JSON and
+// prints nowhere.
+type Secret string
+
+func (Secret) String() string       { return "[redacted]" }
+func (Secret) GoString() string     { return "[redacted]" }
+func (Secret) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+
+// Change is what every changing request carries.
+type Change struct {
+	Reason string `json:"reason,omitempty"` // recorded with the revision and in audit
+}
+
+// Empty is a request or an answer without content.
+type Empty struct{}
+
+// Status of a running server.
+type Status struct {
+	Version   string     `json:"version"`
+	PID       int        `json:"pid"`
+	State     string     `json:"state"` // ready, sealed, stopping
+	Started   time.Time  `json:"started"`
+	StateDir  string     `json:"state_dir"`
+	Seal      string     `json:"seal"`
+	Revision  uint64     `json:"revision"` // of the policy
+	Accounts  int        `json:"accounts"`
+	Sessions  int        `json:"sessions"`
+	Listeners []Listener `json:"listeners"`
+	Warnings  []string   `json:"warnings,omitempty"`
+}
+
+// Listener that is open, with the port that it really has.
+type Listener struct {
+	Protocol string `json:"protocol"`
+	Address  string `json:"address"`
+}
+
+// PathRight grants operations below a path, e.g. {"/in", ["list","write"]}.
+type PathRight struct {
+	Path  string   `json:"path"`
+	Allow []string `json:"allow"`
+}
+
+// AccountAdd makes an account that has exactly what is given and nothing else.
+type AccountAdd struct {
+	Change
+	Name      string      `json:"name"`
+	Protocols []string    `json:"protocols,omitempty"`
+	Paths     []PathRight `json:"paths,omitempty"`
+	Password  Secret      `json:"password,omitempty"`
+	Keys      []string    `json:"keys,omitempty"` // authorized_keys lines
+}
+
+// AccountRef names an account.
+type AccountRef struct {
+	Change
+	Name string `json:"name"`
+}
+
+// Account as operators see it. No secret is ever among it.
+type Account struct {
+	Name      string      `json:"name"`
+	ID        string      `json:"id"`
+	Enabled   bool        `json:"enabled"`
+	Protocols []string    `json:"protocols"`
+	Paths     []PathRight `json:"paths"`
+	Password  bool        `json:"password"` // has one
+	Keys      []Key       `json:"keys"`
+	Sessions  int         `json:"sessions"`
+}
+
+// Accounts is sorted by name.
+type Accounts struct {
+	Accounts []Account `json:"accounts"`
+}
+
+// Key is an account's public key.
+type Key struct {
+	Fingerprint string    `json:"fingerprint"` // SHA256:…
+	Algorithm   string    `json:"algorithm"`
+	Comment     string    `json:"comment,omitempty"`
+	Added       time.Time `json:"added,omitzero"`
+}
+
+// Keys of an account.
+type Keys struct {
+	Keys []Key `json:"keys"`
+}
+
+// KeysAdd adds public keys, authorized_keys lines.
+type KeysAdd struct {
+	Change
+	Account string   `json:"account"`
+	Keys    []string `json:"keys"`
+}
+
+// KeysRemove removes the key with this fingerprint.
+type KeysRemove struct {
+	Change
+	Account     string `json:"account"`
+	Fingerprint string `json:"fingerprint"`
+}
+
+// Passwd sets a password.
+type Passwd struct {
+	Change
+	Account  string `json:"account"`
+	Password Secret `json:"password"`
+}
+
+// Session that is logged in.
+type Session struct {
+	ID       string    `json:"id"`
+	Account  string    `json:"account"`
+	Protocol string    `json:"protocol"`
+	Remote   string    `json:"remote"`
+	Client   string    `json:"client,omitempty"`
+	Method   string    `json:"method"`
+	Since    time.Time `json:"since"`
+	Active   time.Time `json:"active"` // last activity
+}
+
+// Sessions is sorted by start.
+type Sessions struct {
+	Sessions []Session `json:"sessions"`
+}
+
+// SessionKill ends one session by id, or all of an account.
+type SessionKill struct {
+	Change
+	ID      string `json:"id,omitempty"`
+	Account string `json:"account,omitempty"`
+}
+
+// Killed counts.
+type Killed struct {
+	Killed int `json:"killed"`
+}
+
+// PolicyQuery asks for settings: of one scope ("site", "group NAME",
+// "account NAME") or, with Effective, what holds for an account in the end.
+type PolicyQuery struct {
+	Scope string `json:"scope,omitempty"`
+	Key   string `json:"key,omitempty"` // all when empty
+}
+
+// Setting of the policy with where it comes from.
+type Setting struct {
+	Key    string `json:"key"`
+	Value  any    `json:"value"`
+	Origin string `json:"origin,omitempty"`
+}
+
+// Policy is settings as of a revision.
+type Policy struct {
+	Revision uint64    `json:"revision"`
+	Scope    string    `json:"scope"`
+	Settings []Setting `json:"settings"`
+	Document string    `json:"document,omitempty"` // YAML, when the whole policy was asked for
+}
+
+// PolicySet changes settings of one scope. Base 0 means "whatever is current".
+type PolicySet struct {
+	Change
+	Scope string            `json:"scope"`
+	Set   map[string]string `json:"set"` // key to YAML value; empty value = unset
+	Base  uint64            `json:"base,omitempty"`
+}
+
+// Revision that a change made.
+type Revision struct {
+	Revision uint64 `json:"revision"`
+}
+
+// AuditTail asks for records after a sequence number, oldest first; After 0
+// with Last n asks for the last n.
+type AuditTail struct {
+	After uint64 `json:"after,omitempty"`
+	Last  int    `json:"last,omitempty"`
+	Limit int    `json:"limit,omitempty"`
+}
+
+// AuditRecord is one event. Fields vary by action; ids are resolved to names.
+type AuditRecord struct {
+	Seq     uint64    `json:"seq"`
+	Time    time.Time `json:"time"`
+	Action  string    `json:"action"`
+	Account string    `json:"account,omitempty"`
+	Session string    `json:"session,omitempty"`
+	Actor   string    `json:"actor,omitempty"`
+	Remote  string    `json:"remote,omitempty"`
+	Path    string    `json:"path,omitempty"`
+	To      string    `json:"to,omitempty"`
+	Bytes   uint64    `json:"bytes,omitempty"`
+	Result  string    `json:"result,omitempty"`
+	Code    string    `json:"code,omitempty"`
+	Detail  string    `json:"detail,omitempty"`
+}
+
+// AuditRecords in order; ask again After the last one's Seq.
+type AuditRecords struct {
+	Records []AuditRecord `json:"records"`
+}
+
+// Check is what a verification found. No findings means all is well.
+type Check struct {
+	Checked  map[string]uint64 `json:"checked"` // counts by kind: records, files, bytes …
+	Findings []string          `json:"findings"`
+}
+
+// HostKey of the server.
+type HostKey struct {
+	Kind        string `json:"kind"`
+	Algorithm   string `json:"algorithm"`
+	Fingerprint string `json:"fingerprint"`
+	Public      string `json:"public"` // known_hosts form without the host
+}
+
+// HostKeys of the server.
+type HostKeys struct {
+	Keys []HostKey `json:"keys"`
+}
+
+// HostKeyRotate names the kinds to replace; none means all.
+type HostKeyRotate struct {
+	Change
+	Kinds []string `json:"kinds,omitempty"`
+}
+
+// Cert is a TLS certificate in use.
+type Cert struct {
+	File        string    `json:"file"`
+	Subject     string    `json:"subject"`
+	Names       []string  `json:"names"`
+	Key         string    `json:"key"`
+	NotBefore   time.Time `json:"not_before"`
+	NotAfter    time.Time `json:"not_after"`
+	Fingerprint string    `json:"fingerprint"`
+	SelfSigned  bool      `json:"self_signed"`
+}
+
+// Certs in the order in which they are tried.
+type Certs struct {
+	Certs []Cert `json:"certs"`
+}
+
+// VolumeRef names the volumes of an account, or all.
+type VolumeRef struct {
+	Account string `json:"account,omitempty"`
+}
+
+// VolumeStat of one account, bytes unless said.
+type VolumeStat struct {
+	Account      string `json:"account"`
+	LiveBytes    uint64 `json:"live_bytes"`
+	HistoryBytes uint64 `json:"history_bytes"`
+	DoomedBytes  uint64 `json:"doomed_bytes"`
+	Files        uint64 `json:"files"`
+	Dirs         uint64 `json:"dirs"`
+	Versions     uint64 `json:"versions"`
+	Blobs        uint64 `json:"blobs"`
+	Damaged      uint64 `json:"damaged"`
+}
+
+// VolumeStats is sorted by account.
+type VolumeStats struct {
+	Volumes []VolumeStat `json:"volumes"`
+}
+
+// Ban of an address.
+type Ban struct {
+	Address string    `json:"address"`
+	Until   time.Time `json:"until"`
+	Reason  string    `json:"reason,omitempty"`
+}
+
+// Bans in force.
+type Bans struct {
+	Bans []Ban `json:"bans"`
+}
+
+// BanRef names a banned address.
+type BanRef struct {
+	Change
+	Address string `json:"address"`
+}

@@ -1,0 +1,81 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"syscall"
+)
+
+// Client calls a running server over its admin socket. Safe for concurrent use.
+// Every method returns *Error.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// NewClient makes a client of the socket at path. Nothing is dialled yet.
+func NewClient(path string) *Client {
+	return &Client{socket: path, http: &http.Client{Transport: &http.Transport{
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, path) },
+		DisableKeepAlives: true,
+	}}}
+}
+
+// call posts req to an operation and decodes the answer.
+func call[Resp any](ctx context.Context, c *Client, op string, req any) (Resp, error) {
+	var resp Resp
+	body, err := json.Marshal(req)
+	if err != nil {
+		return resp, newError(CodeInternal, "encoding the request: "+err.Error(), "")
+	}
+	hr, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://sallyport/v1/"+op, bytes.NewReader(body))
+	if err != nil {
+		return resp, newError(CodeInternal, err.Error(), "")
+	}
+	hr.Header.Set("Content-Type", "application/json")
+	res, err := c.http.Do(hr)
+	if err != nil {
+		return resp, c.transportError(ctx, err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		var eb errorBody
+		if err := json.NewDecoder(io.LimitReader(res.Body, maxBody)).Decode(&eb); err != nil || eb.Error == nil {
+			return resp, newError(CodeInternal, fmt.Sprintf("the server answered %s", res.Status), "client and server may be of different versions: compare `sallyport version` and `sallyport status`")
+		}
+		return resp, eb.Error
+	}
+	if err := json.NewDecoder(res.Body).Decode(&resp); err != nil {
+		if ctx.Err() != nil {
+			return resp, c.transportError(ctx, err)
+		}
+		return resp, newError(CodeInternal, "reading the server's answer: "+err.Error(), "")
+	}
+	return resp, nil
+}
+
+func (c *Client) transportError(ctx context.Context, err error) *Error {
+	e := &Error{Code: CodeUnreachable, cause: err}
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		e.Code, e.Message, e.Hint = CodeTimeout, "the server did not answer in time", "raise --timeout"
+	case ctx.Err() != nil:
+		e.Code, e.Message = CodeTimeout, "interrupted"
+	case errors.Is(err, fs.ErrNotExist):
+		e.Message, e.Hint = "no server is running: there is no admin socket "+c.socket, "start it with `sallyport serve`, or name the socket of a running one with --socket or --state"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		e.Message, e.Hint = "no server is running: nobody answers at "+c.socket, "start it with `sallyport serve`"
+	case errors.Is(err, fs.ErrPermission):
+		e.Code, e.Message, e.Hint = CodeRefused, "this user may not use the admin socket "+c.socket, "run as root or as the server's own user, or add your uid to admin.uids in sallyport.yaml"
+	default:
+		e.Message = "the admin socket " + c.socket + " does not answer: " + err.Error()
+	}
+	return e
+}

@@ -1,0 +1,196 @@
+package server
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Defaults of places on a real host.
+const (
+	DefaultConfigFile = "/etc/sallyport/sallyport.yaml"
+	DefaultStateDir   = "/var/lib/sallyport"
+	// KeyCredential is the systemd credential that holds the seal key.
+	KeyCredential = "sallyport.key"
+)
+
+// Config is sallyport.yaml: how the process runs. What accounts may do is
+// policy and does not stand here. Every key has a default, so that no file
+// is needed. The yaml tags are the documented names; a key's environment
+// variable is SALLYPORT_<SECTION>__<KEY>.
+type Config struct {
+	State     State      `yaml:"state" json:"state"`
+	Seal      Seal       `yaml:"seal" json:"seal"`
+	Listeners []Listener `yaml:"listeners" json:"listeners"`
+	Passive   Passive    `yaml:"passive" json:"passive"`
+	TLS       TLS        `yaml:"tls" json:"tls"`
+	HostKeys  HostKeys   `yaml:"hostkeys" json:"hostkeys"`
+	Admin     Admin      `yaml:"admin" json:"admin"`
+	Health    Health     `yaml:"health" json:"health"`
+	Log       Log        `yaml:"log" json:"log"`
+	Shutdown  Shutdown   `yaml:"shutdown" json:"shutdown"`
+	Limits    Limits     `yaml:"limits" json:"limits"`
+}
+
+// State is where everything durable lies.
+type State struct {
+	Dir string `yaml:"dir" json:"dir"`
+}
+
+// Seal says how the root key is unwrapped. KeyFile empty means the systemd
+// credential sallyport.key if there is one, else "<state>.key" beside the
+// state directory.
+type Seal struct {
+	Kind    string `yaml:"kind" json:"kind"` // keyfile
+	KeyFile string `yaml:"key_file" json:"key_file"`
+}
+
+// Protocols of listeners.
+const (
+	ProtocolSFTP         = "sftp"
+	ProtocolFTPSExplicit = "ftps-explicit"
+	ProtocolFTPSImplicit = "ftps-implicit"
+)
+
+// Listener is one TCP address. "HOST:0" lets the kernel choose the port;
+// "systemd:NAME" takes the socket that systemd passes under that name.
+type Listener struct {
+	Protocol string `yaml:"protocol" json:"protocol"`
+	Address  string `yaml:"address" json:"address"`
+}
+
+// Passive is what FTP data connections use. Ports "A-B"; empty lets the kernel
+// choose. PublicAddress "auto" tells clients the address they reached; an IP
+// is told to everyone except clients of Networks.
+type Passive struct {
+	Ports         string           `yaml:"ports" json:"ports"`
+	PublicAddress string           `yaml:"public_address" json:"public_address"`
+	Networks      []PassiveNetwork `yaml:"networks" json:"networks"`
+}
+
+// PassiveNetwork overrides the public address for clients of one network.
+type PassiveNetwork struct {
+	From    string `yaml:"from" json:"from"`
+	Address string `yaml:"address" json:"address"`
+}
+
+// TLS names the certificate pairs; the one that matches the client's server
+// name is served, the first otherwise. None means "<state>/tls/server.crt",
+// self-signed and made at the first start.
+type TLS struct {
+	Certificates []CertificatePair `yaml:"certificates" json:"certificates"`
+}
+
+// CertificatePair is two PEM files. "credential:NAME" names a systemd credential.
+type CertificatePair struct {
+	Certificate string `yaml:"certificate" json:"certificate"`
+	Key         string `yaml:"key" json:"key"`
+}
+
+// HostKeys is where SSH host keys lie; empty means "<state>/hostkeys".
+type HostKeys struct {
+	Dir string `yaml:"dir" json:"dir"`
+}
+
+// Admin is the operator's socket. root and the server's own user always may;
+// UIDs are others who may.
+type Admin struct {
+	Socket string   `yaml:"socket" json:"socket"`
+	UIDs   []uint32 `yaml:"uids" json:"uids"`
+}
+
+// Health serves /healthz and /metrics over HTTP on a loopback address or on
+// "unix:PATH". Empty means off.
+type Health struct {
+	Address string `yaml:"address" json:"address"`
+}
+
+// Log says what is written to standard error.
+type Log struct {
+	Level  string `yaml:"level" json:"level"`   // debug, info, warn, error
+	Format string `yaml:"format" json:"format"` // auto (text on a terminal, else json), text, json
+}
+
+// Shutdown is how long transfers under way may finish after SIGTERM.
+type Shutdown struct {
+	Drain time.Duration `yaml:"drain" json:"drain"`
+}
+
+// Limits bound what the process takes from its host.
+type Limits struct {
+	WindowMemory int64 `yaml:"window_memory" json:"window_memory"` // bytes of uploads not yet on disk, all sessions together
+	OpenFiles    int64 `yaml:"open_files" json:"open_files"`       // RLIMIT_NOFILE asked for; 0 = as high as allowed
+}
+
+// DefaultConfig is the configuration of a host without sallyport.yaml.
+func DefaultConfig() *Config {
+	return &Config{
+		State: State{Dir: DefaultStateDir},
+		Seal:  Seal{Kind: "keyfile"},
+		Listeners: []Listener{
+			{Protocol: ProtocolSFTP, Address: ":2022"},
+			{Protocol: ProtocolFTPSExplicit, Address: ":21"},
+			{Protocol: ProtocolFTPSImplicit, Address: ":990"},
+		},
+		Passive:  Passive{Ports: "50000-50999", PublicAddress: "auto"},
+		Log:      Log{Level: "info", Format: "auto"},
+		Shutdown: Shutdown{Drain: 10 * time.Second},
+		Limits:   Limits{WindowMemory: 256 << 20},
+	}
+}
+
+// KeyFile is the seal key file in force.
+func (c *Config) KeyFile() string {
+	if c.Seal.KeyFile != "" {
+		return credentialPath(c.Seal.KeyFile)
+	}
+	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
+		if p := filepath.Join(dir, KeyCredential); fileExists(p) {
+			return p
+		}
+	}
+	return strings.TrimRight(c.State.Dir, "/") + ".key"
+}
+
+// AdminSocket is the path of the operator's socket.
+func (c *Config) AdminSocket() string {
+	if c.Admin.Socket != "" {
+		return c.Admin.Socket
+	}
+	return filepath.Join(c.State.Dir, "admin.sock")
+}
+
+// HostKeyDir is the directory of the SSH host keys.
+func (c *Config) HostKeyDir() string {
+	if c.HostKeys.Dir != "" {
+		return c.HostKeys.Dir
+	}
+	return filepath.Join(c.State.Dir, "hostkeys")
+}
+
+// Certificates are the pairs in force; own says that they are the
+// self-signed one that the server makes and may rotate itself.
+func (c *Config) Certificates() (pairs []CertificatePair, own bool) {
+	if len(c.TLS.Certificates) == 0 {
+		dir := filepath.Join(c.State.Dir, "tls")
+		return []CertificatePair{{Certificate: filepath.Join(dir, "server.crt"), Key: filepath.Join(dir, "server.key")}}, true
+	}
+	for _, p := range c.TLS.Certificates {
+		pairs = append(pairs, CertificatePair{Certificate: credentialPath(p.Certificate), Key: credentialPath(p.Key)})
+	}
+	return pairs, false
+}
+
+// credentialPath resolves "credential:NAME" below $CREDENTIALS_DIRECTORY.
+func credentialPath(p string) string {
+	if name, ok := strings.CutPrefix(p, "credential:"); ok {
+		return filepath.Join(os.Getenv("CREDENTIALS_DIRECTORY"), filepath.Base(name))
+	}
+	return p
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

@@ -1,0 +1,205 @@
+package server
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// check finds everything wrong with the values, so that one run shows all.
+func (l *Loaded) check() ConfigErrors {
+	c := checker{l: l}
+	c.paths()
+	c.listeners()
+	c.passive()
+	c.tls()
+	c.oneOf("seal.kind", l.Seal.Kind, "keyfile")
+	c.oneOf("log.level", l.Log.Level, "debug", "info", "warn", "error")
+	c.oneOf("log.format", l.Log.Format, "auto", "text", "json")
+	c.health()
+	if l.Shutdown.Drain < 0 || l.Shutdown.Drain > 10*time.Minute {
+		c.fail("shutdown.drain", "must be between 0s and 10m", "")
+	}
+	if l.Limits.WindowMemory < 4<<20 {
+		c.fail("limits.window_memory", "must be at least 4194304 bytes, the window of one upload", "")
+	}
+	if l.Limits.OpenFiles < 0 {
+		c.fail("limits.open_files", "must not be negative", "")
+	}
+	return c.errs
+}
+
+type checker struct {
+	l    *Loaded
+	errs ConfigErrors
+}
+
+// fail places the error at the key, or at the nearest parent that has a place.
+func (c *checker) fail(key, message, hint string) {
+	e := &ConfigError{Key: key, Message: message, Hint: hint}
+	for k := key; ; {
+		if o, ok := c.l.Origins[k]; ok && o.Source != "default" {
+			if o.Source == "file" {
+				e.File, e.Line, e.Col = o.Name, o.Line, o.Col
+			} else {
+				e.Key = key + " (" + o.String() + ")"
+			}
+			break
+		}
+		cut := strings.LastIndexAny(k, ".[")
+		if cut < 0 {
+			break
+		}
+		k = k[:cut]
+	}
+	c.errs = append(c.errs, e)
+}
+
+func (c *checker) oneOf(key, value string, allowed ...string) {
+	for _, a := range allowed {
+		if value == a {
+			return
+		}
+	}
+	c.fail(key, fmt.Sprintf("%q is not one of %s", value, strings.Join(allowed, ", ")), "")
+}
+
+func (c *checker) paths() {
+	abs := func(key, p string) {
+		if p != "" && !filepath.IsAbs(p) && !strings.HasPrefix(p, "credential:") {
+			c.fail(key, fmt.Sprintf("%q is not an absolute path", p), "a relative path would depend on where the server is started")
+		}
+	}
+	if c.l.State.Dir == "" {
+		c.fail("state.dir", "must not be empty", "")
+	}
+	abs("state.dir", c.l.State.Dir)
+	abs("seal.key_file", c.l.Seal.KeyFile)
+	abs("hostkeys.dir", c.l.HostKeys.Dir)
+	abs("admin.socket", c.l.Admin.Socket)
+	if within(c.l.State.Dir, c.l.KeyFile()) {
+		c.fail("seal.key_file", "the seal key must not lie in the state directory",
+			"whoever copies the state directory would have the key too; keep it elsewhere, e.g. "+strings.TrimRight(c.l.State.Dir, "/")+".key")
+	}
+}
+
+// within tells whether path lies below dir, by name.
+func within(dir, path string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+}
+
+func (c *checker) listeners() {
+	if len(c.l.Listeners) == 0 {
+		c.fail("listeners", "needs at least one entry", "")
+	}
+	seen := map[string]int{}
+	for i, ln := range c.l.Listeners {
+		key := fmt.Sprintf("listeners[%d]", i)
+		c.oneOf(key+".protocol", ln.Protocol, ProtocolSFTP, ProtocolFTPSExplicit, ProtocolFTPSImplicit)
+		if err := checkAddress(ln.Address); err != nil {
+			c.fail(key+".address", err.Error(), `write HOST:PORT, e.g. "0.0.0.0:2022", or "systemd:NAME"`)
+			continue
+		}
+		if first, dup := seen[ln.Address]; dup && !strings.HasSuffix(ln.Address, ":0") {
+			c.fail(key+".address", fmt.Sprintf("%s is taken by listeners[%d]", ln.Address, first), "")
+		}
+		seen[ln.Address] = i
+	}
+}
+
+func checkAddress(a string) error {
+	if name, ok := strings.CutPrefix(a, "systemd:"); ok {
+		if name == "" {
+			return fmt.Errorf("systemd: needs the name of a socket")
+		}
+		return nil
+	}
+	_, port, err := net.SplitHostPort(a)
+	if err != nil {
+		return fmt.Errorf("%q is not HOST:PORT", a)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q is not a port", port)
+	}
+	return nil
+}
+
+func (c *checker) passive() {
+	if _, err := ParsePorts(c.l.Passive.Ports); err != nil {
+		c.fail("passive.ports", err.Error(), `write FIRST-LAST, e.g. "50000-50999", or "" for any`)
+	}
+	if _, err := parsePublic(c.l.Passive.PublicAddress); err != nil {
+		c.fail("passive.public_address", err.Error(), `write "auto" or the IPv4 address that clients reach`)
+	}
+	for i, n := range c.l.Passive.Networks {
+		key := fmt.Sprintf("passive.networks[%d]", i)
+		if _, err := netip.ParsePrefix(n.From); err != nil {
+			c.fail(key+".from", fmt.Sprintf("%q is not a network", n.From), "write it as 10.0.0.0/8")
+		}
+		if _, err := parsePublic(n.Address); err != nil {
+			c.fail(key+".address", err.Error(), `write "auto" or an IPv4 address`)
+		}
+	}
+}
+
+// ParsePorts reads "A-B"; "" is {0, 0}, the kernel's choice.
+func ParsePorts(s string) ([2]uint16, error) {
+	if s == "" {
+		return [2]uint16{}, nil
+	}
+	a, b, ok := strings.Cut(s, "-")
+	first, err1 := strconv.ParseUint(strings.TrimSpace(a), 10, 16)
+	last, err2 := strconv.ParseUint(strings.TrimSpace(b), 10, 16)
+	if !ok || err1 != nil || err2 != nil || first == 0 || last < first {
+		return [2]uint16{}, fmt.Errorf("%q is not a range of ports", s)
+	}
+	return [2]uint16{uint16(first), uint16(last)}, nil
+}
+
+// parsePublic reads "auto" (or "") as the invalid address, which stands for
+// the local one.
+func parsePublic(s string) (netip.Addr, error) {
+	if s == "" || s == "auto" {
+		return netip.Addr{}, nil
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil || !a.Unmap().Is4() {
+		return netip.Addr{}, fmt.Errorf("%q is neither auto nor an IPv4 address", s)
+	}
+	return a.Unmap(), nil
+}
+
+func (c *checker) tls() {
+	for i, p := range c.l.TLS.Certificates {
+		key := fmt.Sprintf("tls.certificates[%d]", i)
+		if p.Certificate == "" || p.Key == "" {
+			c.fail(key, "needs both certificate and key", "")
+		}
+	}
+}
+
+func (c *checker) health() {
+	a := c.l.Health.Address
+	if a == "" {
+		return
+	}
+	if p, ok := strings.CutPrefix(a, "unix:"); ok {
+		if !filepath.IsAbs(p) {
+			c.fail("health.address", fmt.Sprintf("%q is not an absolute path", p), "")
+		}
+		return
+	}
+	host, _, err := net.SplitHostPort(a)
+	ip, ipErr := netip.ParseAddr(host)
+	switch {
+	case err != nil:
+		c.fail("health.address", fmt.Sprintf("%q is not HOST:PORT", a), "")
+	case host != "localhost" && (ipErr != nil || !ip.IsLoopback()):
+		c.fail("health.address", "must be a loopback address", "it is plain HTTP; put a proxy in front of it to reach it from elsewhere, or use unix:PATH")
+	}
+}

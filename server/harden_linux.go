@@ -1,0 +1,44 @@
+package server
+
+import (
+	"fmt"
+	"log/slog"
+
+	"golang.org/x/sys/unix"
+)
+
+// harden closes ways in which keys in memory could leave the process or the
+// process could gain rights: no core dump, no ptrace by the same user
+// (PR_SET_DUMPABLE 0, prctl(2)), no new privileges through exec, and files that
+// nobody else can read whatever mode a caller forgot.
+func harden(limits Limits, log *slog.Logger) error {
+	unix.Umask(0o077)
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("forbidding core dumps: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("forbidding memory access by others: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("renouncing new privileges: %w", err)
+	}
+	return raiseOpenFiles(uint64(limits.OpenFiles), log)
+}
+
+// raiseOpenFiles lifts the soft limit of open files to want, or to the hard
+// limit if want is 0 (a session needs a descriptor, a transfer two more).
+func raiseOpenFiles(want uint64, log *slog.Logger) error {
+	var now unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &now); err != nil {
+		return fmt.Errorf("reading the limit of open files: %w", err)
+	}
+	next := unix.Rlimit{Cur: want, Max: now.Max}
+	if want == 0 {
+		next.Cur = now.Max
+	}
+	next.Max = max(next.Max, next.Cur)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &next); err != nil {
+		log.Warn("limit of open files not raised", "wanted", next.Cur, "hard_limit", now.Max, "error", err)
+	}
+	return nil
+}
