@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"sallyport/crypto/durable"
 )
 
 // selfSignedFor is how long a self-signed certificate is valid: the longest
@@ -60,10 +62,10 @@ func SelfSign(p CertificatePair, names []string, now time.Time) error {
 			return err
 		}
 	}
-	if err := WriteFile(p.Key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), 0o600); err != nil {
+	if err := durable.WriteFile(p.Key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), 0o600); err != nil {
 		return fmt.Errorf("writing the certificate's key: %w", err)
 	}
-	if err := WriteFile(p.Certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644); err != nil {
+	if err := durable.WriteFile(p.Certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644); err != nil {
 		return fmt.Errorf("writing the certificate: %w", err)
 	}
 	return nil

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sallyport/server/admin"
 )
 
 // CertSet serves TLS certificates from files and takes over changed files
@@ -115,35 +117,23 @@ func (c *CertSet) Get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return certs[0], nil
 }
 
-// Cert is what operators see of a certificate.
-type Cert struct {
-	File        string    `json:"file"`
-	Subject     string    `json:"subject"`
-	Names       []string  `json:"names"`
-	Key         string    `json:"key"` // "ECDSA P-256"
-	NotBefore   time.Time `json:"not_before"`
-	NotAfter    time.Time `json:"not_after"`
-	Fingerprint string    `json:"fingerprint"` // SHA-256 of the certificate, hex
-	SelfSigned  bool      `json:"self_signed"`
-}
-
 // List tells the certificates in use.
-func (c *CertSet) List() []Cert {
-	var out []Cert
+func (c *CertSet) List() []admin.Cert {
+	var out []admin.Cert
 	for i, cert := range *c.loaded.Load() {
 		out = append(out, describeCert(c.pairs[i].Certificate, cert.Leaf))
 	}
 	return out
 }
 
-func describeCert(file string, leaf *x509.Certificate) Cert {
+func describeCert(file string, leaf *x509.Certificate) admin.Cert {
 	sum := sha256.Sum256(leaf.Raw)
 	kind, _ := checkStrength(leaf.PublicKey)
 	names := append([]string(nil), leaf.DNSNames...)
 	for _, ip := range leaf.IPAddresses {
 		names = append(names, ip.String())
 	}
-	return Cert{
+	return admin.Cert{
 		File: file, Subject: leaf.Subject.String(), Names: names, Key: kind,
 		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Fingerprint: hex.EncodeToString(sum[:]),
 		SelfSigned: bytes.Equal(leaf.RawIssuer, leaf.RawSubject),

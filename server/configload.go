@@ -49,6 +49,8 @@ type Loaded struct {
 type Source struct {
 	// File is sallyport.yaml; "" means DefaultConfigFile if it exists.
 	File string
+	// NoFile reads no file at all.
+	NoFile bool
 	// Environ is os.Environ().
 	Environ []string
 	// Flags are values from the command line by dotted key; they win.
@@ -62,8 +64,10 @@ func LoadConfig(s Source) (*Loaded, error) {
 	for _, leaf := range leaves(l.Config) {
 		l.Origins[leaf.key] = Origin{Source: "default"}
 	}
-	if err := l.readFile(s.File); err != nil {
-		return nil, err
+	if !s.NoFile {
+		if err := l.readFile(s.File); err != nil {
+			return nil, err
+		}
 	}
 	if errs := l.readEnviron(s.Environ); len(errs) > 0 {
 		return nil, errs

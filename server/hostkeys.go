@@ -18,6 +18,9 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/crypto/ssh"
+
+	"sallyport/crypto/durable"
+	"sallyport/server/admin"
 )
 
 // hostKeyKinds are the keys that a server has, in the order offered. The file
@@ -99,25 +102,16 @@ func readHostKey(path string) (ssh.Signer, error) {
 	return s, nil
 }
 
-// HostKey is what operators see of a host key.
-type HostKey struct {
-	Kind        string `json:"kind"`
-	Algorithm   string `json:"algorithm"` // ssh-ed25519 …
-	Fingerprint string `json:"fingerprint"`
-	Public      string `json:"public"` // authorized_keys form, without a comment
-	File        string `json:"file"`
-}
-
 // List tells the keys in use.
-func (h *HostKeySet) List() []HostKey {
-	var out []HostKey
+func (h *HostKeySet) List() []admin.HostKey {
+	var out []admin.HostKey
 	for _, s := range h.Signers() {
 		pub := s.PublicKey()
 		kind := kindOf(pub)
 		line := ssh.MarshalAuthorizedKey(pub)
-		out = append(out, HostKey{
+		out = append(out, admin.HostKey{
 			Kind: kind, Algorithm: pub.Type(), Fingerprint: ssh.FingerprintSHA256(pub),
-			Public: string(line[:len(line)-1]), File: h.path(kind),
+			Public: string(line[:len(line)-1]),
 		})
 	}
 	return out
@@ -176,5 +170,5 @@ func (h *HostKeySet) generate(kind string) error {
 	if err != nil {
 		return err
 	}
-	return WriteFile(h.path(kind), pem.EncodeToMemory(block), 0o600)
+	return durable.WriteFile(h.path(kind), pem.EncodeToMemory(block), 0o600)
 }

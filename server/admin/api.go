@@ -144,34 +144,41 @@ type Killed struct {
 	Killed int `json:"killed"`
 }
 
-// PolicyQuery asks for settings: of one scope ("site", "group NAME",
-// "account NAME") or, with Effective, what holds for an account in the end.
+// PolicyQuery asks for what holds for an account (Account set), or for what
+// stands in the document at Key ("site.session.max", "accounts.acme"; all when
+// both are empty).
 type PolicyQuery struct {
-	Scope string `json:"scope,omitempty"`
-	Key   string `json:"key,omitempty"` // all when empty
+	Account string `json:"account,omitempty"`
+	Key     string `json:"key,omitempty"`
 }
 
 // Setting of the policy with where it comes from.
 type Setting struct {
 	Key    string `json:"key"`
-	Value  any    `json:"value"`
+	Value  string `json:"value"` // YAML
 	Origin string `json:"origin,omitempty"`
 }
 
 // Policy is settings as of a revision.
 type Policy struct {
 	Revision uint64    `json:"revision"`
-	Scope    string    `json:"scope"`
+	Account  string    `json:"account,omitempty"`
 	Settings []Setting `json:"settings"`
 	Document string    `json:"document,omitempty"` // YAML, when the whole policy was asked for
 }
 
-// PolicySet changes settings of one scope. Base 0 means "whatever is current".
+// PolicySet changes settings of the document in one revision. Base 0 means
+// "whatever is current"; another base that is not current is a conflict.
 type PolicySet struct {
 	Change
-	Scope string            `json:"scope"`
-	Set   map[string]string `json:"set"` // key to YAML value; empty value = unset
-	Base  uint64            `json:"base,omitempty"`
+	Set  []KeyValue `json:"set"`
+	Base uint64     `json:"base,omitempty"`
+}
+
+// KeyValue is one setting; the value is YAML, empty removes the setting.
+type KeyValue struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
 }
 
 // Revision that a change made.

@@ -1,0 +1,293 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/server/admin"
+)
+
+func (a *app) accountCommand() *cobra.Command {
+	return group("account", "Accounts, their passwords and keys",
+		a.accountAdd(), a.accountList(), a.accountShow(), a.accountSet(),
+		a.accountState("enable", "Let an account log in again", (*admin.Client).AccountEnable),
+		a.accountState("disable", "Refuse an account's logins and end its sessions", (*admin.Client).AccountDisable),
+		a.accountRemove(), a.accountPasswd(), a.keysCommand())
+}
+
+func (a *app) accountAdd() *cobra.Command {
+	var protocols, keyFiles, paths []string
+	var stdin bool
+	c := &cobra.Command{
+		Use: "add NAME", Short: "Make an account that has exactly the rights given", Args: exactly("NAME"),
+		Long: "Make an account. It gets exactly what the flags grant and nothing else: no protocol,\n" +
+			"no folder and no right by default.",
+		Example: "  sallyport account add acme --protocols sftp --key acme.pub --paths /in:list,write --paths /out:list,read\n" +
+			"  sallyport account add bob --protocols sftp,ftps --password-stdin --paths /:all < password",
+		RunE: func(c *cobra.Command, args []string) error {
+			r := admin.AccountAdd{Change: a.change(), Name: args[0], Protocols: protocols}
+			var err error
+			if r.Paths, err = parsePaths(paths); err != nil {
+				return err
+			}
+			for _, f := range keyFiles {
+				if f == "-" && stdin {
+					return usage("--key - and --password-stdin both want standard input", "give the key as a file")
+				}
+				keys, err := a.keyLines(f)
+				if err != nil {
+					return err
+				}
+				r.Keys = append(r.Keys, keys...)
+			}
+			if stdin {
+				if r.Password, err = a.passwordFrom(a.stdin); err != nil {
+					return err
+				}
+			}
+			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
+				acc, err := cl.AccountAdd(ctx, r)
+				if err != nil {
+					return err
+				}
+				a.say("account %s added%s", acc.Name, grantsNothing(acc))
+				return a.showAccount(acc)
+			})
+		},
+	}
+	f := c.Flags()
+	f.StringSliceVar(&protocols, "protocols", nil, "`protocols` that it may use: sftp, ftps, ftps-explicit, ftps-implicit")
+	f.StringArrayVar(&keyFiles, "key", nil, "`file` of public keys (- is standard input); may be repeated")
+	f.BoolVar(&stdin, "password-stdin", false, "read the password from standard input")
+	f.StringArrayVar(&paths, "paths", nil, "`PATH:VERBS`, e.g. /in:list,write or /:all; may be repeated")
+	return c
+}
+
+// grantsNothing warns of an account that cannot be used yet.
+func grantsNothing(acc admin.Account) string {
+	var missing []string
+	if len(acc.Protocols) == 0 {
+		missing = append(missing, "--protocols")
+	}
+	if !acc.Password && len(acc.Keys) == 0 {
+		missing = append(missing, "--key or --password-stdin")
+	}
+	if len(acc.Paths) == 0 {
+		missing = append(missing, "--paths")
+	}
+	if len(missing) == 0 {
+		return ""
+	}
+	return "; it cannot transfer anything yet: not given were " + strings.Join(missing, ", ")
+}
+
+// parsePaths reads PATH:VERBS. The last colon separates, so that a path may hold one.
+func parsePaths(list []string) ([]admin.PathRight, error) {
+	var out []admin.PathRight
+	for _, s := range list {
+		i := strings.LastIndexByte(s, ':')
+		if i < 1 || i == len(s)-1 || s[0] != '/' {
+			return nil, usage(fmt.Sprintf("--paths %q is not PATH:VERBS", s), "e.g. --paths /in:list,write --paths /out:list,read, or /:all")
+		}
+		out = append(out, admin.PathRight{Path: path.Clean(s[:i]), Allow: strings.Split(s[i+1:], ",")})
+	}
+	return out, nil
+}
+
+func (a *app) accountList() *cobra.Command {
+	return &cobra.Command{Use: "list", Short: "List accounts", Args: exactly(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
+				list, err := cl.AccountList(ctx)
+				if err != nil {
+					return err
+				}
+				v := view{value: list, header: []string{"NAME", "ENABLED", "PROTOCOLS", "PASSWORD", "KEYS", "SESSIONS"}, empty: "no accounts; make one with `sallyport account add`"}
+				for _, acc := range list.Accounts {
+					v.rows = append(v.rows, []string{acc.Name, yesNo(acc.Enabled), orDash(strings.Join(acc.Protocols, ",")), yesNo(acc.Password), fmt.Sprint(len(acc.Keys)), fmt.Sprint(acc.Sessions)})
+				}
+				return a.show(v)
+			})
+		}}
+}
+
+func (a *app) accountShow() *cobra.Command {
+	return &cobra.Command{Use: "show NAME", Short: "Show an account", Args: exactly("NAME"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
+				acc, err := cl.AccountShow(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				return a.showAccount(acc)
+			})
+		}}
+}
+
+func (a *app) showAccount(acc admin.Account) error {
+	v := view{value: acc, names: []string{acc.Name}, rows: [][]string{
+		{"name", acc.Name}, {"id", acc.ID}, {"enabled", yesNo(acc.Enabled)}, {"protocols", orDash(strings.Join(acc.Protocols, ", "))},
+		{"password", yesNo(acc.Password)}, {"sessions", fmt.Sprint(acc.Sessions)},
+	}}
+	for _, p := range acc.Paths {
+		v.rows = append(v.rows, []string{"path", p.Path + ": " + strings.Join(p.Allow, ", ")})
+	}
+	for _, k := range acc.Keys {
+		v.rows = append(v.rows, []string{"key", strings.TrimSpace(k.Algorithm + " " + k.Fingerprint + " " + k.Comment)})
+	}
+	return a.show(v)
+}
+
+func (a *app) accountSet() *cobra.Command {
+	return &cobra.Command{Use: "set NAME KEY=VALUE...", Short: "Set policy of one account", Args: atLeast("NAME", "KEY=VALUE"),
+		Example: "  sallyport account set acme session.max=4 'allow_from=[198.51.100.0/24]' --reason OPS-12",
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.setPolicy(c.Context(), "accounts."+args[0], args[1:], 0)
+		}}
+}
+
+func (a *app) accountState(verb, short string, do func(*admin.Client, context.Context, admin.AccountRef) (admin.Account, error)) *cobra.Command {
+	return &cobra.Command{Use: verb + " NAME", Short: short, Args: exactly("NAME"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
+				acc, err := do(cl, ctx, admin.AccountRef{Change: a.change(), Name: args[0]})
+				if err != nil {
+					return err
+				}
+				a.say("account %s %sd", acc.Name, verb)
+				return nil
+			})
+		}}
+}
+
+func (a *app) accountRemove() *cobra.Command {
+	return &cobra.Command{Use: "remove NAME", Short: "Remove an account and destroy its files and keys", Args: exactly("NAME"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := a.confirm("This destroys account %s, all its files and their history. There is no way back.", args[0]); err != nil {
+				return err
+			}
+			return a.call(c.Context(), 0, func(ctx context.Context, cl *admin.Client) error {
+				if err := cl.AccountRemove(ctx, admin.AccountRef{Change: a.change(), Name: args[0]}); err != nil {
+					return err
+				}
+				a.say("account %s removed", args[0])
+				return nil
+			})
+		}}
+}
+
+func (a *app) accountPasswd() *cobra.Command {
+	var stdin bool
+	c := &cobra.Command{Use: "passwd NAME", Short: "Set an account's password", Args: exactly("NAME"),
+		RunE: func(c *cobra.Command, args []string) error {
+			var password admin.Secret
+			var err error
+			if stdin {
+				password, err = a.passwordFrom(a.stdin)
+			} else {
+				password, err = a.askPassword(args[0])
+			}
+			if err != nil {
+				return err
+			}
+			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
+				if err := cl.Passwd(ctx, admin.Passwd{Change: a.change(), Account: args[0], Password: password}); err != nil {
+					return err
+				}
+				a.say("password of %s changed", args[0])
+				return nil
+			})
+		}}
+	c.Flags().BoolVar(&stdin, "stdin", false, "read the password from standard input")
+	return c
+}
+
+func (a *app) keysCommand() *cobra.Command {
+	add := &cobra.Command{Use: "add NAME FILE...", Short: "Add public keys (OpenSSH, RFC 4716, PEM, PuTTY)", Args: atLeast("NAME", "FILE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			r := admin.KeysAdd{Change: a.change(), Account: args[0]}
+			for _, f := range args[1:] {
+				lines, err := a.keyLines(f)
+				if err != nil {
+					return err
+				}
+				r.Keys = append(r.Keys, lines...)
+			}
+			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
+				keys, err := cl.KeysAdd(ctx, r)
+				if err != nil {
+					return err
+				}
+				return a.showKeys(keys)
+			})
+		}}
+	list := &cobra.Command{Use: "list NAME", Short: "List an account's keys", Args: exactly("NAME"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
+				keys, err := cl.KeysList(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				return a.showKeys(keys)
+			})
+		}}
+	remove := &cobra.Command{Use: "remove NAME FINGERPRINT", Short: "Remove a key", Args: exactly("NAME", "FINGERPRINT"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
+				keys, err := cl.KeysRemove(ctx, admin.KeysRemove{Change: a.change(), Account: args[0], Fingerprint: args[1]})
+				if err != nil {
+					return err
+				}
+				return a.showKeys(keys)
+			})
+		}}
+	return group("keys", "Public keys of an account", add, list, remove)
+}
+
+func (a *app) showKeys(keys admin.Keys) error {
+	v := view{value: keys, header: []string{"FINGERPRINT", "ALGORITHM", "COMMENT"}, empty: "no keys"}
+	for _, k := range keys.Keys {
+		v.rows = append(v.rows, []string{k.Fingerprint, k.Algorithm, k.Comment})
+	}
+	return a.show(v)
+}
+
+// keyLines reads the public keys of a file and says what it read.
+func (a *app) keyLines(file string) ([]string, error) {
+	r := a.stdin
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		r = f
+	}
+	data, err := io.ReadAll(io.LimitReader(r, maxKeyFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxKeyFile {
+		return nil, &admin.Error{Code: admin.CodeInvalid, Message: fmt.Sprintf("%s: larger than %d bytes", file, maxKeyFile)}
+	}
+	keys, err := readPublicKeys(data)
+	if err != nil {
+		e := &admin.Error{Code: admin.CodeInvalid, Message: file + ": " + err.Error()}
+		if err == errPrivateKey {
+			e.Hint = "give the public key: the .pub file beside it, or `ssh-keygen -y -f " + file + "`"
+		}
+		return nil, e
+	}
+	var lines []string
+	for _, k := range keys {
+		a.say("%s: read %s, %s", file, k.form, k.key.Type())
+		lines = append(lines, k.line())
+	}
+	return lines, nil
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"sallyport/crypto/keyring"
+	"sallyport/server"
+	"sallyport/server/admin"
+)
+
+// fail prints err as operators meet errors and returns the exit code.
+func (a *app) fail(err error) int {
+	e := explain(err)
+	if a.output == "json" {
+		_ = json.NewEncoder(a.stderr).Encode(map[string]*admin.Error{"error": e}) // a broken stderr cannot be reported
+		return e.Code.Exit()
+	}
+	fmt.Fprintf(a.stderr, "sallyport: error: %s\n", clean(e.Message, true))
+	if e.Hint != "" {
+		fmt.Fprintf(a.stderr, "sallyport: hint: %s\n", clean(e.Hint, true))
+	}
+	return e.Code.Exit()
+}
+
+// explain gives every error a code and, where there is a way out, a hint.
+func explain(err error) *admin.Error {
+	var e *admin.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	e = &admin.Error{Code: admin.CodeInternal, Message: err.Error()}
+	var configErrors server.ConfigErrors
+	var listen *server.ListenError
+	var path *fs.PathError
+	switch {
+	case errors.As(err, &configErrors):
+		e.Code, e.Hint = admin.CodeInvalid, configErrors.Hint()
+	case errors.As(err, &listen):
+		e.Hint = listen.Hint()
+	case errors.Is(err, server.ErrStateInUse):
+		e.Code, e.Hint = admin.CodeRefused, "one server works on one state directory; stop the other one or use another --state"
+	case errors.Is(err, server.ErrNoState):
+		e.Code, e.Hint = admin.CodeNotFound, "make it with `sallyport init`, or try `sallyport demo`"
+	case errors.Is(err, server.ErrNoKey):
+		e.Code, e.Hint = admin.CodeSealed, "restore the seal key file, or name it with seal.key_file (SALLYPORT_SEAL__KEY_FILE); without it nobody can read this state"
+	case errors.Is(err, keyring.ErrDamaged):
+		e.Code, e.Hint = admin.CodeSealed, "this key does not open this state directory: check that seal.key_file and state.dir belong together"
+	case errors.Is(err, keyring.ErrSealed):
+		e.Code = admin.CodeSealed
+	case errors.Is(err, server.ErrWeakKey):
+		e.Code, e.Hint = admin.CodeInvalid, "use RSA with 2048 bits or more, ECDSA P-256 or Ed25519"
+	case errors.Is(err, context.DeadlineExceeded):
+		e.Code, e.Hint = admin.CodeTimeout, "raise --timeout"
+	case errors.Is(err, context.Canceled), errors.Is(err, errInterrupted):
+		e.Code, e.Message = admin.CodeTimeout, "interrupted"
+	case errors.Is(err, fs.ErrNotExist) && errors.As(err, &path):
+		e.Code, e.Message = admin.CodeNotFound, "no such file: "+path.Path
+	case errors.Is(err, syscall.EROFS):
+		e.Hint = "the filesystem is mounted read-only"
+	case errors.Is(err, fs.ErrPermission):
+		e.Code, e.Hint = admin.CodeRefused, "this user may not: run as root or as the server's own user, and check owner and mode"
+	}
+	return e
+}

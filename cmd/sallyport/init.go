@@ -1,0 +1,212 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/template"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/crypto/durable"
+	"sallyport/server"
+	"sallyport/server/admin"
+)
+
+// initData fills the templates of units.go. Paths are as they will be read.
+type initData struct {
+	StateDir, KeyFile, ConfigFile, Socket, Binary string
+	Listeners                                     []server.Listener
+	PassivePorts, PublicAddress                   string
+}
+
+// initFlags are the flags of `sallyport init`.
+type initFlags struct {
+	root, dest              string
+	sftp, ftps, implicit    string
+	passive, public, binary string
+	noSystemd               bool
+}
+
+func (a *app) initCommand() *cobra.Command {
+	var o initFlags
+	c := &cobra.Command{Use: "init", Short: "Set up a real host: state, keys, sallyport.yaml, systemd units", Args: exactly(),
+		Long: "Make the state directory and its seal key (outside of it), host keys, a self-signed certificate,\n" +
+			"sallyport.yaml and hardened systemd units. Nothing that exists is overwritten, nothing is started.",
+		Example: "  sallyport init\n  sallyport init --root $HOME/try --sftp 127.0.0.1:2022 --ftps 127.0.0.1:2121 --ftps-implicit 127.0.0.1:2990",
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.init(c.Context(), o)
+		}}
+	f := c.Flags()
+	f.StringVar(&o.root, "root", "", "put everything below `DIR`, usable there: to try it anywhere")
+	f.StringVar(&o.dest, "dest", "", "write files below `DIR` as an image of a host's root: to make packages")
+	f.StringVar(&o.sftp, "sftp", ":2022", "`ADDR:PORT` of SFTP, empty for none")
+	f.StringVar(&o.ftps, "ftps", ":21", "`ADDR:PORT` of FTPS with AUTH TLS, empty for none")
+	f.StringVar(&o.implicit, "ftps-implicit", ":990", "`ADDR:PORT` of FTPS with TLS from the first byte, empty for none")
+	f.StringVar(&o.passive, "passive-ports", "50000-50999", "`A-B`, ports of FTP data connections")
+	f.StringVar(&o.public, "public-address", "auto", "IPv4 `address` that FTP clients reach, behind NAT")
+	f.StringVar(&o.binary, "binary", "", "`path` of the program in the unit (default this one)")
+	f.BoolVar(&o.noSystemd, "no-systemd", false, "write no units")
+	return c
+}
+
+func (a *app) init(ctx context.Context, o initFlags) error {
+	d, err := o.data(a.state)
+	if err != nil {
+		return err
+	}
+	disk := func(path string) string { return filepath.Join(o.dest, path) } // where a path of the host is written
+	files, err := o.files(d)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if _, err := os.Lstat(disk(f.path)); err == nil {
+			return &admin.Error{Code: admin.CodeRefused, Message: disk(f.path) + " exists, and init overwrites nothing", Hint: "move it away, or try elsewhere with --root DIR"}
+		}
+	}
+	c := server.DefaultConfig()
+	c.State.Dir, c.Seal.KeyFile, c.Listeners, c.Passive.PublicAddress = disk(d.StateDir), disk(d.KeyFile), d.Listeners, d.PublicAddress
+	if err := server.CreateState(ctx, c); err != nil {
+		if errors.Is(err, server.ErrStateExists) {
+			return &admin.Error{Code: admin.CodeRefused, Message: err.Error(), Hint: "start it with `sallyport serve`, or choose another --state"}
+		}
+		return err
+	}
+	for _, f := range files {
+		if err := os.MkdirAll(filepath.Dir(disk(f.path)), 0o755); err != nil {
+			return err
+		}
+		if err := durable.WriteFile(disk(f.path), f.data, 0o644); err != nil {
+			return err
+		}
+		a.say("wrote %s", disk(f.path))
+	}
+	// The finished file must be one that the server accepts.
+	if o.dest == "" {
+		if _, err := server.LoadConfig(server.Source{File: d.ConfigFile}); err != nil {
+			return err
+		}
+	}
+	a.say("state in %s, seal key in %s", disk(d.StateDir), disk(d.KeyFile))
+	_, err = fmt.Fprint(a.stdout, nextSteps(d, o))
+	return err
+}
+
+// data works out every path from the flags.
+func (o *initFlags) data(state string) (*initData, error) {
+	for _, dir := range []*string{&o.root, &o.dest} {
+		if *dir == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*dir)
+		if err != nil {
+			return nil, err
+		}
+		*dir = abs
+	}
+	d := &initData{
+		StateDir: filepath.Join("/", o.root, server.DefaultStateDir), KeyFile: filepath.Join("/", o.root, "/etc/sallyport/sallyport.key"),
+		ConfigFile: filepath.Join("/", o.root, server.DefaultConfigFile), Socket: filepath.Join("/", o.root, "/run/sallyport/admin.sock"),
+		PassivePorts: o.passive, PublicAddress: o.public, Binary: o.binary,
+	}
+	if state != "" {
+		d.StateDir = state
+	}
+	if d.Binary == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		d.Binary = self
+	}
+	for _, l := range []server.Listener{
+		{Protocol: server.ProtocolSFTP, Address: o.sftp}, {Protocol: server.ProtocolFTPSExplicit, Address: o.ftps}, {Protocol: server.ProtocolFTPSImplicit, Address: o.implicit},
+	} {
+		if l.Address != "" {
+			d.Listeners = append(d.Listeners, l)
+		}
+	}
+	if len(d.Listeners) == 0 {
+		return nil, usage("no listener is left", "give at least one of --sftp, --ftps, --ftps-implicit an address")
+	}
+	return d, nil
+}
+
+type initFile struct {
+	path string
+	data []byte
+}
+
+// files renders everything that init writes beside the state.
+func (o *initFlags) files(d *initData) ([]initFile, error) {
+	config, err := render(configText, d)
+	if err != nil {
+		return nil, err
+	}
+	files := []initFile{{d.ConfigFile, config}}
+	if o.noSystemd {
+		return files, nil
+	}
+	units := filepath.Join("/", o.root, "/etc/systemd/system")
+	service, err := render(serviceText, d)
+	if err != nil {
+		return nil, err
+	}
+	files = append(files,
+		initFile{filepath.Join(units, "sallyport.service"), service},
+		initFile{filepath.Join("/", o.root, "/etc/sysusers.d/sallyport.conf"), []byte(sysusersText)})
+	for _, l := range d.Listeners {
+		unit := "sallyport-" + l.Protocol + ".socket"
+		socket, err := render(socketText, map[string]string{"Protocol": l.Protocol, "Unit": unit, "Stream": streamAddress(l.Address)})
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, initFile{filepath.Join(units, unit), socket})
+	}
+	return files, nil
+}
+
+// streamAddress is a listener's address as ListenStream= wants it: a bare port means every address.
+func streamAddress(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err == nil && host == "" {
+		return port
+	}
+	return address
+}
+
+func render(text string, data any) ([]byte, error) {
+	t, err := template.New("").Option("missingkey=error").Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	err = t.Execute(&b, data)
+	return b.Bytes(), err
+}
+
+func nextSteps(d *initData, o initFlags) string {
+	var b strings.Builder
+	step := func(format string, args ...any) { fmt.Fprintf(&b, "  "+format+"\n", args...) }
+	b.WriteString("Next steps:\n")
+	if o.noSystemd || o.root != "" || o.dest != "" {
+		step("sallyport serve --config %s", shellQuote(d.ConfigFile))
+	} else {
+		step("systemd-sysusers && systemctl daemon-reload && systemctl enable --now sallyport")
+	}
+	config := ""
+	if o.root != "" {
+		config = " --config " + shellQuote(d.ConfigFile)
+	}
+	step("sallyport doctor%s", config)
+	step("sallyport account add NAME --protocols sftp --key FILE.pub --paths /:all%s", config)
+	b.WriteString("Keep a copy of the seal key off this host. Without it nobody can read the files:\n")
+	step("%s", d.KeyFile)
+	return b.String()
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/server/admin"
+)
+
+func (a *app) policyCommand() *cobra.Command {
+	return group("policy", "What accounts may do", a.policyShow(), a.policyGet(), a.policySet())
+}
+
+func (a *app) policyShow() *cobra.Command {
+	var account string
+	c := &cobra.Command{Use: "show", Short: "Show the policy document, or what holds for an account with its origins", Args: exactly(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
+				p, err := cl.PolicyShow(ctx, admin.PolicyQuery{Account: account})
+				if err != nil {
+					return err
+				}
+				if account == "" && (a.output == "table" || a.output == "yaml") {
+					a.say("revision %d", p.Revision)
+					_, err := fmt.Fprint(a.stdout, p.Document)
+					return err
+				}
+				return a.showSettings(p)
+			})
+		}}
+	c.Flags().StringVar(&account, "account", "", "show what holds for this `account`")
+	return c
+}
+
+func (a *app) policyGet() *cobra.Command {
+	return &cobra.Command{Use: "get [KEY]", Short: "Show a setting as it stands in the policy", Args: atMostOne("KEY"),
+		Example: "  sallyport policy get site.transport.tls_min\n  sallyport policy get accounts.acme",
+		RunE: func(c *cobra.Command, args []string) error {
+			q := admin.PolicyQuery{}
+			if len(args) == 1 {
+				q.Key = args[0]
+			}
+			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
+				p, err := cl.PolicyGet(ctx, q)
+				if err != nil {
+					return err
+				}
+				return a.showSettings(p)
+			})
+		}}
+}
+
+func (a *app) showSettings(p admin.Policy) error {
+	v := view{value: p, header: []string{"SETTING", "VALUE", "FROM"}}
+	for _, s := range p.Settings {
+		v.rows = append(v.rows, []string{s.Key, text(s.Value), s.Origin})
+	}
+	return a.show(v)
+}
+
+// text is a value in one line.
+func text(v any) string {
+	if s, ok := v.(string); ok {
+		return s
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprint(v)
+	}
+	return string(b)
+}
+
+func (a *app) policySet() *cobra.Command {
+	var base uint64
+	c := &cobra.Command{Use: "set KEY=VALUE...", Short: "Change settings; takes effect on live sessions at once", Args: atLeast("KEY=VALUE"),
+		Long: "Change settings in one revision. Values are YAML; an empty value removes the setting, so that\n" +
+			"the inherited one holds again.",
+		Example: "  sallyport policy set site.transport.tls_min=1.3 --reason 'audit finding 7'\n" +
+			"  sallyport policy set 'accounts.acme.protocols=[sftp]' accounts.acme.session.max=",
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.setPolicy(c.Context(), "", args, base)
+		}}
+	c.Flags().Uint64Var(&base, "base", 0, "refuse unless this `revision` is the current one")
+	return c
+}
+
+// setPolicy sets KEY=VALUE pairs below prefix ("" or "accounts.NAME").
+func (a *app) setPolicy(ctx context.Context, prefix string, pairs []string, base uint64) error {
+	r := admin.PolicySet{Change: a.change(), Base: base}
+	for _, kv := range pairs {
+		key, value, ok := strings.Cut(kv, "=")
+		if !ok || key == "" {
+			return usage(fmt.Sprintf("%q is not KEY=VALUE", kv), "e.g. session.max=4; an empty value removes the setting")
+		}
+		if prefix != "" {
+			key = prefix + "." + key
+		}
+		r.Set = append(r.Set, admin.KeyValue{Key: key, Value: value})
+	}
+	return a.call(ctx, shortCall, func(ctx context.Context, cl *admin.Client) error {
+		rev, err := cl.PolicySet(ctx, r)
+		if err != nil {
+			return err
+		}
+		return a.show(view{value: rev, names: []string{fmt.Sprint(rev.Revision)}, rows: [][]string{{fmt.Sprintf("revision %d", rev.Revision)}}})
+	})
+}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/server"
+	"sallyport/server/admin"
+)
+
+// app is one invocation: its streams and its global flags.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+
+	output  string
+	config  string
+	socket  string
+	state   string
+	reason  string
+	yes     bool
+	quiet   bool
+	noColor bool
+	timeout time.Duration
+}
+
+// run is the whole program: it returns the exit code (docs/OPERATIONS.md
+// "Exit codes"). Data goes to stdout, talk to stderr.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	return a.fail(err)
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "sallyport",
+		Short:         "Secure FTPS and SFTP server over an encrypted, versioned volume",
+		SilenceErrors: true, SilenceUsage: true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
+		Args:              cobra.ArbitraryArgs,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return a.checkGlobals() },
+		RunE:              unknownOrHelp,
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return &admin.Error{Code: admin.CodeUsage, Message: err.Error(), Hint: "see `" + c.CommandPath() + " --help`"}
+	})
+	f := root.PersistentFlags()
+	f.StringVarP(&a.output, "output", "o", "table", "output `format`: table, json, yaml or name")
+	f.StringVar(&a.config, "config", "", "configuration `file` (default "+server.DefaultConfigFile+" if it exists)")
+	f.StringVar(&a.socket, "socket", "", "admin socket of the server to talk to")
+	f.StringVar(&a.state, "state", "", "state `directory`")
+	f.StringVar(&a.reason, "reason", "", "why, recorded with the change")
+	f.BoolVar(&a.yes, "yes", false, "do not ask")
+	f.BoolVar(&a.quiet, "quiet", false, "say nothing on standard error but errors")
+	f.BoolVar(&a.noColor, "no-color", false, "no colours (NO_COLOR is honoured too)")
+	f.DurationVar(&a.timeout, "timeout", 0, "give up after this `time` (default 30s; checks and follows have none)")
+	root.AddCommand(
+		a.demoCommand(), a.initCommand(), a.serveCommand(), a.statusCommand(), a.doctorCommand(), a.versionCommand(),
+		a.configCommand(), a.accountCommand(), a.sessionCommand(), a.banCommand(), a.policyCommand(), a.auditCommand(),
+		a.hostkeyCommand(), a.certCommand(), a.vfsCommand(),
+	)
+	return root
+}
+
+// group makes a command that only holds others.
+func group(use, short string, subs ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs, RunE: unknownOrHelp}
+	c.AddCommand(subs...)
+	return c
+}
+
+// unknownOrHelp answers a word that is no command with the nearest one, and no
+// word at all with the help text on stderr.
+func unknownOrHelp(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		c.SetOut(c.ErrOrStderr())
+		_ = c.Help() // a broken stderr cannot be reported
+		return &admin.Error{Code: admin.CodeUsage, Message: "a command is missing", Hint: "see `" + c.CommandPath() + " --help`"}
+	}
+	e := &admin.Error{Code: admin.CodeUsage, Message: fmt.Sprintf("unknown command %q for %q", args[0], c.CommandPath()), Hint: "see `" + c.CommandPath() + " --help`"}
+	c.SuggestionsMinimumDistance = 2
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		e.Hint = "did you mean `" + c.CommandPath() + " " + near[0] + "`?"
+	}
+	return e
+}
+
+// exactly, atMost and atLeast check the number of arguments as usage errors.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == len(names) {
+			return nil
+		}
+		return argsError(c, names)
+	}
+}
+
+func atLeast(names ...string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) >= len(names) {
+			return nil
+		}
+		return argsError(c, names)
+	}
+}
+
+func atMostOne(name string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) <= 1 {
+			return nil
+		}
+		return argsError(c, []string{"[" + name + "]"})
+	}
+}
+
+func argsError(c *cobra.Command, names []string) error {
+	want := "no arguments"
+	if len(names) > 0 {
+		want = strings.Join(names, " ")
+	}
+	return &admin.Error{Code: admin.CodeUsage, Message: fmt.Sprintf("%s takes %s", c.CommandPath(), want), Hint: "see `" + c.CommandPath() + " --help`"}
+}
+
+func (a *app) checkGlobals() error {
+	switch a.output {
+	case "table", "json", "yaml", "name":
+	default:
+		return usage(fmt.Sprintf("--output %q is not one of table, json, yaml, name", a.output), "")
+	}
+	if a.state != "" {
+		abs, err := filepath.Abs(a.state)
+		if err != nil {
+			return fmt.Errorf("--state: %w", err)
+		}
+		a.state = abs
+	}
+	return nil
+}
+
+func usage(message, hint string) error {
+	return &admin.Error{Code: admin.CodeUsage, Message: message, Hint: hint}
+}
+
+// configSource is where this invocation's configuration comes from.
+func (a *app) configSource() server.Source {
+	s := server.Source{File: a.config, Environ: os.Environ(), Flags: map[string]string{}}
+	if s.File == "" {
+		s.File = os.Getenv("SALLYPORT_CONFIG")
+	}
+	if a.state != "" {
+		s.Flags["state.dir"] = a.state
+	}
+	if a.socket != "" {
+		s.Flags["admin.socket"] = a.socket
+	}
+	return s
+}
+
+// client finds the admin socket: --socket, else that of --state, else that of
+// the configuration.
+func (a *app) client() (*admin.Client, error) {
+	if a.socket != "" {
+		return admin.NewClient(a.socket), nil
+	}
+	l, err := server.LoadConfig(a.configSource())
+	if err != nil {
+		return nil, err
+	}
+	return admin.NewClient(l.AdminSocket()), nil
+}
+
+// call runs fn with a client under --timeout, or under standard if none was given (0 = none).
+func (a *app) call(ctx context.Context, standard time.Duration, fn func(context.Context, *admin.Client) error) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	limit := a.timeout
+	if limit == 0 {
+		limit = standard
+	}
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	return fn(ctx, c)
+}
+
+// shortCall is the standard time of operations that should take milliseconds.
+const shortCall = 30 * time.Second
+
+func (a *app) change() admin.Change { return admin.Change{Reason: a.reason} }
+
+// say talks to the person at the terminal.
+func (a *app) say(format string, args ...any) {
+	if !a.quiet {
+		fmt.Fprintf(a.stderr, format+"\n", args...)
+	}
+}
+
+var errInterrupted = errors.New("interrupted")

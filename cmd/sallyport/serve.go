@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"sallyport/server"
+	"sallyport/server/admin"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	return &cobra.Command{Use: "serve", Short: "Run the server in the foreground", Args: exactly(),
+		Long: "Run the server until SIGTERM or SIGINT; then it takes no new connections, lets transfers under way\n" +
+			"finish (shutdown.drain) and stops. A second SIGINT stops at once. SIGHUP reloads.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			source := a.configSource()
+			l, err := server.LoadConfig(source)
+			if err != nil {
+				return err
+			}
+			return a.serve(c.Context(), source, l, func(_ context.Context, s admin.Status) error {
+				a.say("ready: admin socket %s", l.AdminSocket())
+				for _, ln := range s.Listeners {
+					a.say("ready: %s on %s", ln.Protocol, ln.Address)
+				}
+				return nil
+			})
+		}}
+}
+
+// serve runs a server of l and calls ready when it serves.
+func (a *app) serve(ctx context.Context, source server.Source, l *server.Loaded, ready func(context.Context, admin.Status) error) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	f, ok := a.stderr.(*os.File)
+	return server.Run(ctx, server.Options{
+		Config: l, Source: source, Version: version(), Stderr: a.stderr, Terminal: ok && term.IsTerminal(int(f.Fd())),
+		Hangup: hangup, Ready: ready,
+	})
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/server/admin"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{Use: "status", Short: "Show the state of the running server", Args: exactly(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
+				s, err := cl.Status(ctx)
+				if err != nil {
+					return err
+				}
+				v := view{value: s, names: []string{s.State}, rows: [][]string{
+					{"state", s.State}, {"version", s.Version}, {"pid", fmt.Sprint(s.PID)},
+					{"up", time.Since(s.Started).Round(time.Second).String()},
+					{"state directory", s.StateDir}, {"seal", s.Seal}, {"policy revision", fmt.Sprint(s.Revision)},
+					{"accounts", fmt.Sprint(s.Accounts)}, {"sessions", fmt.Sprint(s.Sessions)},
+				}}
+				for _, l := range s.Listeners {
+					v.rows = append(v.rows, []string{"listener", l.Protocol + " " + l.Address})
+				}
+				for _, w := range s.Warnings {
+					v.rows = append(v.rows, []string{"warning", w})
+				}
+				return a.show(v)
+			})
+		}}
+}
+
+// version is what the build says: the module version, or the commit.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v, dirty := info.Main.Version, ""
+	if v == "" {
+		v = "(devel)"
+	}
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision" && v == "(devel)" && len(s.Value) >= 12:
+			v = s.Value[:12]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			dirty = "+changes"
+		}
+	}
+	return v + dirty
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{Use: "version", Short: "Show the version", Args: exactly(),
+		RunE: func(*cobra.Command, []string) error {
+			v := map[string]string{"version": version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
+			return a.show(view{value: v, names: []string{v["version"]}, rows: [][]string{{"sallyport " + v["version"] + " " + v["go"] + " " + v["platform"]}}})
+		}}
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

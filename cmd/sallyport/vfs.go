@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/server"
+	"sallyport/server/admin"
+)
+
+func (a *app) vfsCommand() *cobra.Command {
+	return group("vfs", "The encrypted volumes", a.vfsStat(), a.vfsVerify())
+}
+
+func (a *app) vfsStat() *cobra.Command {
+	var account string
+	c := &cobra.Command{Use: "stat", Short: "Show what volumes hold", Args: exactly(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
+				s, err := cl.VolumeStat(ctx, admin.VolumeRef{Account: account})
+				if err != nil {
+					return err
+				}
+				v := view{value: s, header: []string{"ACCOUNT", "FILES", "DIRS", "LIVE", "HISTORY", "TO DESTROY", "VERSIONS", "BLOBS", "DAMAGED"}, empty: "no volumes"}
+				for _, x := range s.Volumes {
+					v.rows = append(v.rows, []string{x.Account, fmt.Sprint(x.Files), fmt.Sprint(x.Dirs), fmt.Sprint(x.LiveBytes), fmt.Sprint(x.HistoryBytes),
+						fmt.Sprint(x.DoomedBytes), fmt.Sprint(x.Versions), fmt.Sprint(x.Blobs), fmt.Sprint(x.Damaged)})
+				}
+				return a.show(v)
+			})
+		}}
+	c.Flags().StringVar(&account, "account", "", "only this `account`")
+	return c
+}
+
+func (a *app) vfsVerify() *cobra.Command {
+	var account string
+	var offline bool
+	c := &cobra.Command{Use: "verify", Short: "Check every record and every stored byte; exit 1 on findings", Args: exactly(),
+		Long: "Check every record, the sums over them and every segment of every blob. A running server does it\n" +
+			"online; without one the command opens the state directory itself (that needs the seal key: exit 6 without).",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if !offline {
+				err := a.call(c.Context(), 0, func(ctx context.Context, cl *admin.Client) error {
+					r, err := cl.VolumeVerify(ctx, admin.VolumeRef{Account: account})
+					if err != nil {
+						return err
+					}
+					return a.showCheck(r, "the volume")
+				})
+				if err == nil || explain(err).Code != admin.CodeUnreachable {
+					return err
+				}
+				a.say("no server is running: checking the state directory itself")
+			}
+			l, err := server.LoadConfig(a.configSource())
+			if err != nil {
+				return err
+			}
+			r, err := server.VerifyOffline(c.Context(), l.Config, account)
+			if err != nil {
+				return err
+			}
+			return a.showCheck(r, "the volume")
+		}}
+	c.Flags().StringVar(&account, "account", "", "only this `account`")
+	c.Flags().BoolVar(&offline, "offline", false, "do not ask a running server")
+	return c
+}

@@ -1,0 +1,117 @@
+package admin
+
+import "context"
+
+// The operations, one method each; routes.go has the other side.
+
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return call[Status](ctx, c, "status", Empty{})
+}
+
+func (c *Client) Reload(ctx context.Context) error {
+	_, err := call[Empty](ctx, c, "reload", Empty{})
+	return err
+}
+
+func (c *Client) AccountAdd(ctx context.Context, r AccountAdd) (Account, error) {
+	return call[Account](ctx, c, "account/add", r)
+}
+
+func (c *Client) AccountList(ctx context.Context) (Accounts, error) {
+	return call[Accounts](ctx, c, "account/list", Empty{})
+}
+
+func (c *Client) AccountShow(ctx context.Context, name string) (Account, error) {
+	return call[Account](ctx, c, "account/show", AccountRef{Name: name})
+}
+
+func (c *Client) AccountEnable(ctx context.Context, r AccountRef) (Account, error) {
+	return call[Account](ctx, c, "account/enable", r)
+}
+
+func (c *Client) AccountDisable(ctx context.Context, r AccountRef) (Account, error) {
+	return call[Account](ctx, c, "account/disable", r)
+}
+
+func (c *Client) AccountRemove(ctx context.Context, r AccountRef) error {
+	_, err := call[Empty](ctx, c, "account/remove", r)
+	return err
+}
+
+func (c *Client) Passwd(ctx context.Context, r Passwd) error {
+	_, err := call[Empty](ctx, c, "account/passwd", r)
+	return err
+}
+
+func (c *Client) KeysAdd(ctx context.Context, r KeysAdd) (Keys, error) {
+	return call[Keys](ctx, c, "account/keys/add", r)
+}
+
+func (c *Client) KeysList(ctx context.Context, account string) (Keys, error) {
+	return call[Keys](ctx, c, "account/keys/list", AccountRef{Name: account})
+}
+
+func (c *Client) KeysRemove(ctx context.Context, r KeysRemove) (Keys, error) {
+	return call[Keys](ctx, c, "account/keys/remove", r)
+}
+
+func (c *Client) SessionList(ctx context.Context) (Sessions, error) {
+	return call[Sessions](ctx, c, "session/list", Empty{})
+}
+
+func (c *Client) SessionKill(ctx context.Context, r SessionKill) (Killed, error) {
+	return call[Killed](ctx, c, "session/kill", r)
+}
+
+func (c *Client) BanList(ctx context.Context) (Bans, error) {
+	return call[Bans](ctx, c, "ban/list", Empty{})
+}
+
+func (c *Client) BanRemove(ctx context.Context, r BanRef) error {
+	_, err := call[Empty](ctx, c, "ban/remove", r)
+	return err
+}
+
+func (c *Client) PolicyShow(ctx context.Context, q PolicyQuery) (Policy, error) {
+	return call[Policy](ctx, c, "policy/show", q)
+}
+
+func (c *Client) PolicyGet(ctx context.Context, q PolicyQuery) (Policy, error) {
+	return call[Policy](ctx, c, "policy/get", q)
+}
+
+func (c *Client) PolicySet(ctx context.Context, r PolicySet) (Revision, error) {
+	return call[Revision](ctx, c, "policy/set", r)
+}
+
+func (c *Client) AuditTail(ctx context.Context, r AuditTail) (AuditRecords, error) {
+	return call[AuditRecords](ctx, c, "audit/tail", r)
+}
+
+func (c *Client) AuditVerify(ctx context.Context) (Check, error) {
+	return call[Check](ctx, c, "audit/verify", Empty{})
+}
+
+func (c *Client) HostKeyList(ctx context.Context) (HostKeys, error) {
+	return call[HostKeys](ctx, c, "hostkey/list", Empty{})
+}
+
+func (c *Client) HostKeyRotate(ctx context.Context, r HostKeyRotate) (HostKeys, error) {
+	return call[HostKeys](ctx, c, "hostkey/rotate", r)
+}
+
+func (c *Client) CertList(ctx context.Context) (Certs, error) {
+	return call[Certs](ctx, c, "cert/list", Empty{})
+}
+
+func (c *Client) CertRotate(ctx context.Context, r Change) (Certs, error) {
+	return call[Certs](ctx, c, "cert/rotate", r)
+}
+
+func (c *Client) VolumeStat(ctx context.Context, r VolumeRef) (VolumeStats, error) {
+	return call[VolumeStats](ctx, c, "vfs/stat", r)
+}
+
+func (c *Client) VolumeVerify(ctx context.Context, r VolumeRef) (Check, error) {
+	return call[Check](ctx, c, "vfs/verify", r)
+}

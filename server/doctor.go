@@ -1,0 +1,255 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
+
+	"sallyport/server/admin"
+)
+
+// Result of one check of the doctor.
+type Result string
+
+const (
+	OK   Result = "ok"
+	Warn Result = "warn" // works, but should be looked at
+	Fail Result = "fail"
+)
+
+// Finding is one line of the doctor's report.
+type Finding struct {
+	Check  string `json:"check"`
+	Result Result `json:"result"`
+	Detail string `json:"detail"`
+	Hint   string `json:"hint,omitempty"` // how to mend it
+}
+
+// Thresholds of the doctor.
+const (
+	certWarnBefore = 30 * 24 * time.Hour
+	diskFailBytes  = 256 << 20 // below it uploads are about to fail
+	diskWarnShare  = 10        // percent free
+)
+
+// Doctor examines the host and the state directory. running is the status of
+// the server that works on it, nil if none answers. It changes nothing.
+func Doctor(ctx context.Context, l *Loaded, running *admin.Status, now time.Time) []Finding {
+	d := &doctor{c: l.Config, running: running, now: now}
+	d.state()
+	d.seal(ctx)
+	d.certificates()
+	d.hostKeys()
+	d.ports(ctx)
+	d.sockets()
+	d.clock()
+	d.disk()
+	return d.out
+}
+
+type doctor struct {
+	c       *Config
+	running *admin.Status
+	now     time.Time
+	out     []Finding
+}
+
+func (d *doctor) add(check string, r Result, detail, hint string) {
+	if r == OK {
+		hint = ""
+	}
+	d.out = append(d.out, Finding{check, r, detail, hint})
+}
+
+// private checks that path is no more open than mode.
+func (d *doctor) private(check, path string, mode fs.FileMode) bool {
+	fi, err := os.Stat(path)
+	if err != nil {
+		d.add(check, Fail, err.Error(), "run as root or as the server's own user; if it is really missing, restore it")
+		return false
+	}
+	if extra := fi.Mode().Perm() &^ mode; extra != 0 {
+		d.add(check, Fail, fmt.Sprintf("%s has mode %04o: others may use it", path, fi.Mode().Perm()), fmt.Sprintf("chmod %04o %s", fi.Mode().Perm()&mode, path))
+		return false
+	}
+	return true
+}
+
+func (d *doctor) state() {
+	if !Initialised(d.c.State.Dir) {
+		d.add("state", Fail, "no initialised state directory at "+d.c.State.Dir, "make it with `sallyport init`, or name the right one with --state")
+		return
+	}
+	if d.private("state", d.c.State.Dir, 0o700) {
+		d.add("state", OK, d.c.State.Dir+" is private", "")
+	}
+}
+
+func (d *doctor) seal(ctx context.Context) {
+	path := d.c.KeyFile()
+	if d.running != nil && d.running.State == "ready" && !fileExists(path) {
+		d.add("seal", OK, "the running server is unsealed; its key is not on this host's disk at "+path, "")
+		return
+	}
+	if !d.private("seal", path, 0o600) {
+		return
+	}
+	if within(d.c.State.Dir, path) {
+		d.add("seal", Fail, "the seal key lies in the state directory", "move it out and set seal.key_file")
+		return
+	}
+	k, err := openKeyring(ctx, d.c)
+	if err != nil {
+		d.add("seal", Fail, err.Error(), "check that seal.key_file and state.dir belong together")
+		return
+	}
+	defer k.Close()
+	if sameFilesystem(path, d.c.State.Dir) {
+		d.add("seal", Warn, path+" opens the keyring; it is on the same filesystem as the state", "whoever gets this disk gets both: use a systemd credential, or keep the key on another device")
+		return
+	}
+	d.add("seal", OK, path+" opens the keyring", "")
+}
+
+func sameFilesystem(a, b string) bool {
+	var sa, sb unix.Stat_t
+	return unix.Stat(a, &sa) == nil && unix.Stat(b, &sb) == nil && sa.Dev == sb.Dev
+}
+
+func (d *doctor) certificates() {
+	pairs, own := d.c.Certificates()
+	for _, p := range pairs {
+		cert, err := loadPair(p)
+		switch {
+		case err != nil:
+			d.add("certificate", Fail, err.Error(), "the server does not start with it, and a running one keeps the old certificate")
+			continue
+		case !d.private("certificate", p.Key, 0o640):
+			continue
+		}
+		left := cert.Leaf.NotAfter.Sub(d.now)
+		detail := fmt.Sprintf("%s, %s, until %s", p.Certificate, describeCert("", cert.Leaf).Key, cert.Leaf.NotAfter.Format(time.DateOnly))
+		renew := "put a new certificate in place: it is taken over without a restart"
+		if own {
+			renew = "`sallyport cert rotate` makes a new self-signed certificate"
+		}
+		switch {
+		case left <= 0:
+			d.add("certificate", Fail, detail+": expired", renew)
+		case d.now.Before(cert.Leaf.NotBefore):
+			d.add("certificate", Fail, detail+": not valid yet", "check the clock")
+		case left < certWarnBefore:
+			d.add("certificate", Warn, fmt.Sprintf("%s: expires in %d days", detail, int(left.Hours()/24)), renew)
+		case own:
+			d.add("certificate", Warn, detail+": self-signed", "clients must be given it by hand; set tls.certificates to one that they trust already")
+		default:
+			d.add("certificate", OK, detail, "")
+		}
+	}
+}
+
+func (d *doctor) hostKeys() {
+	dir := d.c.HostKeyDir()
+	found := 0
+	for _, kind := range hostKeyKinds {
+		path := (&HostKeySet{dir: dir}).path(kind)
+		s, err := readHostKey(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			d.add("host key", Fail, err.Error(), "`sallyport hostkey rotate "+kind+"` makes a new one")
+			continue
+		}
+		if d.private("host key", path, 0o600) {
+			found++
+			kind, _ := checkStrength(s.PublicKey().(ssh.CryptoPublicKey).CryptoPublicKey())
+			d.add("host key", OK, path+", "+kind, "")
+		}
+	}
+	if found == 0 {
+		d.add("host key", Fail, "no usable host key in "+dir, "the server makes the missing ones when it starts")
+	}
+}
+
+// ports asks whether each listener is open, or could be.
+func (d *doctor) ports(ctx context.Context) {
+	for _, l := range d.c.Listeners {
+		check := "port"
+		if strings.HasPrefix(l.Address, "systemd:") {
+			d.add(check, OK, l.Protocol+" uses the socket that systemd passes as "+l.Address[len("systemd:"):], "")
+			continue
+		}
+		if d.running != nil {
+			if d.serves(l) {
+				d.add(check, OK, l.Protocol+" is served on "+l.Address, "")
+			} else {
+				d.add(check, Fail, "the running server does not serve "+l.Protocol+" on "+l.Address, "restart it: listeners are not changed by a reload")
+			}
+			continue
+		}
+		var lc net.ListenConfig
+		ln, err := lc.Listen(ctx, "tcp", l.Address)
+		if err != nil {
+			le := &ListenError{l, err}
+			d.add(check, Fail, le.Error(), le.Hint())
+			continue
+		}
+		ln.Close()
+		d.add(check, OK, l.Address+" is free for "+l.Protocol, "")
+	}
+}
+
+// serves tells whether the running server has a listener of l's protocol and port.
+func (d *doctor) serves(l Listener) bool {
+	_, want, _ := net.SplitHostPort(l.Address)
+	return slices.ContainsFunc(d.running.Listeners, func(r admin.Listener) bool {
+		_, have, _ := net.SplitHostPort(r.Address)
+		return r.Protocol == l.Protocol && (want == "0" || want == have)
+	})
+}
+
+func (d *doctor) clock() {
+	var t unix.Timex
+	state, err := unix.Adjtimex(&t) // modes 0: reads only (adjtimex(2))
+	switch {
+	case err != nil:
+		d.add("clock", Warn, "cannot be asked: "+err.Error(), "")
+	case state == unix.TIME_ERROR || t.Status&unix.STA_UNSYNC != 0:
+		d.add("clock", Warn, "is not synchronised", "run systemd-timesyncd or chrony: retention, bans and certificates go by the clock")
+	default:
+		d.add("clock", OK, "is synchronised", "")
+	}
+}
+
+func (d *doctor) disk() {
+	var s unix.Statfs_t
+	if err := unix.Statfs(d.c.State.Dir, &s); err != nil {
+		d.add("disk", Fail, d.c.State.Dir+": "+err.Error(), "")
+		return
+	}
+	free := s.Bavail * uint64(s.Bsize)
+	percent := uint64(100)
+	if s.Blocks > 0 {
+		percent = s.Bavail * 100 / s.Blocks
+	}
+	detail := fmt.Sprintf("%d MiB free (%d %%) below %s", free>>20, percent, d.c.State.Dir)
+	const hint = "make room or move the state directory to a larger disk"
+	switch {
+	case free < diskFailBytes:
+		d.add("disk", Fail, detail, hint)
+	case percent < diskWarnShare || s.Files > 0 && s.Ffree*100/s.Files < diskWarnShare:
+		d.add("disk", Warn, fmt.Sprintf("%s, %d of %d inodes free", detail, s.Ffree, s.Files), hint)
+	default:
+		d.add("disk", OK, detail, "")
+	}
+}

@@ -1,0 +1,83 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"sallyport/server/admin"
+	"sallyport/server/ftpd"
+	"sallyport/server/sftpd"
+)
+
+// frontEnds builds what strangers and operators talk to.
+func (s *Server) frontEnds() error {
+	ports, err := ParsePorts(s.config.Passive.Ports)
+	if err != nil {
+		return err
+	}
+	if s.ftp, err = ftpd.New(ftpd.Options{
+		Sessions: s.parts.sessions, Certificate: s.certs.Get, Log: s.log.With("front_end", "ftpd"),
+		PassivePorts: ports, PublicAddress: publicAddress(s.config.Passive),
+	}); err != nil {
+		return fmt.Errorf("FTPS front-end: %w", err)
+	}
+	if s.sftp, err = sftpd.New(sftpd.Options{
+		Sessions: s.parts.sessions, HostKeys: s.hostKeys.Signers, Log: s.log.With("front_end", "sftpd"),
+	}); err != nil {
+		return fmt.Errorf("SFTP front-end: %w", err)
+	}
+	s.admin = admin.NewServer(s.adminOptions())
+	return nil
+}
+
+func (s *Server) adminOptions() admin.Options {
+	return admin.Options{
+		Log: s.log.With("front_end", "admin"), UIDs: s.config.Admin.UIDs,
+		Status: s.status, Reload: s.reload,
+		HostKeys: s.hostKeys.List, RotateHostKeys: s.hostKeys.Rotate,
+		Certs: s.certs.List, RotateCerts: s.rotateCerts,
+	}
+}
+
+// rotateCerts makes a new self-signed certificate if the server uses its own,
+// and otherwise takes over the operator's files if they changed.
+func (s *Server) rotateCerts() error {
+	if pairs, own := s.config.Certificates(); own {
+		if err := SelfSign(pairs[0], s.config.certNames(), time.Now()); err != nil {
+			return err
+		}
+	}
+	return s.certs.Reload()
+}
+
+// publicAddress is what PASV tells: the network's address of the client if one
+// fits, else the general one; the invalid address means the local one.
+func publicAddress(p Passive) func(local, remote netip.Addr) netip.Addr {
+	general, _ := parsePublic(p.PublicAddress) // the configuration check accepted both
+	type override struct {
+		from netip.Prefix
+		addr netip.Addr
+	}
+	var overrides []override
+	for _, n := range p.Networks {
+		from, _ := netip.ParsePrefix(n.From)
+		addr, _ := parsePublic(n.Address)
+		overrides = append(overrides, override{from, addr})
+	}
+	return func(_, remote netip.Addr) netip.Addr {
+		for _, o := range overrides {
+			if o.from.Contains(remote.Unmap()) {
+				return o.addr
+			}
+		}
+		return general
+	}
+}
+
+// run owns what works in the background of the parts; it ends with ctx.
+func (p *parts) run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}

@@ -1,0 +1,64 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+)
+
+// listenHealth opens the health listener; nil when address is empty.
+func listenHealth(ctx context.Context, address string) (net.Listener, error) {
+	if address == "" {
+		return nil, nil
+	}
+	var lc net.ListenConfig
+	network, where := "tcp", address
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		network, where = "unix", path
+		if fi, err := os.Lstat(path); err == nil && fi.Mode().Type() == os.ModeSocket {
+			os.Remove(path) // stale: the state directory is locked by us
+		}
+	}
+	ln, err := lc.Listen(ctx, network, where)
+	if err != nil {
+		return nil, &ListenError{Listener{Protocol: "health", Address: address}, err}
+	}
+	return ln, nil
+}
+
+// serveHealth answers /healthz and /metrics until ctx ends.
+func (s *Server) serveHealth(ctx context.Context, ln net.Listener) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", s.healthz)
+	mux.HandleFunc("GET /metrics", s.metrics)
+	srv := &http.Server{
+		Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 8 << 10,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(ln) }() // ends with Close below
+	select {
+	case err := <-done:
+		return fmt.Errorf("health listener: %w", err)
+	case <-ctx.Done():
+	}
+	srv.Close()
+	<-done
+	return nil
+}
+
+// healthz is 200 when logins are possible, else 503; the body says why.
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+	state := *s.state.Load()
+	w.Header().Set("Content-Type", "application/json")
+	if state != "ready" {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{"state": state, "ready": state == "ready", "sealed": false}) // the prober went away
+}

@@ -1,0 +1,50 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"time"
+)
+
+// watch reloads on SIGHUP and takes over changed certificate files; it ends with ctx.
+func (s *Server) watch(ctx context.Context) {
+	tick := time.NewTicker(reloadEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			_ = s.certs.Reload() // says itself what is wrong, once per change
+		case <-s.o.Hangup:
+			if err := s.reload(ctx); err != nil {
+				s.log.Error("reload failed, the running configuration stays", "error", err)
+			}
+		}
+	}
+}
+
+// reload reads the configuration, certificates and host keys again. What can
+// change while running is taken over: log level, certificates, host keys. A
+// bad file changes nothing. Settings that need a restart are named in the log.
+func (s *Server) reload(context.Context) error {
+	s.tell(reloading())
+	defer s.tell("READY=1\nSTATUS=ready")
+	next, err := LoadConfig(s.o.Source)
+	if err != nil {
+		return err
+	}
+	s.level.Set(logLevel(next.Log.Level))
+	for i, leaf := range leaves(next.Config) {
+		was := leaves(s.config.Config)[i]
+		if leaf.key != "log.level" && !reflect.DeepEqual(leaf.value.Interface(), was.value.Interface()) {
+			s.log.Warn("setting changed, it needs a restart", "key", leaf.key)
+		}
+	}
+	if err := errors.Join(s.certs.Reload(), s.hostKeys.Reload()); err != nil {
+		return err
+	}
+	s.log.Info("reloaded", "file", next.File)
+	return nil
+}

@@ -1,0 +1,99 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"sallyport/crypto/keyring"
+)
+
+// Errors of opening a state directory.
+var (
+	// ErrNoState means that the directory is not there or was never initialised.
+	ErrNoState = errors.New("no initialised state directory")
+	// ErrNoKey means that the seal key file is not there or not readable.
+	ErrNoKey = errors.New("the seal key is missing")
+	// ErrStateExists means that the state directory was initialised before.
+	ErrStateExists = errors.New("the state directory is initialised already")
+)
+
+// sealFile marks an initialised state directory (docs/FORMAT.md "Keys").
+const sealFile = "seal.json"
+
+// Initialised tells whether dir holds a state.
+func Initialised(dir string) bool { return fileExists(filepath.Join(dir, sealFile)) }
+
+// CreateState makes the state directory, the seal key file outside it (used if
+// it exists), the keyring, host keys and, where none is configured, a
+// self-signed certificate. ErrStateExists if there is a state already.
+func CreateState(ctx context.Context, c *Config) error {
+	if Initialised(c.State.Dir) {
+		return fmt.Errorf("%w: %s", ErrStateExists, c.State.Dir)
+	}
+	if err := os.MkdirAll(c.State.Dir, 0o700); err != nil {
+		return fmt.Errorf("making the state directory: %w", err)
+	}
+	lock, err := lockState(c.State.Dir)
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	keyFile := c.KeyFile()
+	if err := os.MkdirAll(filepath.Dir(keyFile), 0o755); err != nil {
+		return fmt.Errorf("making the directory of the seal key: %w", err)
+	}
+	seal := &keyring.KeyFile{Path: keyFile}
+	if !fileExists(keyFile) {
+		if seal, err = keyring.NewKeyFile(keyFile); err != nil {
+			return fmt.Errorf("making the seal key: %w", err)
+		}
+	}
+	k, err := keyring.Create(ctx, c.State.Dir, seal)
+	if err != nil {
+		return fmt.Errorf("making the keyring: %w", err)
+	}
+	if err := k.Close(); err != nil {
+		return fmt.Errorf("making the keyring: %w", err)
+	}
+	if _, err := OpenHostKeys(c.HostKeyDir()); err != nil {
+		return err
+	}
+	return ensureCertificate(c, time.Now())
+}
+
+// ensureCertificate makes the self-signed certificate where the server uses
+// its own and there is none yet.
+func ensureCertificate(c *Config, now time.Time) error {
+	pairs, own := c.Certificates()
+	if !own || fileExists(pairs[0].Certificate) {
+		return nil
+	}
+	if err := SelfSign(pairs[0], c.certNames(), now); err != nil {
+		return fmt.Errorf("making a self-signed certificate: %w", err)
+	}
+	return nil
+}
+
+// openKeyring opens the keys of an initialised state.
+func openKeyring(ctx context.Context, c *Config) (*keyring.Keyring, error) {
+	if !Initialised(c.State.Dir) {
+		return nil, fmt.Errorf("%w: %s", ErrNoState, c.State.Dir)
+	}
+	path := c.KeyFile()
+	if _, err := os.ReadFile(path); err != nil {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			return nil, fmt.Errorf("%w: %w", ErrNoKey, err)
+		}
+		return nil, fmt.Errorf("reading the seal key: %w", err)
+	}
+	k, err := keyring.Open(ctx, c.State.Dir, &keyring.KeyFile{Path: path})
+	if err != nil {
+		return nil, fmt.Errorf("opening the keyring of %s with the seal key %s: %w", c.State.Dir, path, err)
+	}
+	return k, nil
+}
