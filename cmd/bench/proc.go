@@ -12,7 +12,7 @@ import (
 // has reaped, and its living descendants.
 type usage struct {
 	cpu    float64 // seconds, user + system
-	rssKiB int     // resident memory of the living
+	memKiB int     // proportional set size of the living: pages that processes share count once
 }
 
 // clockTick is USER_HZ, 100 on every Linux port that Go supports.
@@ -34,7 +34,7 @@ func treeUsage(pid int) (usage, error) {
 			continue
 		}
 		u.cpu += s.cpu
-		u.rssKiB += s.rssKiB
+		u.memKiB += proportional(p)
 	}
 	if _, ok := stats[pid]; !ok {
 		return u, fmt.Errorf("process %d has gone", pid)
@@ -65,9 +65,23 @@ func processes() (map[int][]int, map[int]usage, error) {
 			n, _ := strconv.ParseFloat(s, 64)
 			ticks += n
 		}
-		pages, _ := strconv.Atoi(f[21])
 		children[ppid] = append(children[ppid], pid)
-		stats[pid] = usage{cpu: ticks / clockTick, rssKiB: pages * os.Getpagesize() / 1024}
+		stats[pid] = usage{cpu: ticks / clockTick}
 	}
 	return children, stats, nil
+}
+
+// proportional reads Pss of a process (proc(5), smaps_rollup), KiB; 0 when it has gone.
+func proportional(pid int) int {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(raw)) {
+		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
+			n, _ := strconv.Atoi(strings.Fields(rest)[0])
+			return n
+		}
+	}
+	return 0
 }

@@ -243,7 +243,7 @@ func idle(ctx context.Context, j *job, dial dialer) (float64, error) {
 	}
 	settle(j.peer)
 	after, err := j.peer.usage()
-	return float64(after.rssKiB-before.rssKiB) / n, err
+	return float64(after.memKiB-before.memKiB) / n, err
 }
 
 // busy samples the peak growth of resident memory while 64 clients upload.
@@ -259,14 +259,14 @@ func busy(ctx context.Context, j *job, cl client) (float64, error) {
 			return cl.put(ctx, j, [][2]string{{j.in.big, fmt.Sprintf("%sbusy%d", j.peer.base, i)}})
 		})
 	}()
-	peak := before.rssKiB
+	peak := before.memKiB
 	for {
 		select {
 		case err := <-done:
-			return float64(peak-before.rssKiB) / n, err
+			return float64(peak-before.memKiB) / n, err
 		case <-time.After(50 * time.Millisecond):
 			if u, err := j.peer.usage(); err == nil {
-				peak = max(peak, u.rssKiB)
+				peak = max(peak, u.memKiB)
 			}
 		}
 	}
