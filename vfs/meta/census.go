@@ -1,0 +1,187 @@
+package meta
+
+import (
+	"fmt"
+	"sync"
+
+	"sallyport/crypto/record"
+	"sallyport/vfs/extent"
+)
+
+// census is what Verify has counted of the records, before it compares them with each other.
+type census struct {
+	tx *Tx
+
+	mu       sync.Mutex // guards all below, which the workers fill
+	findings []string
+	sum      record.Sum
+	records  uint64
+
+	nodes    map[Inode]*nodeCount
+	live     []Entry
+	past     []Entry
+	folds    []foldCount
+	versions []*storedVersion // without inline bytes and direct extents
+	blobs    map[[16]byte]*blobCount
+	pages    map[string]bool // key → a version refers to it
+	when     uint64
+	lastSeq  uint64
+}
+
+type nodeCount struct {
+	*Node
+	names, pastNames int // entries that refer to it
+	children         uint64
+	rooted           bool // known to hang below the root
+}
+
+type blobCount struct {
+	key    *BlobKey // nil = none
+	doomed bool
+	used   uint64 // most plaintext bytes that a version relies on
+	refs   uint64
+}
+
+type foldCount struct {
+	key  string
+	dir  Inode
+	name string
+}
+
+func newCensus(tx *Tx) *census {
+	return &census{tx: tx, nodes: map[Inode]*nodeCount{}, blobs: map[[16]byte]*blobCount{}, pages: map[string]bool{}}
+}
+
+// find notes a finding. Findings name inodes by number, never names.
+func (c *census) find(format string, args ...any) {
+	c.findings = append(c.findings, fmt.Sprintf(format, args...))
+}
+
+// take opens, decodes and counts a batch; several workers call it at once.
+func (c *census) take(batch []sealedRecord) error {
+	keys := c.tx.db.keys
+	var plain []byte
+	var sum record.Sum
+	for _, r := range batch {
+		keys.Set().Add(&sum, r.dbkey, r.sealed)
+		kind := record.Domain(r.dbkey[0])
+		var err error
+		if plain, err = keys.Box().Open(plain[:0], kind, r.dbkey, r.sealed); err == nil {
+			err = c.count(kind, r.dbkey[1:], plain)
+		}
+		if err != nil {
+			c.mu.Lock()
+			c.find("%s record %x: %v", kindName(kind), r.dbkey[1:], err)
+			c.mu.Unlock()
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sum = addSums(c.sum, sum)
+	c.records += uint64(len(batch))
+	return nil
+}
+
+// keySizes are the lengths of keys; those of the time index vary.
+var keySizes = [kinds]int{
+	record.DomainEntry: 32, record.DomainPast: 40, record.DomainInode: 8, record.DomainVersion: 16, record.DomainExtents: 20,
+	record.DomainBlobKey: 16, record.DomainOutbox: 8, record.DomainDoomed: 16, record.DomainFold: 49,
+}
+
+func (c *census) count(kind record.Domain, key, plain []byte) error {
+	if n := keySizes[kind]; n != 0 && n != len(key) {
+		return errMalformed
+	}
+	switch kind {
+	case record.DomainEntry, record.DomainPast:
+		return c.countEntry(kind, key, plain)
+	case record.DomainInode:
+		n, err := decodeNode(Inode(be64(key)), plain)
+		return c.counted(err, func() { c.nodes[n.ID] = &nodeCount{Node: n} })
+	case record.DomainVersion:
+		return c.countVersion(key, plain)
+	case record.DomainExtents:
+		_, err := decodePage(plain)
+		return c.counted(err, func() { c.pages[string(key)] = c.pages[string(key)] })
+	case record.DomainBlobKey:
+		k, err := decodeBlobKey([16]byte(key), plain)
+		return c.counted(err, func() { c.blob(k.ID).key = k })
+	case record.DomainWhen:
+		_, err := decodeWhen(key, plain)
+		return c.counted(err, func() { c.when++ })
+	case record.DomainOutbox:
+		_, err := decodeEvent(plain)
+		return c.counted(err, func() { c.lastSeq = max(c.lastSeq, be64(key)) })
+	case record.DomainDoomed:
+		_, err := decodeInstant(plain)
+		return c.counted(err, func() { c.blob([16]byte(key)).doomed = true })
+	case record.DomainFold:
+		dir, name, err := decodeFold(plain)
+		return c.counted(err, func() { c.folds = append(c.folds, foldCount{string(key), dir, name}) })
+	}
+	return errMalformed
+}
+
+// counted runs note under the lock if err is nil.
+func (c *census) counted(err error, note func()) error {
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	note()
+	return nil
+}
+
+func (c *census) countEntry(kind record.Domain, key, plain []byte) error {
+	until := int64(0)
+	if kind == record.DomainPast {
+		if until = int64(be64(key[2*tokenSize:])); until == 0 {
+			return errMalformed
+		}
+	}
+	en, err := decodeEntry(plain, until)
+	if err != nil {
+		return err
+	}
+	keys := c.tx.db.keys
+	if token(key[:tokenSize]) != keys.DirToken(uint64(en.Dir)) || token(key[tokenSize:2*tokenSize]) != keys.NameToken(uint64(en.Dir), en.Name) {
+		return fmt.Errorf("its key is not that of its name in inode %d", en.Dir)
+	}
+	return c.counted(nil, func() {
+		if kind == record.DomainEntry {
+			c.live = append(c.live, *en)
+		} else {
+			c.past = append(c.past, *en)
+		}
+	})
+}
+
+func (c *census) countVersion(key, plain []byte) error {
+	v, err := decodeVersion(Inode(be64(key)), be64(key[8:]), plain)
+	if err != nil {
+		return err
+	}
+	return c.counted(nil, func() {
+		for _, ref := range v.Layout.Blobs {
+			b := c.blob(ref.ID)
+			b.refs++
+			b.used = max(b.used, ref.Bytes)
+		}
+		for _, p := range v.pages {
+			c.pages[string(pageKey(v.Inode, p.n, p.page))] = true
+		}
+		if len(v.pages) == 0 {
+			v.Layout = extent.Layout{Size: v.Layout.Size}
+		}
+		v.Writer = ""
+		c.versions = append(c.versions, v)
+	})
+}
+
+func (c *census) blob(id [16]byte) *blobCount {
+	if c.blobs[id] == nil {
+		c.blobs[id] = &blobCount{}
+	}
+	return c.blobs[id]
+}

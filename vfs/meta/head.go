@@ -1,0 +1,85 @@
+package meta
+
+import (
+	"sallyport/crypto/record"
+)
+
+// formatVersion is refused when it is any other number.
+const formatVersion = 1
+
+// headKey is the only key of the head bucket.
+const headKey = "head"
+
+// head is the record that authenticates all others: their number and their
+// keyed multiset hash. It is itself outside that sum, and is written in every
+// transaction.
+type head struct {
+	generation uint64 // bbolt transactions that changed something
+	records    uint64 // all but the head itself
+	sum        record.Sum
+	last       int64  // last instant given
+	nextInode  Inode  // never reused
+	lastSeq    uint64 // of the outbox; never given twice
+	folds      uint64 // records in the fold bucket: 0 spares every missed lookup a search
+
+	files, dirs, versions, blobs uint64
+	live, history                uint64 // bytes, see Stats
+}
+
+func (h *head) encode() []byte {
+	e := encoder{make([]byte, 0, 160)}
+	e.u16(formatVersion)
+	e.u64(h.generation)
+	e.u64(h.records)
+	e.raw(h.sum[:])
+	e.i64(h.last)
+	e.u64(uint64(h.nextInode))
+	e.u64(h.lastSeq)
+	for _, v := range []uint64{h.folds, h.files, h.dirs, h.versions, h.blobs, h.live, h.history} {
+		e.u64(v)
+	}
+	return e.b
+}
+
+func decodeHead(b []byte) (head, error) {
+	var h head
+	d := decoder{b: b}
+	if d.u16() != formatVersion {
+		d.fail()
+	}
+	h.generation = d.u64()
+	h.records = d.u64()
+	copy(h.sum[:], d.take(len(h.sum)))
+	h.last = d.instant()
+	h.nextInode = Inode(d.u64())
+	h.lastSeq = d.u64()
+	for _, v := range []*uint64{&h.folds, &h.files, &h.dirs, &h.versions, &h.blobs, &h.live, &h.history} {
+		*v = d.u64()
+	}
+	return h, d.end()
+}
+
+// Stats are read from the head, cheap.
+type Stats struct {
+	Records    uint64 // all but the head
+	Files      uint64 // regular files that have a live name
+	Dirs       uint64 // directories that have a live name, and the root
+	Versions   uint64
+	Blobs      uint64
+	LiveBytes  uint64 // logical sizes of the current versions of live files
+	Generation uint64 // grows by one with every transaction on disk
+
+	// HistoryBytes are the logical sizes of superseded and interrupted versions,
+	// and of the current version of files that have no live name.
+	HistoryBytes uint64
+	LastInstant  int64
+}
+
+// Stats of the snapshot; within Update they include what was done so far.
+func (tx *Tx) Stats() Stats {
+	h := &tx.head
+	return Stats{
+		Records: h.records, Files: h.files, Dirs: h.dirs, Versions: h.versions, Blobs: h.blobs,
+		LiveBytes: h.live, HistoryBytes: h.history, Generation: h.generation, LastInstant: h.last,
+	}
+}

@@ -1,0 +1,218 @@
+package meta
+
+import (
+	"fmt"
+	"io/fs"
+
+	"sallyport/crypto/record"
+	"sallyport/vfs/extent"
+)
+
+// maxWriter is the longest writer, bytes.
+const maxWriter = 1024
+
+// Version is one content of a file, or (for directories and symlinks) one set of attributes. Immutable.
+type Version struct {
+	Inode  Inode
+	N      uint64
+	At     int64 // instant of the commit
+	Writer string
+	Attr
+	Layout extent.Layout
+}
+
+// storedVersion is a version's record: the version, and what is not for callers.
+type storedVersion struct {
+	Version
+	prev  uint64    // the current version before this one; 0 = none
+	pages []pageRef // of the layout's extents, when they are too many for the record
+}
+
+func (s *storedVersion) encode() []byte {
+	e := encoder{make([]byte, 0, 128+len(s.Layout.Inline)+len(s.Layout.Blobs)*blobRefSize+len(s.Layout.Extents)*extentSize)}
+	e.i64(s.At)
+	e.u64(s.prev)
+	e.attr(&s.Attr)
+	e.str(s.Writer)
+	e.layout(&s.Layout, s.pages)
+	return e.b
+}
+
+func decodeVersion(id Inode, n uint64, b []byte) (*storedVersion, error) {
+	d := decoder{b: b}
+	s := &storedVersion{}
+	s.Inode, s.N = id, n
+	s.At = d.instant()
+	s.prev = d.u64()
+	s.Attr = d.attr()
+	s.Writer = d.str(maxWriter)
+	s.Layout, s.pages = d.layout()
+	if s.State == 0 || n == 0 || s.prev >= n {
+		d.fail()
+	}
+	return s, d.end()
+}
+
+// AddVersion numbers v, stores it, notes by time what it supersedes and, unless its state is Interrupted, makes it
+// current in n. n is put in either case, with its Interrupted and Target as the caller set them; everything else of n, and Inode, N
+// and At of v, is filled in.
+//
+// A layout of many extents is stored in pages, and pages that the version before has as well are shared: the cost is
+// that of hashing all extents (1 ms per 65,536) and of writing the pages that differ.
+func (tx *Tx) AddVersion(n *Node, v *Version) error {
+	cur, err := tx.edit(n.ID)
+	if err != nil {
+		return err
+	}
+	if v.State < Complete || v.State > Interrupted || len(v.Writer) > maxWriter || len(n.Target) > maxTarget || !validLayout(&v.Layout) {
+		return invalid("version")
+	}
+	cur.Interrupted = n.Interrupted
+	if cur.Kind == Symlink {
+		cur.Target = n.Target
+	}
+	v.Inode, v.N, v.At = cur.ID, cur.Versions+1, tx.instant
+	s := &storedVersion{Version: *v, prev: cur.Version}
+	if len(s.Layout.Extents) > directExtents {
+		if err := tx.putPages(s); err != nil {
+			return err
+		}
+	}
+	tx.put(record.DomainVersion, versionKey(v.Inode, v.N), s.encode(), nil)
+	tx.head.versions++
+	tx.supersedeVersion(cur, v)
+	cur.Versions, cur.Changed = v.N, tx.instant
+	tx.putNode(cur)
+	*n = *cur
+	return nil
+}
+
+// supersedeVersion makes v current in cur, indexes what is not current any more, and counts.
+func (tx *Tx) supersedeVersion(cur *Node, v *Version) {
+	size := v.Size
+	if cur.Kind != File {
+		size = 0
+	}
+	if v.State == Interrupted {
+		tx.indexVersion(tx.instant, v.Inode, v.N)
+		tx.head.history += size
+		return
+	}
+	if cur.Version != 0 {
+		tx.indexVersion(tx.instant, v.Inode, cur.Version)
+	}
+	if cur.Parent == 0 {
+		tx.head.history += size
+	} else if cur.Kind == File {
+		tx.head.live += size - cur.Size
+		tx.head.history += cur.Size
+	}
+	cur.Version, cur.Attr = v.N, v.Attr
+}
+
+// storedAt reads the first version whose number is not below n; nil if there is none.
+func (tx *Tx) storedAt(id Inode, n uint64) (*storedVersion, error) {
+	key := versionKey(id, n)
+	for f := range tx.scan(record.DomainVersion, key[:8], key) {
+		return tx.openVersion(f)
+	}
+	return nil, nil
+}
+
+func (tx *Tx) openVersion(f found) (*storedVersion, error) {
+	if len(f.key) != 16 {
+		return nil, broken(record.DomainVersion, errMalformed)
+	}
+	plain, err := tx.openFound(record.DomainVersion, f)
+	if err != nil {
+		return nil, err
+	}
+	s, err := decodeVersion(Inode(be64(f.key)), be64(f.key[8:]), plain)
+	if err != nil {
+		return nil, broken(record.DomainVersion, err)
+	}
+	return s, nil
+}
+
+// stored reads one version's record, fs.ErrNotExist if there is none.
+func (tx *Tx) stored(id Inode, n uint64) (*storedVersion, error) {
+	plain, err := tx.load(record.DomainVersion, versionKey(id, n))
+	if err != nil {
+		return nil, err
+	}
+	if plain == nil {
+		return nil, fmt.Errorf("meta: version %d: %w", n, fs.ErrNotExist)
+	}
+	s, err := decodeVersion(id, n, plain)
+	if err != nil {
+		return nil, broken(record.DomainVersion, err)
+	}
+	return s, nil
+}
+
+// complete reads the pages of the layout.
+func (tx *Tx) complete(s *storedVersion) (*Version, error) {
+	if err := tx.readPages(s); err != nil {
+		return nil, err
+	}
+	return &s.Version, nil
+}
+
+// Version reads version n of an inode, fs.ErrNotExist if there is none.
+func (tx *Tx) Version(id Inode, n uint64) (*Version, error) {
+	s, err := tx.stored(id, n)
+	if err != nil {
+		return nil, err
+	}
+	return tx.complete(s)
+}
+
+// VersionAt reads the version that was current at the instant, fs.ErrNotExist if there was none. Numbers and instants
+// rise together, so it is a binary search.
+func (tx *Tx) VersionAt(id Inode, at int64) (*Version, error) {
+	n, err := tx.node(id)
+	if err != nil {
+		return nil, err
+	}
+	var best *storedVersion
+	for lo, hi := uint64(1), n.Versions+1; lo < hi; {
+		mid := lo + (hi-lo)/2
+		s, err := tx.storedAt(id, mid)
+		if err != nil {
+			return nil, err
+		}
+		if s == nil || s.At > at {
+			hi = mid
+		} else {
+			best, lo = s, s.N+1
+		}
+	}
+	if best == nil {
+		return nil, absent("version of that time")
+	}
+	if best.State == Interrupted { // never was current: what was then still was
+		if best.prev == 0 {
+			return nil, absent("version of that time")
+		}
+		return tx.Version(id, best.prev)
+	}
+	return tx.complete(best)
+}
+
+// Versions calls fn with every version of an inode, oldest first, interrupted ones included, until fn returns false.
+func (tx *Tx) Versions(id Inode, fn func(*Version) bool) error {
+	for f := range tx.scan(record.DomainVersion, inodeKey(id), nil) {
+		s, err := tx.openVersion(f)
+		if err != nil {
+			return err
+		}
+		v, err := tx.complete(s)
+		if err != nil {
+			return err
+		}
+		if !fn(v) {
+			return nil
+		}
+	}
+	return nil
+}
