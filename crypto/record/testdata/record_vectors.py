@@ -134,4 +134,5 @@ def text(v):
     return [text(x) for x in v] if isinstance(v, list) else v
 
 
-print(json.dumps({"records": text(list(records())), "accounts": text(list(accounts()))}, indent=1))
+if __name__ == "__main__":
+    print(json.dumps({"records": text(list(records())), "accounts": text(list(accounts()))}, indent=1))
