@@ -1,0 +1,128 @@
+package vfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+
+	"sallyport/crypto/record"
+	"sallyport/vfs/blob"
+	"sallyport/vfs/blob/blobdir"
+	"sallyport/vfs/content"
+	"sallyport/vfs/meta"
+)
+
+// core is an opened volume: what is common to all sessions of the account.
+type core struct {
+	vol    *Volume
+	keys   *record.AccountKeys
+	db     *meta.DB
+	blobs  blob.Store
+	claims *claims
+
+	failed  atomic.Bool   // a commit failed: no writes until reopened
+	damaged atomic.Uint64 // reads and opens that met ErrIntegrity
+	handles atomic.Int64
+	drafts  atomic.Int64
+	// What uploads in progress will add to the live bytes and files when they commit; the quota counts it.
+	pendingBytes, pendingFiles atomic.Int64
+}
+
+// openCore opens and verifies the volume and finishes what a crash left half done.
+func openCore(ctx context.Context, v *Volume) (*core, error) {
+	keys, err := v.fs.o.Keyring.Account(v.id)
+	if err != nil {
+		return nil, fmt.Errorf("vfs: opening volume %x: %w", v.id, err)
+	}
+	dir := v.fs.dir(v.id)
+	store, err := blobdir.Open(filepath.Join(dir, "blobs"))
+	if err != nil {
+		return nil, openError(v, err)
+	}
+	db, err := meta.Open(ctx, filepath.Join(dir, treeName(keys.Version())), keys, meta.Options{Now: v.fs.o.Now})
+	if err != nil {
+		return nil, errors.Join(openError(v, err), store.Close())
+	}
+	c := &core{vol: v, keys: keys, db: db, blobs: store, claims: newClaims()}
+	if err := c.recover(ctx); err != nil {
+		return nil, errors.Join(openError(v, err), c.close())
+	}
+	return c, nil
+}
+
+// openError is for the operator, who finds the volume by its id; the client gets what it wraps.
+func openError(v *Volume, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("vfs: volume %x is missing or incomplete: %w", v.id, fs.ErrNotExist)
+	}
+	pub := public(err)
+	if errors.Is(pub, ErrIntegrity) {
+		return fmt.Errorf("vfs: volume %x is damaged and refused (restore its directory from a copy, or run vfs verify): %w: %s", v.id, ErrIntegrity, err)
+	}
+	return fmt.Errorf("vfs: opening volume %x: %w", v.id, pub)
+}
+
+func (c *core) close() error {
+	err := c.db.Close()
+	if cl, ok := c.blobs.(interface{ Close() error }); ok {
+		err = errors.Join(err, cl.Close())
+	}
+	return err
+}
+
+// update is meta.Update that remembers a failed commit.
+func (c *core) update(ctx context.Context, fn func(*meta.Tx) error) error {
+	if c.failed.Load() {
+		return ErrReadOnly
+	}
+	err := c.db.Update(ctx, fn)
+	if errors.Is(err, meta.ErrReadOnly) {
+		c.failed.Store(true)
+	}
+	return err
+}
+
+// now is the clock of the volume, ns since 1970.
+func (c *core) now() int64 { return c.vol.fs.o.Now().UnixNano() }
+
+// blobFailed takes the error of ending a blob. A failed fsync is never retried and nothing more is written before the
+// volume was reopened and verified; a full disk or damage elsewhere in the file is the upload's own misfortune.
+func (c *core) blobFailed(err error) error {
+	switch {
+	case err == nil, errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, ErrQuota),
+		errors.Is(err, content.ErrIntegrity), errors.Is(err, content.ErrBudget),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	default:
+		c.failed.Store(true)
+	}
+	return err
+}
+
+// ask asks the quota for more bytes and files on top of what is live and pending. What it grants is pending from then on.
+func (c *core) ask(bytes, files int64) error {
+	b, n := c.pendingBytes.Add(bytes), c.pendingFiles.Add(files)
+	fn := c.vol.reserve.Load()
+	if fn == nil || bytes <= 0 && files <= 0 {
+		return nil
+	}
+	var st meta.Stats
+	if err := c.db.View(func(tx *meta.Tx) error { st = tx.Stats(); return nil }); err != nil {
+		c.yield(bytes, files)
+		return err
+	}
+	if err := (*fn)(int64(st.LiveBytes)+b, int64(st.Files)+n); err != nil {
+		c.yield(bytes, files)
+		return &quotaError{err}
+	}
+	return nil
+}
+
+// yield gives back what ask granted: it is live now, or will never be.
+func (c *core) yield(bytes, files int64) {
+	c.pendingBytes.Add(-bytes)
+	c.pendingFiles.Add(-files)
+}

@@ -1,0 +1,175 @@
+package vfs
+
+import (
+	"context"
+	"crypto/rand"
+	"sync"
+
+	"sallyport/crypto/record"
+	"sallyport/vfs/blob"
+	"sallyport/vfs/content"
+	"sallyport/vfs/extent"
+	"sallyport/vfs/meta"
+)
+
+// draft is a file's content under change and the keys of the blobs it fills.
+type draft struct {
+	*content.Draft
+	c    *core
+	plan meta.BlobKey // what a new blob's key record says of its purpose
+
+	mu    sync.Mutex
+	blobs map[blob.ID]bool // made by this draft -> a committed version relies on it
+}
+
+// newDraft starts a draft on base; nil = empty.
+func (c *core) newDraft(ctx context.Context, base *extent.Layout, plan meta.BlobKey) (*draft, error) {
+	d := &draft{c: c, plan: plan, blobs: map[blob.ID]bool{}}
+	store := &content.Store{Blobs: c.blobs, Keys: d, Account: c.vol.id, Budget: c.vol.fs.budget}
+	var err error
+	if d.Draft, err = store.Edit(ctx, base); err != nil {
+		return nil, c.damage(err)
+	}
+	c.drafts.Add(1)
+	return d, nil
+}
+
+// New implements content.Keys. The key record is durable before the first segment leaves memory, so that a crash leaves
+// a blob that can be read, ended and offered for resuming.
+func (d *draft) New(ctx context.Context, linearFrom uint64) (blob.ID, *record.Key, error) {
+	var id blob.ID
+	rand.Read(id[:]) // never fails (crypto/rand)
+	key, wrapped, err := d.c.keys.NewDataKey(id)
+	if err != nil {
+		return id, nil, err
+	}
+	bk := d.plan
+	bk.ID, bk.Wrapped, bk.State, bk.LinearFrom = id, wrapped, meta.BlobOpen, linearFrom
+	if err := d.c.update(ctx, func(tx *meta.Tx) error { b := bk; return tx.PutBlob(&b) }); err != nil {
+		return id, nil, err
+	}
+	d.mu.Lock()
+	d.blobs[id] = false
+	d.mu.Unlock()
+	return id, key, nil
+}
+
+// Scatter implements content.Keys.
+func (d *draft) Scatter(ctx context.Context, id blob.ID) error {
+	return d.c.update(ctx, func(tx *meta.Tx) error {
+		b, err := tx.Blob(id)
+		if err != nil {
+			return err
+		}
+		scattered := *b
+		scattered.Scattered = true
+		return tx.PutBlob(&scattered)
+	})
+}
+
+// Key implements content.Keys.
+func (d *draft) Key(_ context.Context, id blob.ID) (*record.Key, error) { return d.c.dataKey(id) }
+
+// settle brings the key records of the draft's blobs to what layout says of them, in the transaction that commits it.
+// done means that no further byte comes: a blob that nothing relies on is doomed.
+func (d *draft) settle(tx *meta.Tx, l *extent.Layout, owner meta.Inode, done bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id, relied := range d.blobs {
+		ref := findRef(l, id)
+		if ref == nil {
+			if done {
+				if err := giveUp(tx, id, relied); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		b, err := tx.Blob(id)
+		if err != nil {
+			return err
+		}
+		now := *b
+		now.Inode = owner
+		if !ref.Open {
+			now.State, now.Size = meta.BlobSealed, ref.Bytes
+		}
+		if err := tx.PutBlob(&now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rely remembers which blobs a committed version uses.
+func (d *draft) rely(l *extent.Layout) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id := range d.blobs {
+		if findRef(l, id) != nil {
+			d.blobs[id] = true
+		}
+	}
+}
+
+// doom gives up the draft's blobs. Metadata first: a crash in between leaves files that the next opening removes.
+func (d *draft) doom(tx *meta.Tx) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id, relied := range d.blobs {
+		if err := giveUp(tx, id, relied); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// giveUp dooms a blob, or, if a committed version relies on its beginning, sees to it that recovery makes nothing of the rest.
+func giveUp(tx *meta.Tx, id blob.ID, relied bool) error {
+	if !relied {
+		return tx.Doom(id)
+	}
+	b, err := tx.Blob(id)
+	if err != nil {
+		return err
+	}
+	kept := *b
+	kept.Scattered = true
+	return tx.PutBlob(&kept)
+}
+
+func findRef(l *extent.Layout, id blob.ID) *extent.BlobRef {
+	if l == nil {
+		return nil
+	}
+	for i := range l.Blobs {
+		if l.Blobs[i].ID == id {
+			return &l.Blobs[i]
+		}
+	}
+	return nil
+}
+
+// prefix cuts a layout at its first hole: what an interrupted upload has from byte 0 without a gap. Out-of-order writes
+// leave gaps, and a client that resumes at the size would never fill them.
+func prefix(l *extent.Layout) *extent.Layout {
+	var end uint64
+	for _, e := range l.Extents {
+		if e.Off != end {
+			break
+		}
+		end = e.End()
+	}
+	return cut(l, end)
+}
+
+// cut is the layout of the first size bytes of l.
+func cut(l *extent.Layout, size uint64) *extent.Layout {
+	if size >= l.Size {
+		return l
+	}
+	m := extent.NewMap(l.Extents)
+	m.Truncate(size)
+	out := &extent.Layout{Size: size, Extents: m.Extents(), Blobs: l.Blobs, Inline: l.Inline}
+	return out
+}

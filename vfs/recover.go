@@ -1,0 +1,315 @@
+package vfs
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"sallyport/vfs/blob"
+	"sallyport/vfs/extent"
+	"sallyport/vfs/meta"
+)
+
+// recover finishes what a crash left half done, before anyone uses the volume: uploads that were cut off become partial
+// or interrupted versions, and blobs that nothing needs are removed.
+func (c *core) recover(ctx context.Context) error {
+	if err := c.rescueUploads(ctx); err != nil {
+		return err
+	}
+	if err := c.removeDoomed(ctx); err != nil {
+		return err
+	}
+	return c.removeOrphans(ctx)
+}
+
+func (c *core) rescueUploads(ctx context.Context) error {
+	var cut []blob.ID
+	err := c.db.View(func(tx *meta.Tx) error {
+		return tx.Blobs(func(b *meta.BlobKey) bool {
+			if b.State == meta.BlobOpen {
+				cut = append(cut, b.ID)
+			}
+			return true
+		})
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range cut {
+		r := rescue{c: c, id: id}
+		r.bytes, err = c.content().Recover(ctx, id)
+		if err != nil {
+			if err = c.damage(err); !errors.Is(err, ErrIntegrity) {
+				return err
+			}
+			r.lost = true
+		}
+		if err := c.update(ctx, r.apply); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rescue decides what becomes of one blob that was being written.
+type rescue struct {
+	c     *core
+	id    blob.ID
+	bytes uint64 // plaintext that is whole
+	lost  bool   // no file, or not even its header
+}
+
+func (r *rescue) apply(tx *meta.Tx) error {
+	key, err := tx.Blob(r.id)
+	if err != nil {
+		return err
+	}
+	b := *key
+	n, err := owner(tx, &b)
+	if err != nil {
+		return err
+	}
+	current, relied, err := relies(tx, n, b.ID)
+	if err != nil {
+		return err
+	}
+	if r.lost {
+		if relied { // committed content is damaged: the reader is told, and the key stays in case the file comes back
+			return nil
+		}
+		return r.giveUp(tx, &b)
+	}
+	v, err := r.version(tx, &b, n, current)
+	if err != nil {
+		return err
+	}
+	if v == nil && !relied {
+		return r.giveUp(tx, &b)
+	}
+	b.State, b.Size = meta.BlobSealed, r.bytes
+	if v == nil {
+		return tx.PutBlob(&b)
+	}
+	return r.publish(tx, &b, n, v)
+}
+
+func (r *rescue) giveUp(tx *meta.Tx, b *meta.BlobKey) error {
+	if err := tx.Doom(b.ID); err != nil {
+		return err
+	}
+	return r.emit(tx, Change{Op: "upload", Path: b.Name, Result: resultDiscarded})
+}
+
+func (r *rescue) emit(tx *meta.Tx, ch Change) error {
+	note := r.c.vol.fs.o.Recovered
+	if note == nil {
+		return nil
+	}
+	ch.At = time.Unix(0, tx.Instant())
+	if event := note(r.c.vol.id, ch); event != nil {
+		return tx.Emit(event)
+	}
+	return nil
+}
+
+// owner is the file that a blob was written for; nil if its name was new and nobody has made it since.
+func owner(tx *meta.Tx, b *meta.BlobKey) (*meta.Node, error) {
+	id := b.Inode
+	if id == 0 {
+		var err error
+		if id, err = lookupExact(tx, slot{b.Dir, b.Name}); err != nil || id == 0 {
+			return nil, err
+		}
+	}
+	n, err := tx.Node(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil && n.Kind != meta.File {
+		return nil, nil
+	}
+	return n, err
+}
+
+// relies says whether the current or any version of n uses the blob.
+func relies(tx *meta.Tx, n *meta.Node, id blob.ID) (current, any bool, err error) {
+	if n == nil {
+		return false, false, nil
+	}
+	err = tx.Versions(n.ID, func(v *meta.Version) bool {
+		if findRef(&v.Layout, id) != nil {
+			any = true
+			current = current || v.N == n.Version
+		}
+		return true
+	})
+	return current, any, err
+}
+
+// version is what the upload left that is worth a version; nil = nothing.
+func (r *rescue) version(tx *meta.Tx, b *meta.BlobKey, n *meta.Node, current bool) (*meta.Version, error) {
+	if b.Scattered || r.bytes == 0 {
+		return nil, nil
+	}
+	l, err := r.layout(tx, b)
+	if err != nil {
+		return nil, err
+	}
+	v := &meta.Version{Writer: b.Writer, Attr: meta.Attr{Mode: 0o644, Mtime: tx.Instant(), State: meta.Partial}}
+	switch {
+	case n == nil:
+		if _, err := linked(tx, b.Dir); errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		} else if err != nil {
+			return nil, err
+		}
+		l = prefix(l)
+	case n.State == meta.Partial || current:
+		l = prefix(l)
+		if current && l.Size <= n.Size {
+			return nil, nil // all of it is in the version that an fsync published
+		}
+		v.Mode, v.Atime = n.Mode, n.Atime
+	default:
+		v.State, v.Mode, v.Atime = meta.Interrupted, n.Mode, n.Atime
+	}
+	if l.Size == 0 {
+		return nil, nil
+	}
+	v.Size, v.Layout = l.Size, *l
+	return v, nil
+}
+
+// layout is the content that the draft started from, up to where its blob begins, and then the blob.
+func (r *rescue) layout(tx *meta.Tx, b *meta.BlobKey) (*extent.Layout, error) {
+	base := &extent.Layout{}
+	if b.Inode != 0 && b.Base != 0 {
+		v, err := tx.Version(b.Inode, b.Base)
+		if err != nil {
+			return nil, err
+		}
+		base = cut(&v.Layout, b.LinearFrom)
+	}
+	l := &extent.Layout{Size: b.LinearFrom + r.bytes, Inline: base.Inline}
+	l.Blobs = append(append(l.Blobs, base.Blobs...), extent.Sealed(b.ID, r.bytes))
+	l.Extents = append(append(l.Extents, base.Extents...),
+		extent.Extent{Off: b.LinearFrom, Len: r.bytes, Blob: uint32(len(base.Blobs))})
+	return l, nil
+}
+
+func (r *rescue) publish(tx *meta.Tx, b *meta.BlobKey, n *meta.Node, v *meta.Version) error {
+	link := n == nil
+	if link {
+		n = &meta.Node{Kind: meta.File, Attr: meta.Attr{Mode: v.Mode}}
+		if err := tx.NewNode(n); err != nil {
+			return err
+		}
+	}
+	result := resultPartial
+	if v.State == meta.Interrupted {
+		result = resultInterrupted
+		n.Interrupted = true
+		if err := tx.PutNode(n); err != nil {
+			return err
+		}
+	}
+	b.Inode = n.ID
+	if err := tx.PutBlob(b); err != nil {
+		return err
+	}
+	v.Inode = n.ID
+	if err := tx.AddVersion(n, v); err != nil {
+		return err
+	}
+	if link {
+		if err := tx.Link(b.Dir, b.Name, n.ID); err != nil {
+			return err
+		}
+	}
+	return r.emit(tx, Change{Op: "upload", Path: b.Name, Bytes: v.Size, Version: v.N, Result: result})
+}
+
+// removeDoomed unlinks the blobs that metadata has given up.
+func (c *core) removeDoomed(ctx context.Context) error {
+	var ids []blob.ID
+	err := c.db.View(func(tx *meta.Tx) error {
+		return tx.Doomed(func(id [16]byte) bool { ids = append(ids, id); return true })
+	})
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	for _, id := range ids {
+		if err := c.blobs.Remove(ctx, id); err != nil {
+			return err
+		}
+	}
+	return c.update(ctx, func(tx *meta.Tx) error {
+		for _, id := range ids {
+			if err := tx.Undoom(id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// orphanGrace is how old a blob that metadata does not know must be before it is removed: long enough for an operator who
+// put back an old database by mistake to put back the right one.
+const orphanGrace = 7 * 24 * time.Hour
+
+// dated is a blob store that knows when a blob was last written.
+type dated interface {
+	ModTime(ctx context.Context, id blob.ID) (time.Time, error)
+}
+
+// removeOrphans removes blobs without a key record. Without their key they are noise, and no normal path leaves any.
+func (c *core) removeOrphans(ctx context.Context) error {
+	store, ok := c.blobs.(dated)
+	if !ok {
+		return nil
+	}
+	ids, err := c.orphans(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		at, err := store.ModTime(ctx, id)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && c.vol.fs.o.Now().Sub(at) < orphanGrace {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := c.blobs.Remove(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// orphans lists the blobs that have no key record.
+func (c *core) orphans(ctx context.Context) ([]blob.ID, error) {
+	known := map[blob.ID]bool{}
+	var found, out []blob.ID
+	// Files first: a blob that comes after the list has its key record already when the records are read.
+	err := c.blobs.List(ctx, blob.ID{}, func(id blob.ID, _ int64) error {
+		found = append(found, id)
+		return nil
+	})
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	err = c.db.View(func(tx *meta.Tx) error {
+		if err := tx.Blobs(func(b *meta.BlobKey) bool { known[b.ID] = true; return true }); err != nil {
+			return err
+		}
+		return tx.Doomed(func(id [16]byte) bool { known[id] = true; return true })
+	})
+	for _, id := range found {
+		if !known[id] {
+			out = append(out, id)
+		}
+	}
+	return out, err
+}

@@ -1,0 +1,120 @@
+package vfs
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"sync"
+
+	"sallyport/crypto/record"
+	"sallyport/vfs/blob"
+	"sallyport/vfs/content"
+	"sallyport/vfs/extent"
+	"sallyport/vfs/meta"
+)
+
+// snapshot is one committed version of a file, as handles read it.
+type snapshot struct {
+	c      *core
+	node   meta.Node // as of that version
+	layout *extent.Layout
+
+	mu     sync.Mutex // guards what is below; held over the opening of blobs, which concerns the handles of one session only
+	reader *content.Reader
+	refs   int
+}
+
+func newSnapshot(c *core, n *meta.Node, l *extent.Layout) *snapshot {
+	if l == nil {
+		l = &extent.Layout{}
+	}
+	return &snapshot{c: c, node: *n, layout: l}
+}
+
+func (s *snapshot) retain() *snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refs++
+	return s
+}
+
+func (s *snapshot) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refs--; s.refs == 0 && s.reader != nil {
+		s.reader.Close() // read-only: nothing can be lost
+		s.reader = nil
+	}
+}
+
+// open authenticates the ends of the blobs, once. It counts damage.
+func (s *snapshot) open(ctx context.Context) (*content.Reader, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reader != nil {
+		return s.reader, nil
+	}
+	r, err := s.c.content().Open(ctx, s.layout)
+	if err != nil {
+		return nil, s.c.damage(err)
+	}
+	s.reader = r
+	return r, nil
+}
+
+func (s *snapshot) readAt(p []byte, off int64) (int, error) {
+	if uint64(off) >= s.layout.Size {
+		return 0, io.EOF
+	}
+	r, err := s.open(context.Background())
+	if err != nil {
+		return 0, err
+	}
+	n, err := r.ReadAt(p, off)
+	return n, s.c.damage(err)
+}
+
+// damage counts what fails its integrity check and passes every error on. A blob that is not there is damage too.
+func (c *core) damage(err error) error {
+	if err == nil || err == io.EOF {
+		return err
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = ErrIntegrity
+	}
+	if err = public(err); errors.Is(err, ErrIntegrity) {
+		c.damaged.Add(1)
+	}
+	return err
+}
+
+// content is the store for readers. Drafts have their own, which knows what the draft is for.
+func (c *core) content() *content.Store {
+	return &content.Store{Blobs: c.blobs, Keys: readKeys{c}, Account: c.vol.id, Budget: c.vol.fs.budget}
+}
+
+// readKeys finds data keys and makes none.
+type readKeys struct{ c *core }
+
+func (k readKeys) New(context.Context, uint64) (blob.ID, *record.Key, error) {
+	return blob.ID{}, nil, errors.ErrUnsupported
+}
+func (k readKeys) Scatter(context.Context, blob.ID) error { return errors.ErrUnsupported }
+
+func (k readKeys) Key(_ context.Context, id blob.ID) (*record.Key, error) {
+	return k.c.dataKey(id)
+}
+
+// dataKey unwraps the key of a blob. A blob without a key record is damage: a version pointed at it.
+func (c *core) dataKey(id blob.ID) (*record.Key, error) {
+	var bk *meta.BlobKey
+	err := c.db.View(func(tx *meta.Tx) (err error) { bk, err = tx.Blob(id); return err })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrIntegrity
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.keys.DataKey(id, bk.Wrapped)
+}

@@ -1,0 +1,151 @@
+package vfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"sallyport/vfs/blob"
+	"sallyport/vfs/extent"
+	"sallyport/vfs/meta"
+)
+
+// VerifyResult counts what was looked at, and findings.
+type VerifyResult struct{ Records, Files, Versions, Blobs, Segments, Bytes, Findings uint64 }
+
+// Verify walks everything: records, set hash, extents, every segment of every blob. It calls report for each finding, with
+// a text for the operator that names inodes and blobs, never file names. The volume stays in use meanwhile. The error
+// is of Verify itself; damage is a finding.
+func (v *Volume) Verify(ctx context.Context, report func(finding string)) (*VerifyResult, error) {
+	res := &VerifyResult{}
+	tell := func(finding string) {
+		res.Findings++
+		report(finding)
+	}
+	err := v.do(ctx, func(c *core) error {
+		if err := c.db.Verify(ctx, tell); err != nil {
+			if !errors.Is(err, meta.ErrIntegrity) {
+				return err
+			}
+			if res.Findings == 0 {
+				tell(err.Error())
+			}
+		}
+		if err := c.verifyBlobs(ctx, res, tell); err != nil {
+			return err
+		}
+		return c.verifyOrphans(ctx, tell)
+	})
+	if errors.Is(err, ErrIntegrity) { // too damaged to open
+		tell(err.Error())
+		return res, nil
+	}
+	if err != nil && ctx.Err() == nil {
+		err = public(err)
+	}
+	return res, err
+}
+
+func (c *core) verifyBlobs(ctx context.Context, res *VerifyResult, tell func(string)) error {
+	var keys []*meta.BlobKey
+	err := c.db.View(func(tx *meta.Tx) error {
+		st := tx.Stats()
+		res.Records, res.Files, res.Versions = st.Records, st.Files, st.Versions
+		return tx.Blobs(func(b *meta.BlobKey) bool { keys = append(keys, b); return true })
+	})
+	if err != nil {
+		return err
+	}
+	for _, b := range keys {
+		ref := extent.Sealed(b.ID, b.Size)
+		if b.State == meta.BlobOpen {
+			var ok bool
+			if ref, ok, err = c.reliedOn(b); err != nil {
+				return err
+			}
+			if !ok {
+				continue // an upload in progress that no version relies on yet
+			}
+		}
+		n, err := c.readWhole(ctx, ref)
+		res.Bytes += n
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil:
+			res.Blobs++
+			res.Segments += ref.Segments + 1
+		case c.gone(b.ID):
+		default:
+			tell(fmt.Sprintf("blob %s, inode %d: %v after %d of %d bytes", blob.ID(b.ID), b.Inode, public(c.missing(err)), n, ref.Bytes))
+		}
+	}
+	return nil
+}
+
+// missing takes a blob without a file for damage.
+func (c *core) missing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrIntegrity
+	}
+	return err
+}
+
+// reliedOn is the most that any version relies on of a blob that is still open.
+func (c *core) reliedOn(b *meta.BlobKey) (most extent.BlobRef, ok bool, err error) {
+	if b.Inode == 0 {
+		return most, false, nil
+	}
+	err = c.db.View(func(tx *meta.Tx) error {
+		return tx.Versions(b.Inode, func(v *meta.Version) bool {
+			if ref := findRef(&v.Layout, b.ID); ref != nil && ref.Bytes > most.Bytes {
+				most, ok = *ref, true
+			}
+			return true
+		})
+	})
+	return most, ok, err
+}
+
+// readWhole reads every segment that ref speaks of.
+func (c *core) readWhole(ctx context.Context, ref extent.BlobRef) (uint64, error) {
+	l := &extent.Layout{Size: ref.Bytes, Blobs: []extent.BlobRef{ref}}
+	if ref.Bytes > 0 {
+		l.Extents = []extent.Extent{{Len: ref.Bytes}}
+	}
+	r, err := c.content().Open(ctx, l)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	n, err := r.CopyTo(patient{ctx}, 0, -1)
+	return uint64(n), err
+}
+
+// patient takes everything until its context ends.
+type patient struct{ ctx context.Context }
+
+func (p patient) Write(b []byte) (int, error) {
+	if err := p.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+var _ io.Writer = patient{}
+
+// gone says whether metadata has given up the blob since.
+func (c *core) gone(id blob.ID) bool {
+	err := c.db.View(func(tx *meta.Tx) error { _, err := tx.Blob(id); return err })
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+func (c *core) verifyOrphans(ctx context.Context, tell func(string)) error {
+	ids, err := c.orphans(ctx)
+	for _, id := range ids {
+		tell(fmt.Sprintf("blob %s has no key record: nothing can read it, and it is removed when it is %d days old", id, int(orphanGrace.Hours())/24))
+	}
+	return err
+}
