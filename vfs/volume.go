@@ -15,9 +15,9 @@ import (
 // Volume is one account's tree. It is opened (and its records verified) on first use, kept while in use and closed
 // when idle; a Volume value stays good over that. Safe for concurrent use.
 type Volume struct {
-	fs      *FS
-	id      keyring.AccountID
-	reserve atomic.Pointer[func(bytes, files int64) error]
+	fs       *FS
+	id       keyring.AccountID
+	reserve  atomic.Pointer[func(bytes, files int64) error]
 	draining chan struct{} // a lock with a context: one Drain at a time
 
 	mu      sync.Mutex // guards what is below; never held over I/O
