@@ -101,7 +101,7 @@ func (c *census) count(kind record.Domain, key, plain []byte) error {
 	case record.DomainVersion:
 		return c.countVersion(key, plain)
 	case record.DomainExtents:
-		_, err := decodePage(plain)
+		_, err := appendPage(nil, plain)
 		return c.counted(err, func() { c.pages[string(key)] = c.pages[string(key)] })
 	case record.DomainBlobKey:
 		k, err := decodeBlobKey([16]byte(key), plain)

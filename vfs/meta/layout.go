@@ -3,7 +3,6 @@ package meta
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"math"
 
 	"sallyport/crypto/record"
 	"sallyport/vfs/extent"
@@ -11,10 +10,7 @@ import (
 
 const (
 	extentSize  = 32 // docs/FORMAT.md "Extent"
-	blobRefSize = 16 + 8 + 8 + 1
 	pageRefSize = 8 + 4 + 4 + 16
-
-	maxInline = 1 << 20 // bytes; what is kept inline is 64 KiB at most today
 
 	// directExtents is how many extents stand in the version's own record; more go to pages.
 	directExtents = 128
@@ -34,69 +30,18 @@ type pageRef struct {
 	hash  [16]byte // SHA-256 of them, cut off: the next version finds what it can share
 }
 
-// validLayout tells whether extents are sorted, separate and within their blobs list.
-func validLayout(l *extent.Layout) bool {
-	if len(l.Inline) > maxInline || l.InlineOff > math.MaxInt64 || l.Size > math.MaxInt64 {
-		return false
+// layout writes the layout as package extent does, without its extents if those are in pages, and the references to the pages.
+// The layout has been checked.
+func (e *encoder) layout(l extent.Layout, pages []pageRef) {
+	if len(pages) > 0 {
+		l.Extents = nil
 	}
-	return validExtents(l.Extents, len(l.Blobs))
-}
-
-func validExtents(extents []extent.Extent, blobs int) bool {
-	var end uint64
-	for i := range extents {
-		x := &extents[i]
-		if x.Len == 0 || x.Off < end || x.Off+x.Len < x.Off || x.BlobOff+x.Len < x.BlobOff || uint64(x.Blob) >= uint64(blobs) {
-			return false
-		}
-		end = x.Off + x.Len
-	}
-	return true
-}
-
-func (e *encoder) extents(extents []extent.Extent) {
-	for i := range extents {
-		x := &extents[i]
-		e.u64(x.Off)
-		e.u64(x.Len)
-		e.u64(x.BlobOff)
-		e.u32(x.Blob)
-		e.u32(0)
-	}
-}
-
-func (d *decoder) extents(to []extent.Extent, n int) []extent.Extent {
-	b := d.take(n * extentSize)
-	for ; len(b) >= extentSize; b = b[extentSize:] {
-		if binary.BigEndian.Uint32(b[28:]) != 0 {
-			d.fail()
-		}
-		to = append(to, extent.Extent{
-			Off: be64(b), Len: be64(b[8:]), BlobOff: be64(b[16:]), Blob: binary.BigEndian.Uint32(b[24:]),
-		})
-	}
-	return to
-}
-
-// layout writes the extents themselves if there are no pages.
-func (e *encoder) layout(l *extent.Layout, pages []pageRef) {
-	e.u64(l.Size)
-	e.u64(l.InlineOff)
-	e.bytes(l.Inline)
-	e.u32(uint32(len(l.Blobs)))
-	for i := range l.Blobs {
-		b := &l.Blobs[i]
-		e.raw(b.ID[:])
-		e.u64(b.Bytes)
-		e.u64(b.Segments)
-		e.bool(b.Open)
+	e.u32(uint32(l.EncodedSize()))
+	var err error
+	if e.b, err = l.AppendBinary(e.b); err != nil {
+		panic("meta: internal error: a layout that was checked: " + err.Error())
 	}
 	e.u32(uint32(len(pages)))
-	if len(pages) == 0 {
-		e.u32(uint32(len(l.Extents)))
-		e.extents(l.Extents)
-		return
-	}
 	for i := range pages {
 		p := &pages[i]
 		e.u64(p.n)
@@ -107,14 +52,10 @@ func (e *encoder) layout(l *extent.Layout, pages []pageRef) {
 }
 
 func (d *decoder) layout() (l extent.Layout, pages []pageRef) {
-	l.Size = d.u64()
-	l.InlineOff = d.u64()
-	l.Inline = d.bytes(maxInline)
-	for range d.count(blobRefSize) {
-		var b extent.BlobRef
-		copy(b.ID[:], d.take(len(b.ID)))
-		b.Bytes, b.Segments, b.Open = d.u64(), d.u64(), d.bool()
-		l.Blobs = append(l.Blobs, b)
+	decoded, err := extent.Decode(d.take(d.count(1)))
+	if err != nil {
+		d.fail()
+		return l, nil
 	}
 	for range d.count(pageRefSize) {
 		p := pageRef{n: d.u64(), page: d.u32(), count: d.u32()}
@@ -124,17 +65,41 @@ func (d *decoder) layout() (l extent.Layout, pages []pageRef) {
 		}
 		pages = append(pages, p)
 	}
-	if len(pages) == 0 {
-		if n := d.count(extentSize); n > directExtents {
-			d.fail()
-		} else if n > 0 {
-			l.Extents = d.extents(make([]extent.Extent, 0, n), n)
-		}
-	}
-	if !validLayout(&l) {
+	if n := len(decoded.Extents); n > directExtents || n > 0 && len(pages) > 0 {
 		d.fail()
 	}
-	return l, pages
+	return *decoded, pages
+}
+
+// encodePage writes extents as package extent does.
+func encodePage(extents []extent.Extent) []byte {
+	e := encoder{make([]byte, 0, len(extents)*extentSize)}
+	for i := range extents {
+		x := &extents[i]
+		e.u64(x.Off)
+		e.u64(x.Len)
+		e.u64(x.BlobOff)
+		e.u32(x.Blob)
+		e.u32(0)
+	}
+	return e.b
+}
+
+// appendPage decodes a page. Whether its extents are right shows when the layout is whole.
+func appendPage(to []extent.Extent, b []byte) ([]extent.Extent, error) {
+	n := len(b) / extentSize
+	if n == 0 || n > pageMax || len(b)%extentSize != 0 {
+		return nil, errMalformed
+	}
+	for ; len(b) > 0; b = b[extentSize:] {
+		if binary.BigEndian.Uint32(b[28:]) != 0 {
+			return nil, errMalformed
+		}
+		to = append(to, extent.Extent{
+			Off: be64(b), Len: be64(b[8:]), BlobOff: be64(b[16:]), Blob: binary.BigEndian.Uint32(b[24:]),
+		})
+	}
+	return to, nil
 }
 
 // pageEnd tells whether a page may end after an extent: it depends on nothing but the extent's place in the file.
@@ -167,15 +132,14 @@ func (tx *Tx) putPages(s *storedVersion) error {
 	written := uint32(0)
 	for rest := s.Layout.Extents; len(rest) > 0; {
 		n := cutPage(rest)
-		e := encoder{make([]byte, 0, n*extentSize)}
-		e.extents(rest[:n])
+		page := encodePage(rest[:n])
 		rest = rest[n:]
-		sum := sha256.Sum256(e.b)
+		sum := sha256.Sum256(page)
 		hash := [16]byte(sum[:16])
 		p, ok := have[hash]
 		if !ok {
 			p = pageRef{n: s.N, page: written, count: uint32(n), hash: hash}
-			tx.put(record.DomainExtents, pageKey(s.Inode, p.n, p.page), e.b, nil)
+			tx.put(record.DomainExtents, pageKey(s.Inode, p.n, p.page), page, nil)
 			written++
 		}
 		s.pages = append(s.pages, p)
@@ -202,27 +166,14 @@ func (tx *Tx) readPages(s *storedVersion) error {
 		if plain == nil {
 			return dangling(record.DomainExtents)
 		}
-		page, err := decodePage(plain)
-		if err != nil || len(page) != int(p.count) {
+		before := len(s.Layout.Extents)
+		s.Layout.Extents, err = appendPage(s.Layout.Extents, plain)
+		if err != nil || len(s.Layout.Extents)-before != int(p.count) {
 			return broken(record.DomainExtents, errMalformed)
 		}
-		s.Layout.Extents = append(s.Layout.Extents, page...)
 	}
-	if !validLayout(&s.Layout) {
-		return broken(record.DomainExtents, errMalformed)
+	if err := s.Layout.Check(); err != nil {
+		return broken(record.DomainExtents, err)
 	}
 	return nil
-}
-
-func decodePage(b []byte) ([]extent.Extent, error) {
-	d := decoder{b: b}
-	n := len(b) / extentSize
-	if n == 0 || n > pageMax {
-		return nil, errMalformed
-	}
-	page := d.extents(make([]extent.Extent, 0, n), n)
-	if !validExtents(page, math.MaxUint32) {
-		d.fail()
-	}
-	return page, d.end()
 }

@@ -29,12 +29,12 @@ type storedVersion struct {
 }
 
 func (s *storedVersion) encode() []byte {
-	e := encoder{make([]byte, 0, 128+len(s.Layout.Inline)+len(s.Layout.Blobs)*blobRefSize+len(s.Layout.Extents)*extentSize)}
+	e := encoder{make([]byte, 0, 128+s.Layout.EncodedSize())}
 	e.i64(s.At)
 	e.u64(s.prev)
 	e.attr(&s.Attr)
 	e.str(s.Writer)
-	e.layout(&s.Layout, s.pages)
+	e.layout(s.Layout, s.pages)
 	return e.b
 }
 
@@ -64,8 +64,11 @@ func (tx *Tx) AddVersion(n *Node, v *Version) error {
 	if err != nil {
 		return err
 	}
-	if v.State < Complete || v.State > Interrupted || len(v.Writer) > maxWriter || len(n.Target) > maxTarget || !validLayout(&v.Layout) {
+	if v.State < Complete || v.State > Interrupted || len(v.Writer) > maxWriter || len(n.Target) > maxTarget {
 		return invalid("version")
+	}
+	if err := v.Layout.Check(); err != nil {
+		return fmt.Errorf("meta: new version: %w", err)
 	}
 	cur.Interrupted = n.Interrupted
 	if cur.Kind == Symlink {
