@@ -126,6 +126,7 @@ func TestParseErrors(t *testing.T) {
 		{"brackets", "version: 1\nsite: " + strings.Repeat("[", 100_000), "nested too deeply"},
 		{"dashes", "version: 1\nsite:\n " + strings.Repeat("- ", 100_000) + "a", "nested too deeply"},
 		{"question marks", strings.Repeat("? ", 100_000) + "a", "nested too deeply"},
+		{"bare dashes", strings.Repeat("-\n", 500_000), "too many list entries"},
 		{"too large", "version: 1\n#" + strings.Repeat("a", MaxDocument), "larger than"},
 		{"not text", "version: 1\n#\xff", "not UTF-8"},
 		{"syntax", "version: 1\nsite: {a\n", "policy.yaml:"},

@@ -17,6 +17,7 @@ import (
 const (
 	MaxDocument = 1 << 20 // bytes
 	maxDepth    = 12      // of nested lists and mappings; the schema needs 6
+	maxBare     = 1000    // lines that hold a dash alone; the parser's time grows with their square
 	maxProblems = 20      // reported at once
 )
 
@@ -86,7 +87,7 @@ func parseYAML(text []byte) (*node, *Problem) {
 // checkDepth bounds nesting in flow style (brackets) and compact block style (dashes and question marks in one line).
 // It does not know strings, so it errs on the side of refusing.
 func checkDepth(text []byte) *Problem {
-	depth := 0
+	depth, bare := 0, 0
 	for i, line := range bytes.Split(text, []byte("\n")) {
 		dashes := 0
 		for _, c := range line {
@@ -98,6 +99,11 @@ func checkDepth(text []byte) *Problem {
 			}
 			if depth > maxDepth {
 				return problem(Pos{i + 1, 1}, "", "lists and mappings are nested too deeply")
+			}
+		}
+		if bytes.Equal(bytes.TrimSpace(line), []byte("-")) {
+			if bare++; bare > maxBare {
+				return problem(Pos{i + 1, 1}, "", "too many list entries without a value")
 			}
 		}
 		for _, w := range bytes.Fields(line) {

@@ -1,3 +1,258 @@
-// Package policydb keeps policy revisions, the account table (name <-> id) and credentials in bbolt; every value is a sealed record and every
-// key a token, so that a copied disk shows neither names nor networks.
+// Package policydb keeps what the operator decides: policy revisions, the table of accounts (name <-> id) and their
+// credentials.
+//
+// On disk it is one bbolt file. Every value is a sealed record and every key a number or a token, so that a copied disk
+// shows neither names nor networks nor password hashes. The head holds a keyed hash over all other records: a record
+// that was put back, exchanged, dropped or injected while the file was closed is found when it is opened
+// (ErrDamaged). The file as a whole put back to an earlier state is not found; see docs/THREATMODEL.md.
+//
+// Every change is durable on return. After a failed commit nothing is known of the state of the disk, so nothing more
+// is written until the file is closed, reopened and verified (ErrReadOnly).
+//
+// Layout of the bucket "policy1", keys and the domains their values are sealed for:
+//
+//	h                          head: format, last revision, record count, set hash      DomainPolicy
+//	r ‖ u64 revision           revision: who, when, why, the whole document             DomainPolicy
+//	a ‖ token(account name)    account: name, id, enabled, password hash, public keys   DomainAccounts
+//	i ‖ token(account id)      account name                                             DomainAccounts
 package policydb
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"sallyport/crypto/durable"
+	"sallyport/crypto/record"
+	"sallyport/policy"
+)
+
+var (
+	// ErrConflict: the policy has changed since the revision that the change was made from.
+	ErrConflict = errors.New("policydb: the policy was changed meanwhile")
+	// ErrDamaged: a record, or the set of records, does not authenticate.
+	ErrDamaged = errors.New("policydb: damaged, or not of this keyring")
+	// ErrReadOnly: a commit failed; nothing is written until the file is reopened.
+	ErrReadOnly = errors.New("policydb: takes no writes until reopened after a failed commit")
+	// ErrBusy: another process holds the file.
+	ErrBusy = errors.New("policydb: in use by another process")
+
+	ErrNoAccount  = errors.New("policydb: no such account")
+	ErrNoRevision = errors.New("policydb: no such revision")
+	ErrExists     = errors.New("policydb: the account exists")
+	// ErrHasPolicy: the policy speaks of a name before there is an account; NewAccount.Adopt takes it over.
+	ErrHasPolicy = errors.New("policydb: the policy already has rules for this name")
+	ErrBadName   = errors.New("policydb: not an account name (1 to 64 of a-z A-Z 0-9 . _ @ -)")
+	ErrNoKey     = errors.New("policydb: no such public key")
+	ErrBadKey    = errors.New("policydb: not a usable public key")
+)
+
+var bucket = []byte("policy1")
+
+// format of the head; another one is refused.
+const format = 1
+
+// Options of Open.
+type Options struct {
+	Path string // of the file; made if absent
+	// Box seals every value; Token hides names in keys. Both come from the keyring.
+	Box   *record.Box
+	Token func(kind, name string) [16]byte
+	Now   func() time.Time // nil = time.Now
+	// PasswordCost is bcrypt's; 0 = 12. Lower ones are for tests.
+	PasswordCost int
+	// LockTimeout is how long to wait for another process to let the file go; 0 = 1 s.
+	LockTimeout time.Duration
+}
+
+// DB is safe for concurrent use.
+type DB struct {
+	o       Options
+	bolt    *bbolt.DB
+	set     *record.Set
+	current atomic.Pointer[policy.Revision]
+	broken  atomic.Bool
+
+	writing sync.Mutex // one change at a time, from reading what it rests on to its commit
+
+	mu        sync.Mutex // guards the callbacks
+	onChange  []func(*policy.Revision)
+	onAccount []func(*Account)
+
+	testOnlyCommit func(*bbolt.Tx) error // nil = tx.Commit
+}
+
+// head is the record at key h; it is not part of its own sum.
+type head struct {
+	Format   int        `json:"format"`
+	Revision uint64     `json:"revision"`
+	Count    uint64     `json:"count"`
+	Sum      record.Sum `json:"sum"`
+}
+
+// Open opens the file, or makes it, and verifies every record of it.
+func Open(ctx context.Context, o Options) (db *DB, err error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.PasswordCost == 0 {
+		o.PasswordCost = DefaultPasswordCost
+	}
+	if o.LockTimeout == 0 {
+		o.LockTimeout = time.Second
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	db = &DB{o: o, set: newSet(o.Token)}
+	// bbolt trusts its pages: on a damaged file it panics or follows a pointer out of the mapping.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			if db.bolt != nil {
+				db.bolt.Close()
+			}
+			db, err = nil, fmt.Errorf("%w: %v", ErrDamaged, r)
+		}
+	}()
+	if err := db.open(); err != nil {
+		return nil, err
+	}
+	return db, nil
+}
+
+func (db *DB) open() error {
+	_, statErr := os.Stat(db.o.Path)
+	b, err := bbolt.Open(db.o.Path, 0o600, &bbolt.Options{
+		Timeout: db.o.LockTimeout, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
+		InitialMmapSize: 1 << 30}) // of address space; a long read would otherwise stall a write that grows the file
+	switch {
+	case errors.Is(err, bbolt.ErrTimeout):
+		return ErrBusy
+	case errors.Is(err, bbolt.ErrInvalid), errors.Is(err, bbolt.ErrChecksum), errors.Is(err, bbolt.ErrVersionMismatch):
+		return fmt.Errorf("%w: %v", ErrDamaged, err)
+	case err != nil:
+		return fmt.Errorf("opening the policy database: %w", err)
+	}
+	db.bolt = b
+	if errors.Is(statErr, os.ErrNotExist) {
+		err = db.create()
+	} else {
+		err = db.load()
+	}
+	if err != nil {
+		b.Close()
+	}
+	return err
+}
+
+func (db *DB) create() error {
+	db.current.Store(&policy.Revision{Document: policy.Default()})
+	if err := db.update(func(*tx) error { return nil }); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(db.o.Path))
+}
+
+// load verifies the whole file against the head and reads the current revision.
+func (db *DB) load() error {
+	return db.view(func(t *tx) error {
+		h, err := t.head()
+		if err != nil {
+			return err
+		}
+		var sum record.Sum
+		var count uint64
+		err = t.scan(nil, func(key, sealed []byte) error {
+			if len(key) == 1 && key[0] == 'h' {
+				return nil
+			}
+			db.set.Add(&sum, key, sealed)
+			count++
+			_, err := t.open(key, sealed)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if sum != h.Sum || count != h.Count || h.Format != format {
+			return fmt.Errorf("%w: the set of records is not the one that was written", ErrDamaged)
+		}
+		r, err := t.revision(h.Revision)
+		if err != nil {
+			return err
+		}
+		db.current.Store(r)
+		return nil
+	})
+}
+
+// Close lets the file go. Calls under way finish first.
+func (db *DB) Close() error {
+	db.writing.Lock()
+	defer db.writing.Unlock()
+	db.broken.Store(true)
+	return db.bolt.Close()
+}
+
+// OnChange has fn called after each change of the policy, outside all locks, with an immutable snapshot. Concurrent
+// changes may be told out of order; the greater revision counts.
+func (db *DB) OnChange(fn func(*policy.Revision)) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.onChange = append(db.onChange, fn)
+}
+
+// OnAccount has fn called after each change of an account or its credentials, outside all locks. A removed account is
+// told with Removed set.
+func (db *DB) OnAccount(fn func(*Account)) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.onAccount = append(db.onAccount, fn)
+}
+
+func (db *DB) tellChange(r *policy.Revision) {
+	db.mu.Lock()
+	fns := db.onChange
+	db.mu.Unlock()
+	for _, fn := range fns {
+		fn(r)
+	}
+}
+
+func (db *DB) tellAccount(a *Account) {
+	db.mu.Lock()
+	fns := db.onAccount
+	db.mu.Unlock()
+	for _, fn := range fns {
+		fn(a)
+	}
+}
+
+func revisionKey(n uint64) []byte { return binary.BigEndian.AppendUint64([]byte{'r'}, n) }
+
+func decode[T any](plain []byte) (*T, error) {
+	v := new(T)
+	if err := json.Unmarshal(plain, v); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrDamaged, err)
+	}
+	return v, nil
+}
+
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("policydb: internal error: " + err.Error())
+	}
+	return b
+}

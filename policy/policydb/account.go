@@ -1,0 +1,271 @@
+package policydb
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"sallyport/crypto/record"
+	"sallyport/policy"
+)
+
+// Account is a snapshot of one account. Immutable.
+type Account struct {
+	Name      string
+	ID        record.AccountID
+	Enabled   bool
+	Created   time.Time
+	CreatedBy string
+	Changed   time.Time
+	ChangedBy string
+	Keys      []PublicKey
+	// PasswordAt is when the password was set; zero = there is none.
+	PasswordAt time.Time
+	// PasswordVersion grows with every change of the password.
+	PasswordVersion uint64
+	// Removed is set in what OnAccount tells of a removed account.
+	Removed bool
+
+	hash string
+}
+
+type accountRecord struct {
+	Name            string           `json:"name"`
+	ID              record.AccountID `json:"id"`
+	Enabled         bool             `json:"enabled"`
+	Created         time.Time        `json:"created"`
+	CreatedBy       string           `json:"created_by"`
+	Changed         time.Time        `json:"changed"`
+	ChangedBy       string           `json:"changed_by"`
+	Keys            []PublicKey      `json:"keys,omitempty"`
+	PasswordAt      time.Time        `json:"password_at,omitzero"`
+	PasswordVersion uint64           `json:"password_version,omitempty"`
+	Hash            string           `json:"hash,omitempty"`
+}
+
+func (a *Account) encode() []byte {
+	return encode(accountRecord{a.Name, a.ID, a.Enabled, a.Created, a.CreatedBy, a.Changed, a.ChangedBy, a.Keys, a.PasswordAt, a.PasswordVersion, a.hash})
+}
+
+func decodeAccount(plain []byte) (*Account, error) {
+	r, err := decode[accountRecord](plain)
+	if err != nil {
+		return nil, err
+	}
+	return &Account{Name: r.Name, ID: r.ID, Enabled: r.Enabled, Created: r.Created, CreatedBy: r.CreatedBy, Changed: r.Changed, ChangedBy: r.ChangedBy,
+		Keys: r.Keys, PasswordAt: r.PasswordAt, PasswordVersion: r.PasswordVersion, hash: r.Hash}, nil
+}
+
+func (db *DB) nameKey(name string) []byte {
+	t := db.o.Token("account", name)
+	return append([]byte{'a'}, t[:]...)
+}
+
+func (db *DB) idKey(id record.AccountID) []byte {
+	t := db.o.Token("account id", id.String())
+	return append([]byte{'i'}, t[:]...)
+}
+
+func (t *tx) account(name string) (*Account, error) {
+	plain, err := t.get(t.db.nameKey(name))
+	if err != nil {
+		return nil, err
+	}
+	if plain == nil {
+		return nil, ErrNoAccount
+	}
+	return decodeAccount(plain)
+}
+
+// Account finds an account by name; ErrNoAccount if there is none.
+func (db *DB) Account(name string) (a *Account, err error) {
+	err = db.view(func(t *tx) error { a, err = t.account(name); return err })
+	return a, err
+}
+
+// AccountByID finds an account by its id, for showing the audit log with names.
+func (db *DB) AccountByID(id record.AccountID) (a *Account, err error) {
+	err = db.view(func(t *tx) error {
+		name, err := t.get(db.idKey(id))
+		if err != nil {
+			return err
+		}
+		if name == nil {
+			return ErrNoAccount
+		}
+		a, err = t.account(string(name))
+		return err
+	})
+	return a, err
+}
+
+// Accounts are all accounts by name.
+func (db *DB) Accounts() ([]*Account, error) {
+	var list []*Account
+	err := db.view(func(t *tx) error {
+		return t.scan([]byte{'a'}, func(key, sealed []byte) error {
+			plain, err := t.open(key, sealed)
+			if err != nil {
+				return err
+			}
+			a, err := decodeAccount(plain)
+			list = append(list, a)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(list, func(a, b *Account) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+// NewAccount is what the creator gives; the account has nothing else.
+type NewAccount struct {
+	Name     string
+	ID       record.AccountID // of the keyring
+	Who, Why string
+	Groups   []string          // which must exist in the policy
+	Grants   map[string]string // setting -> value in YAML ("protocols": "[sftp]")
+	// Adopt takes over rules that the policy already has for the name; otherwise they are ErrHasPolicy, because a
+	// forgotten section must not give rights to somebody new.
+	Adopt bool
+}
+
+// CreateAccount makes an account, enabled, without credentials, and writes its groups and grants into the policy, in one
+// transaction.
+func (db *DB) CreateAccount(ctx context.Context, n NewAccount) (*Account, error) {
+	if !policy.ValidName(n.Name) {
+		return nil, ErrBadName
+	}
+	now := db.o.Now().UTC().Round(0)
+	a := &Account{Name: n.Name, ID: n.ID, Enabled: true, Created: now, CreatedBy: n.Who, Changed: now, ChangedBy: n.Who}
+	var r *policy.Revision
+	err := db.change(ctx, func(t *tx) error {
+		for _, key := range [][]byte{db.nameKey(n.Name), db.idKey(n.ID)} {
+			if t.b.Get(key) != nil {
+				return ErrExists
+			}
+		}
+		doc, err := db.granted(n)
+		if err != nil {
+			return err
+		}
+		if doc != nil {
+			if r, err = t.putRevision(policy.DefaultName, doc, n.Who, cmpOr(n.Why, "account "+n.Name+" added")); err != nil {
+				return err
+			}
+		}
+		if err := t.put(db.idKey(n.ID), []byte(n.Name)); err != nil {
+			return err
+		}
+		return t.put(db.nameKey(n.Name), a.encode())
+	}, func() { db.storeRevision(r) })
+	if err != nil {
+		return nil, err
+	}
+	if r != nil {
+		db.tellChange(r)
+	}
+	db.tellAccount(a)
+	return a, nil
+}
+
+// granted is the policy with the grants of a new account; nil = as it is.
+func (db *DB) granted(n NewAccount) (*policy.Document, error) {
+	doc := db.Current().Document
+	if doc.Mentions(n.Name) && !n.Adopt {
+		return nil, ErrHasPolicy
+	}
+	if len(n.Groups) == 0 && len(n.Grants) == 0 {
+		return nil, nil
+	}
+	var err error
+	target := policy.AccountTarget(n.Name)
+	if len(n.Groups) > 0 {
+		if doc, err = doc.Set(target, "groups", "["+strings.Join(n.Groups, ", ")+"]"); err != nil {
+			return nil, err
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(n.Grants)) {
+		if doc, err = doc.Set(target, path, n.Grants[path]); err != nil {
+			return nil, err
+		}
+	}
+	return doc, nil
+}
+
+func (db *DB) storeRevision(r *policy.Revision) {
+	if r != nil {
+		db.current.Store(r)
+	}
+}
+
+func cmpOr(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// RemoveAccount removes an account, its credentials and everything the policy says of it, in one transaction, so that a
+// later account of that name inherits nothing. Its volume and keys are the caller's to destroy, after this.
+func (db *DB) RemoveAccount(ctx context.Context, name, who string) (*Account, error) {
+	var a *Account
+	var r *policy.Revision
+	err := db.change(ctx, func(t *tx) (err error) {
+		if a, err = t.account(name); err != nil {
+			return err
+		}
+		if doc := db.Current().Document; doc.Mentions(name) {
+			if doc, err = doc.Without(name); err != nil {
+				return err
+			}
+			if r, err = t.putRevision(policy.DefaultName, doc, who, "account "+name+" removed"); err != nil {
+				return err
+			}
+		}
+		if err := t.remove(db.idKey(a.ID)); err != nil {
+			return err
+		}
+		return t.remove(db.nameKey(name))
+	}, func() { db.storeRevision(r) })
+	if err != nil {
+		return nil, err
+	}
+	gone := *a
+	gone.Enabled, gone.Removed = false, true
+	if r != nil {
+		db.tellChange(r)
+	}
+	db.tellAccount(&gone)
+	return &gone, nil
+}
+
+// SetEnabled lets an account log in or not; live sessions of a disabled account end.
+func (db *DB) SetEnabled(ctx context.Context, name string, enabled bool, who string) error {
+	return db.edit(ctx, name, who, func(a *Account) error { a.Enabled = enabled; return nil })
+}
+
+// edit changes one account. fn gets a copy whose slices it must replace, not change.
+func (db *DB) edit(ctx context.Context, name, who string, fn func(*Account) error) error {
+	var a *Account
+	err := db.change(ctx, func(t *tx) (err error) {
+		if a, err = t.account(name); err != nil {
+			return err
+		}
+		if err := fn(a); err != nil {
+			return err
+		}
+		a.Changed, a.ChangedBy = db.o.Now().UTC().Round(0), who
+		return t.put(db.nameKey(name), a.encode())
+	}, func() {})
+	if err != nil {
+		return fmt.Errorf("account: %w", err)
+	}
+	db.tellAccount(a)
+	return nil
+}
