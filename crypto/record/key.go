@@ -3,6 +3,7 @@ package record
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,6 +15,26 @@ type AccountID [16]byte
 
 // String is 32 hexadecimal digits, as in the account's directory name.
 func (id AccountID) String() string { return hex.EncodeToString(id[:]) }
+
+// MarshalText writes what String does.
+func (id AccountID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote, and nothing else, so that one
+// account has one name.
+func (id *AccountID) UnmarshalText(text []byte) error {
+	var read AccountID
+	if len(text) != 2*len(read) {
+		return fmt.Errorf("record: account id of %d digits", len(text))
+	}
+	if _, err := hex.Decode(read[:], text); err != nil {
+		return fmt.Errorf("record: account id: %w", err)
+	}
+	if read.String() != string(text) {
+		return errors.New("record: account id not in lower case")
+	}
+	*id = read
+	return nil
+}
 
 // Key is 32 secret random bytes. However it is printed, logged or marshalled,
 // it reads "[redacted]".

@@ -251,6 +251,24 @@ func TestSumCarries(t *testing.T) {
 	}
 }
 
+func TestAccountIDText(t *testing.T) {
+	t.Parallel()
+	id := AccountID{0xAB, 15: 1}
+	text, err := json.Marshal(id)
+	if want := `"ab000000000000000000000000000001"`; err != nil || string(text) != want {
+		t.Errorf("got %s, %v, want %s", text, err, want)
+	}
+	var back AccountID
+	if err := json.Unmarshal(text, &back); err != nil || back != id {
+		t.Errorf("got %v, %v, want %v", back, err, id)
+	}
+	for _, bad := range []string{"", "ab", id.String() + "00", strings.ToUpper(id.String()), strings.Repeat("x", 32)} {
+		if err := back.UnmarshalText([]byte(bad)); err == nil || back != id {
+			t.Errorf("%q: got %v, %v", bad, back, err)
+		}
+	}
+}
+
 func TestKeysNeverPrint(t *testing.T) {
 	t.Parallel()
 	key := (*Key)([]byte("canarycanarycanarycanarycanaryca"))
