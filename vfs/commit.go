@@ -136,9 +136,9 @@ func (in *inode) seal(ctx context.Context, d *draft, last bool) (*extent.Layout,
 	var l *extent.Layout
 	var err error
 	if last {
-		l, err = d.Finish(ctx)
+		l, err = d.Finish(d.ctx)
 	} else {
-		l, err = d.Checkpoint(ctx)
+		l, err = d.Checkpoint(d.ctx)
 	}
 	if err == nil {
 		return l, nil
@@ -184,11 +184,11 @@ func (p *publication) apply(tx *meta.Tx) error {
 	at := n.Attr
 	at.Size, at.Mtime, at.State = p.layout.Size, tx.Instant(), p.state
 	p.attr.over(&at)
-	if n.Interrupted && p.in.fresh && p.state == meta.Complete { // the complete upload that was asked for
+	switch {
+	case p.state == meta.Interrupted:
+		n.Interrupted = true
+	case p.in.fresh && p.state == meta.Complete: // the complete upload that was asked for
 		n.Interrupted = false
-		if err := tx.PutNode(n); err != nil {
-			return err
-		}
 	}
 	v := &meta.Version{Inode: n.ID, Writer: p.in.view.o.Writer, Attr: at, Layout: *p.layout}
 	if err := tx.AddVersion(n, v); err != nil {
@@ -215,7 +215,7 @@ func (p *publication) apply(tx *meta.Tx) error {
 func (in *inode) target(tx *meta.Tx) (n *meta.Node, link bool, err error) {
 	if in.id != 0 {
 		n, err := tx.Node(in.id)
-		return clone(n), false, err
+		return n, false, err
 	}
 	if _, err := linked(tx, in.slot.dir); err != nil {
 		return nil, false, err
@@ -227,20 +227,12 @@ func (in *inode) target(tx *meta.Tx) (n *meta.Node, link bool, err error) {
 		if err == nil && n.Kind != meta.File {
 			return nil, false, fs.ErrExist
 		}
-		return clone(n), false, err
+		return n, false, err
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, false, err
 	}
 	n = &meta.Node{Kind: meta.File, Attr: meta.Attr{Mode: in.base.node.Mode}}
 	return n, true, tx.NewNode(n)
-}
-
-func clone(n *meta.Node) *meta.Node {
-	if n == nil {
-		return nil
-	}
-	c := *n
-	return &c
 }
 
 // published brings the session's state to what the transaction made.

@@ -18,11 +18,12 @@ import (
 
 // core is an opened volume: what is common to all sessions of the account.
 type core struct {
-	vol    *Volume
-	keys   *record.AccountKeys
-	db     *meta.DB
-	blobs  blob.Store
-	claims *claims
+	vol     *Volume
+	keys    *record.AccountKeys
+	db      *meta.DB
+	blobs   blob.Store
+	content *content.Store // over blobs; shared by all sessions for its buffers
+	claims  *claims
 
 	failed  atomic.Bool   // a commit failed: no writes until reopened
 	damaged atomic.Uint64 // reads and opens that met ErrIntegrity
@@ -48,6 +49,7 @@ func openCore(ctx context.Context, v *Volume) (*core, error) {
 		return nil, errors.Join(openError(v, err), store.Close())
 	}
 	c := &core{vol: v, keys: keys, db: db, blobs: store, claims: newClaims()}
+	c.content = &content.Store{Blobs: store, Keys: blobKeys{c}, Account: v.id, Budget: v.fs.budget}
 	if err := c.recover(ctx); err != nil {
 		return nil, errors.Join(openError(v, err), c.close())
 	}

@@ -3,6 +3,8 @@ package vfs
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"io/fs"
 	"sync"
 
 	"sallyport/crypto/record"
@@ -15,37 +17,48 @@ import (
 // draft is a file's content under change and the keys of the blobs it fills.
 type draft struct {
 	*content.Draft
-	c    *core
-	plan meta.BlobKey // what a new blob's key record says of its purpose
+	ctx  context.Context // carries the draft to blobKeys; the contexts of Checkpoint and Finish must do the same
+	plan meta.BlobKey    // what a new blob's key record says of its purpose
 
 	mu    sync.Mutex
 	blobs map[blob.ID]bool // made by this draft -> a committed version relies on it
 }
 
 // newDraft starts a draft on base; nil = empty.
-func (c *core) newDraft(ctx context.Context, base *extent.Layout, plan meta.BlobKey) (*draft, error) {
-	d := &draft{c: c, plan: plan, blobs: map[blob.ID]bool{}}
-	store := &content.Store{Blobs: c.blobs, Keys: d, Account: c.vol.id, Budget: c.vol.fs.budget}
+func (c *core) newDraft(base *extent.Layout, plan meta.BlobKey) (*draft, error) {
+	d := &draft{plan: plan, blobs: map[blob.ID]bool{}}
+	d.ctx = context.WithValue(context.Background(), draftKey{}, d)
 	var err error
-	if d.Draft, err = store.Edit(ctx, base); err != nil {
+	if d.Draft, err = c.content.Edit(d.ctx, base); err != nil {
 		return nil, c.damage(err)
 	}
 	c.drafts.Add(1)
 	return d, nil
 }
 
+// draftKey finds the draft in a context.
+type draftKey struct{}
+
+// blobKeys finds and makes data keys. One content store serves all drafts of a volume and lets them share its buffers; the
+// context tells which draft wants a new blob.
+type blobKeys struct{ c *core }
+
 // New implements content.Keys. The key record is durable before the first segment leaves memory, so that a crash leaves
 // a blob that can be read, ended and offered for resuming.
-func (d *draft) New(ctx context.Context, linearFrom uint64) (blob.ID, *record.Key, error) {
+func (k blobKeys) New(ctx context.Context, linearFrom uint64) (blob.ID, *record.Key, error) {
+	d, ok := ctx.Value(draftKey{}).(*draft)
+	if !ok {
+		panic("vfs: internal error: a blob without a draft")
+	}
 	var id blob.ID
 	rand.Read(id[:]) // never fails (crypto/rand)
-	key, wrapped, err := d.c.keys.NewDataKey(id)
+	key, wrapped, err := k.c.keys.NewDataKey(id)
 	if err != nil {
 		return id, nil, err
 	}
 	bk := d.plan
 	bk.ID, bk.Wrapped, bk.State, bk.LinearFrom = id, wrapped, meta.BlobOpen, linearFrom
-	if err := d.c.update(ctx, func(tx *meta.Tx) error { b := bk; return tx.PutBlob(&b) }); err != nil {
+	if err := k.c.update(ctx, func(tx *meta.Tx) error { b := bk; return tx.PutBlob(&b) }); err != nil {
 		return id, nil, err
 	}
 	d.mu.Lock()
@@ -55,8 +68,8 @@ func (d *draft) New(ctx context.Context, linearFrom uint64) (blob.ID, *record.Ke
 }
 
 // Scatter implements content.Keys.
-func (d *draft) Scatter(ctx context.Context, id blob.ID) error {
-	return d.c.update(ctx, func(tx *meta.Tx) error {
+func (k blobKeys) Scatter(ctx context.Context, id blob.ID) error {
+	return k.c.update(ctx, func(tx *meta.Tx) error {
 		b, err := tx.Blob(id)
 		if err != nil {
 			return err
@@ -67,8 +80,18 @@ func (d *draft) Scatter(ctx context.Context, id blob.ID) error {
 	})
 }
 
-// Key implements content.Keys.
-func (d *draft) Key(_ context.Context, id blob.ID) (*record.Key, error) { return d.c.dataKey(id) }
+// Key implements content.Keys. A blob without a key record is damage: a version pointed at it.
+func (k blobKeys) Key(_ context.Context, id blob.ID) (*record.Key, error) {
+	var bk *meta.BlobKey
+	err := k.c.db.View(func(tx *meta.Tx) (err error) { bk, err = tx.Blob(id); return err })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrIntegrity
+	}
+	if err != nil {
+		return nil, err
+	}
+	return k.c.keys.DataKey(id, bk.Wrapped)
+}
 
 // settle brings the key records of the draft's blobs to what layout says of them, in the transaction that commits it.
 // done means that no further byte comes: a blob that nothing relies on is doomed.

@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"context"
+	"errors"
 	"io"
 	"io/fs"
 	"sync"
@@ -108,7 +109,7 @@ func (in *inode) size() int64 {
 }
 
 // begin returns the draft and starts it if there is none. Called with io shared.
-func (in *inode) begin(ctx context.Context) (*draft, error) {
+func (in *inode) begin() (*draft, error) {
 	in.making.Lock()
 	defer in.making.Unlock()
 	in.mu.Lock()
@@ -124,7 +125,7 @@ func (in *inode) begin(ctx context.Context) (*draft, error) {
 	} else {
 		plan.Base = base.node.Version
 	}
-	d, err := in.c.newDraft(ctx, layout, plan)
+	d, err := in.c.newDraft(layout, plan)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +159,7 @@ func (in *inode) writeAt(f *File, p []byte, off int64) (int, error) {
 	if err := in.ready(); err != nil {
 		return 0, err
 	}
-	d, err := in.begin(context.Background())
+	d, err := in.begin()
 	if err != nil {
 		return 0, in.wrote(f, 0, err)
 	}
@@ -201,7 +202,7 @@ func (in *inode) copyFrom(f *File, src io.Reader, off int64) (n int64, theirs, e
 	if err := in.ready(); err != nil {
 		return 0, nil, err
 	}
-	d, err := in.begin(context.Background())
+	d, err := in.begin()
 	if err != nil {
 		return 0, nil, in.wrote(f, 0, err)
 	}
@@ -299,7 +300,7 @@ func (in *inode) truncate(f *File, size int64) error {
 	if size == in.size() {
 		return nil
 	}
-	d, err := in.begin(context.Background())
+	d, err := in.begin()
 	if err != nil {
 		return in.wrote(f, 0, err)
 	}
@@ -340,7 +341,7 @@ func (in *inode) restart(f *File) error {
 	if d != nil {
 		return nil
 	}
-	_, err := in.begin(context.Background())
+	_, err := in.begin()
 	if err != nil {
 		in.mu.Lock()
 		in.fresh, in.dirty, f.moved = false, false, false
@@ -399,16 +400,20 @@ func (in *inode) readAt(f *File, p []byte, off int64) (int, error) {
 		}
 		s.release()
 		n, err := d.ReadAt(p, off)
-		if err != nil && err != io.EOF {
-			if now, s := in.content(f); now != d { // committed meanwhile: the same bytes are in the snapshot
-				s.release()
-				continue
-			} else {
-				s.release()
-			}
+		if errors.Is(err, fs.ErrClosed) && in.outlived(d) {
+			continue // the same bytes are in a version now
 		}
 		return n, in.c.damage(err)
 	}
+}
+
+// outlived waits for the commit that ended d.
+func (in *inode) outlived(d *draft) bool {
+	in.io.RLock()
+	defer in.io.RUnlock()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.draft != d
 }
 
 // content is what f reads. The snapshot is retained for the caller.

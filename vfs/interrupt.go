@@ -23,7 +23,7 @@ func (in *inode) interrupt(ctx context.Context) error {
 	}
 	var layout *extent.Layout
 	if b := in.view.o.Broken; d != nil && dirty && (b == nil || b(in.path)) {
-		l, err := d.Finish(ctx)
+		l, err := d.Finish(d.ctx)
 		if err == nil {
 			layout = l
 		} else if in.c.blobFailed(err); in.c.failed.Load() {
@@ -67,16 +67,13 @@ func (p *interruption) apply(tx *meta.Tx) error {
 		}
 	}
 	if p.layout != nil && (p.layout.Size > 0 || !link) {
-		if p.state == meta.Interrupted {
-			if err := interruptNode(tx, n.ID); err != nil {
-				return err
-			}
-		}
 		return p.publication.apply(tx)
 	}
 	p.layout = nil
 	if !link && p.state == meta.Interrupted {
-		if err := interruptNode(tx, n.ID); err != nil {
+		// The content is whole but old, and a client that appends by its size would mix two uploads.
+		n.Interrupted = true
+		if err := tx.PutNode(n); err != nil {
 			return err
 		}
 	}
@@ -106,15 +103,4 @@ func (in *inode) existing(tx *meta.Tx) (n *meta.Node, link bool, err error) {
 // session published at an fsync. Anything else is whole and stays.
 func resumable(n *meta.Node, in *inode) bool {
 	return n.State == meta.Partial || in.created && n.Version == in.base.node.Version
-}
-
-// interruptNode marks a file: its content is whole but old, and a client that appends by its size would mix two uploads.
-func interruptNode(tx *meta.Tx, id meta.Inode) error {
-	n, err := tx.Node(id)
-	if err != nil {
-		return err
-	}
-	n = clone(n)
-	n.Interrupted = true
-	return tx.PutNode(n)
 }

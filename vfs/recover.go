@@ -38,7 +38,7 @@ func (c *core) rescueUploads(ctx context.Context) error {
 	}
 	for _, id := range cut {
 		r := rescue{c: c, id: id}
-		r.bytes, err = c.content().Recover(ctx, id)
+		r.bytes, err = c.content.Recover(ctx, id)
 		if err != nil {
 			if err = c.damage(err); !errors.Is(err, ErrIntegrity) {
 				return err
@@ -210,9 +210,6 @@ func (r *rescue) publish(tx *meta.Tx, b *meta.BlobKey, n *meta.Node, v *meta.Ver
 	if v.State == meta.Interrupted {
 		result = resultInterrupted
 		n.Interrupted = true
-		if err := tx.PutNode(n); err != nil {
-			return err
-		}
 	}
 	b.Inode = n.ID
 	if err := tx.PutBlob(b); err != nil {

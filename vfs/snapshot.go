@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"sync"
 
-	"sallyport/crypto/record"
-	"sallyport/vfs/blob"
 	"sallyport/vfs/content"
 	"sallyport/vfs/extent"
 	"sallyport/vfs/meta"
@@ -55,7 +53,7 @@ func (s *snapshot) open(ctx context.Context) (*content.Reader, error) {
 	if s.reader != nil {
 		return s.reader, nil
 	}
-	r, err := s.c.content().Open(ctx, s.layout)
+	r, err := s.c.content.Open(ctx, s.layout)
 	if err != nil {
 		return nil, s.c.damage(err)
 	}
@@ -87,34 +85,4 @@ func (c *core) damage(err error) error {
 		c.damaged.Add(1)
 	}
 	return err
-}
-
-// content is the store for readers. Drafts have their own, which knows what the draft is for.
-func (c *core) content() *content.Store {
-	return &content.Store{Blobs: c.blobs, Keys: readKeys{c}, Account: c.vol.id, Budget: c.vol.fs.budget}
-}
-
-// readKeys finds data keys and makes none.
-type readKeys struct{ c *core }
-
-func (k readKeys) New(context.Context, uint64) (blob.ID, *record.Key, error) {
-	return blob.ID{}, nil, errors.ErrUnsupported
-}
-func (k readKeys) Scatter(context.Context, blob.ID) error { return errors.ErrUnsupported }
-
-func (k readKeys) Key(_ context.Context, id blob.ID) (*record.Key, error) {
-	return k.c.dataKey(id)
-}
-
-// dataKey unwraps the key of a blob. A blob without a key record is damage: a version pointed at it.
-func (c *core) dataKey(id blob.ID) (*record.Key, error) {
-	var bk *meta.BlobKey
-	err := c.db.View(func(tx *meta.Tx) (err error) { bk, err = tx.Blob(id); return err })
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrIntegrity
-	}
-	if err != nil {
-		return nil, err
-	}
-	return c.keys.DataKey(id, bk.Wrapped)
 }

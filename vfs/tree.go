@@ -60,8 +60,8 @@ func (w *View) make(ctx context.Context, c *core, name string, n *meta.Node, op 
 		} else if id != 0 {
 			return fs.ErrExist
 		}
-		node := clone(n)
-		if err := tx.NewNode(node); err != nil {
+		node := *n // the function may run again
+		if err := tx.NewNode(&node); err != nil {
 			return err
 		}
 		if err := tx.Link(p.dir, p.name, node.ID); err != nil {

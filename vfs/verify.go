@@ -115,7 +115,7 @@ func (c *core) readWhole(ctx context.Context, ref extent.BlobRef) (uint64, error
 	if ref.Bytes > 0 {
 		l.Extents = []extent.Extent{{Len: ref.Bytes}}
 	}
-	r, err := c.content().Open(ctx, l)
+	r, err := c.content.Open(ctx, l)
 	if err != nil {
 		return 0, err
 	}
