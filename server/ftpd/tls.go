@@ -1,0 +1,86 @@
+package ftpd
+
+import (
+	"crypto/tls"
+	"errors"
+	"sync"
+)
+
+// errNotResumed: the data connection's TLS session is not the control connection's, so it may be anybody's.
+var errNotResumed = errors.New("ftpd: data connection does not resume the TLS session of the control connection")
+
+// modernSuites are what TLS 1.2 clients get: forward secrecy and an AEAD. RFC 9325, section 4.2.
+func modernSuites() []uint16 {
+	return []uint16{
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+	}
+}
+
+// baseConfig is common to the control connection and its data connections, ticket key included: a ticket that the control
+// connection issued is accepted by its own data connections and by nothing else.
+func (c *conn) baseConfig() *tls.Config {
+	cfg := &tls.Config{
+		GetCertificate:   c.srv.o.Certificate,
+		MinVersion:       tls.VersionTLS12,
+		CurvePreferences: []tls.CurveID{tls.X25519MLKEM768, tls.X25519, tls.CurveP256, tls.CurveP384},
+	}
+	if c.srv.o.Ciphers == "modern" {
+		cfg.CipherSuites = modernSuites()
+	}
+	cfg.SetSessionTicketKeys([][32]byte{c.ticketKey})
+	return cfg
+}
+
+func (c *conn) controlConfig() *tls.Config { return c.baseConfig() }
+
+// dataConfig makes the TLS configurations of a connection's data connections, and remembers whether its client can resume.
+// Policy transport.ftps_session_binding: off; prefer (once a data connection resumed, every later one must: a client that can
+// does, so one that does not is somebody else); require.
+type dataConfig struct {
+	c *conn
+
+	mu           sync.Mutex // guards what follows
+	resumed      bool       // a data connection has resumed
+	free, strict *tls.Config
+}
+
+// config returns the configuration for the next data connection under a binding mode.
+func (d *dataConfig) config(binding string) *tls.Config {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if binding == "require" || binding == "prefer" && d.resumed {
+		if d.strict == nil {
+			d.strict = d.make(true)
+		}
+		return d.strict
+	}
+	if d.free == nil {
+		d.free = d.make(false)
+	}
+	return d.free
+}
+
+func (d *dataConfig) make(strict bool) *tls.Config {
+	cfg := d.c.baseConfig()
+	// Bulk data: full records from the first byte.
+	cfg.DynamicRecordSizingDisabled = true
+	if strict {
+		// Only resumed handshakes come through, and theirs mixes in the secret of the control session (psk_dhe_ke), which is
+		// post-quantum if the client can: the cheap exchange alone is enough for forward secrecy against today's machines.
+		cfg.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP256}
+	}
+	cfg.VerifyConnection = func(s tls.ConnectionState) error {
+		if strict && !s.DidResume {
+			return errNotResumed
+		}
+		if s.DidResume {
+			d.mu.Lock()
+			d.resumed = true
+			d.mu.Unlock()
+		}
+		return nil
+	}
+	return cfg
+}
