@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"sallyport/crypto/durable"
 	"sallyport/crypto/record"
@@ -137,9 +138,9 @@ func (db *DB) open() error {
 		Timeout: db.o.LockTimeout, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
 		InitialMmapSize: 1 << 30}) // of address space; a long read would otherwise stall a write that grows the file
 	switch {
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, bolterrors.ErrTimeout):
 		return ErrBusy
-	case errors.Is(err, bbolt.ErrInvalid), errors.Is(err, bbolt.ErrChecksum), errors.Is(err, bbolt.ErrVersionMismatch):
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
 		return fmt.Errorf("%w: %v", ErrDamaged, err)
 	case err != nil:
 		return fmt.Errorf("opening the policy database: %w", err)

@@ -1,0 +1,152 @@
+package audit
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"sallyport/crypto/record"
+)
+
+// Tail calls fn with the last n durable records, the oldest first, and then, if follow, with every further one until ctx
+// ends, fn fails or the log is closed (ErrClosed). n < 0 means all.
+func (l *Log) Tail(ctx context.Context, n int, follow bool, fn func(Record) error) error {
+	l.mu.Lock()
+	last, changed, closed := l.durable, l.changed, l.closed
+	l.mu.Unlock()
+	next := uint64(1)
+	if n >= 0 && last > uint64(n) {
+		next = last - uint64(n) + 1
+	}
+	r := &reader{dir: l.o.Dir, box: l.o.Box}
+	defer r.close()
+	for {
+		for ; next <= last; next++ {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			rec, err := r.read(next)
+			if err != nil {
+				return err
+			}
+			if err := fn(rec); err != nil {
+				return err
+			}
+		}
+		if !follow {
+			return nil
+		}
+		if closed {
+			return ErrClosed
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		l.mu.Lock()
+		last, changed, closed = l.durable, l.changed, l.closed
+		l.mu.Unlock()
+	}
+}
+
+// reader reads records in order. It only ever reads durable ones, so every frame is complete.
+type reader struct {
+	dir string
+	box *record.Box
+	f   *os.File
+	buf *bufio.Reader
+	at  uint64 // number of the next frame of f
+}
+
+func (r *reader) close() {
+	if r.f != nil {
+		r.f.Close()
+		r.f = nil
+	}
+}
+
+// read returns record seq; calls must ask for growing numbers.
+func (r *reader) read(seq uint64) (Record, error) {
+	for {
+		if r.f == nil {
+			if err := r.open(seq); err != nil {
+				return Record{}, err
+			}
+		}
+		frame, err := r.frame()
+		if err == io.EOF && r.at <= seq {
+			// The file ended: the record is in the next one, if it begins there.
+			was := r.f.Name()
+			r.close()
+			if err := r.open(seq); err != nil {
+				return Record{}, err
+			}
+			if r.f.Name() == was {
+				return Record{}, &DamageError{Record: seq, File: filepath.Base(was), Reason: "it is missing"}
+			}
+			continue
+		}
+		if err != nil {
+			return Record{}, err
+		}
+		if r.at++; r.at <= seq {
+			continue
+		}
+		place := frame[4 : 4+headerSize]
+		plain, err := r.box.Open(nil, record.DomainAudit, place, frame[4+headerSize:])
+		if err != nil || binary.BigEndian.Uint64(place) != seq {
+			return Record{}, &DamageError{Record: seq, File: filepath.Base(r.f.Name()), Reason: "it does not authenticate"}
+		}
+		e, err := Decode(plain)
+		return Record{seq, e}, err
+	}
+}
+
+// open finds the file of a record.
+func (r *reader) open(seq uint64) error {
+	files, err := listFiles(r.dir)
+	if err != nil {
+		return err
+	}
+	at := -1
+	for i, f := range files {
+		if f.first <= seq {
+			at = i
+		}
+	}
+	if at < 0 {
+		return &DamageError{Record: seq, Reason: "it is missing"}
+	}
+	f, err := os.Open(filepath.Join(r.dir, files[at].name))
+	if err != nil {
+		return fmt.Errorf("reading the audit log: %w", err)
+	}
+	r.f, r.at = f, files[at].first
+	r.buf = bufio.NewReaderSize(f, 64<<10)
+	if _, err := r.buf.Discard(len(magic)); err != nil {
+		return &DamageError{Record: seq, File: files[at].name, Reason: "it is cut off"}
+	}
+	return nil
+}
+
+// frame reads the next frame; io.EOF at the end of the file.
+func (r *reader) frame() ([]byte, error) {
+	size, err := r.buf.Peek(4)
+	if err != nil {
+		return nil, io.EOF
+	}
+	n := int(binary.BigEndian.Uint32(size))
+	if n < headerSize || n > maxFrame {
+		return nil, &DamageError{Record: r.at, File: filepath.Base(r.f.Name()), Reason: "its length is impossible"}
+	}
+	frame := make([]byte, 4+n)
+	if _, err := io.ReadFull(r.buf, frame); err != nil {
+		return nil, io.EOF
+	}
+	return frame, nil
+}
