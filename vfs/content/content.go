@@ -1,94 +1,112 @@
-// Package content is the bytes of files: extents over sealed blobs, drafts
-// under change with a bounded write window, and authenticated readers.
+// Package content is the bytes of files: drafts under change with a bounded
+// write window, the sealed blobs that they become, and authenticated readers.
 // It knows nothing of names, versions or metadata stores.
+//
+// A draft writes at most one blob. The blob is a log of what was written: full
+// segments, each sealed and appended once, and at the end one final segment.
+// Where each byte of the file lies is the business of extents, so a blob never
+// holds padding, and rewriting a range appends again. The blob store is not
+// trusted: every byte served authenticated under the blob's own key, at its
+// own place, in a blob whose end authenticated first (docs/FORMAT.md "Blob file").
 package content
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
+	"sync"
 
 	"sallyport/crypto/record"
+	"sallyport/crypto/stream"
 	"sallyport/vfs/blob"
 	"sallyport/vfs/extent"
 )
 
-// ErrIntegrity means that stored bytes do not authenticate; no byte of the damaged range is served.
+// ErrIntegrity means that stored bytes do not authenticate, or that a blob is
+// missing or not as long as metadata says; no byte of the damaged range is served.
 var ErrIntegrity = errors.New("content: integrity check failed")
 
-// ErrBudget means that the server-wide window budget is exhausted and could not be relieved by flushing.
+// ErrBudget means that the server-wide budget of buffered bytes is exhausted,
+// and that this draft has nothing left to write out in order to go on.
 var ErrBudget = errors.New("content: write window budget exhausted")
 
-// Keys finds and makes data keys. New must have the wrapped key durable (state
-// open) in metadata when it returns, because the first segment follows.
+// Keys finds and makes data keys. Safe for concurrent use.
 type Keys interface {
-	// New makes a blob whose byte b is file byte linearFrom+b until Scatter is called; recovery relies on that.
+	// New makes a blob whose byte b is file byte linearFrom+b until Scatter is
+	// called; recovery relies on that. When it returns, the wrapped key is
+	// durable in metadata (state open), because the first segment follows.
 	New(ctx context.Context, linearFrom uint64) (blob.ID, *record.Key, error)
-	// Scatter is called once, and is durable on return, before the first byte that breaks that line is appended.
+	// Scatter is called once, and is durable on return, before the first byte
+	// that breaks that line is appended, or when bytes on the line are truncated away.
 	Scatter(ctx context.Context, id blob.ID) error
+	// Key finds the data key of a blob.
 	Key(ctx context.Context, id blob.ID) (*record.Key, error)
 }
 
-// Store binds a blob store to one account's keys. Safe for concurrent use.
+// Store binds a blob store to one account's keys. Safe for concurrent use; not to be copied.
 type Store struct {
 	Blobs   blob.Store
 	Keys    Keys
 	Account record.AccountID
 	Budget  *Budget // server-wide, shared; nil = unlimited
+
+	pools pools
 }
 
-// Budget is the server-wide bound of buffered dirty bytes.
-type Budget struct{}
+const (
+	segmentPlain = stream.SegmentPlain
+	segmentMask  = segmentPlain - 1
+	segmentShift = 16
 
-func NewBudget(bytes int64) *Budget { panic("skeleton") }
+	// batchSegments is how many segments are read or written with one call: a
+	// quarter of a megabyte fits the second-level cache together with its
+	// ciphertext, and more gained nothing (docs/PERFORMANCE.md).
+	batchSegments = 4
+)
 
-// Reader serves an extent.Layout. Safe for concurrent use. Opening authenticates the end of every blob before its first byte is served.
-type Reader struct{}
-
-func (s *Store) Open(ctx context.Context, l *extent.Layout) (*Reader, error) {
-	return nil, errors.ErrUnsupported
-}
-func (r *Reader) ReadAt(p []byte, off int64) (int, error) { panic("skeleton") }
-
-// CopyTo streams [off, off+n) (n<0: to the end) in large segment-aligned writes, without a copy per segment.
-func (r *Reader) CopyTo(w io.Writer, off, n int64) (int64, error) { panic("skeleton") }
-func (r *Reader) Size() int64                                     { panic("skeleton") }
-func (r *Reader) Close() error                                    { panic("skeleton") }
-
-// Draft is one file's content under change: base layout + one new blob + window. Safe for concurrent use; no lock is held over I/O where avoidable.
-type Draft struct{}
-
-// Edit starts a draft on base (nil = empty).
-func (s *Store) Edit(ctx context.Context, base *extent.Layout) (*Draft, error) {
-	return nil, errors.ErrUnsupported
+// pools recycle the large buffers, which hold nothing between uses.
+type pools struct {
+	chunks sync.Pool // *chunk: one segment of plaintext
+	slabs  sync.Pool // *slab: a batch of plaintext
+	sealed sync.Pool // *sealedBatch: a batch as it lies in a blob
 }
 
-func (d *Draft) WriteAt(p []byte, off int64) (int, error) { panic("skeleton") }
+type slab [batchSegments * segmentPlain]byte
 
-// ReadFrom-style fast path: appends from src at off in segment-aligned buffers until EOF.
-func (d *Draft) CopyFrom(src io.Reader, off int64) (int64, error) { panic("skeleton") }
-func (d *Draft) ReadAt(p []byte, off int64) (int, error)          { panic("skeleton") }
-func (d *Draft) Truncate(size int64) error                        { panic("skeleton") }
-func (d *Draft) Size() int64                                      { panic("skeleton") }
+// sealedBatch has room for the header of the file and a final segment too.
+type sealedBatch [headerSize + (batchSegments+1)*stream.SegmentSize]byte
 
-// Changed says whether anything differs from the base.
-func (d *Draft) Changed() bool { panic("skeleton") }
-
-// Checkpoint makes everything written so far durable and returns its layout; the draft goes on (fsync@openssh.com).
-func (d *Draft) Checkpoint(ctx context.Context) (*extent.Layout, error) {
-	return nil, errors.ErrUnsupported
+func get[T any](p *sync.Pool) *T {
+	if v, ok := p.Get().(*T); ok {
+		return v
+	}
+	return new(T)
 }
 
-// Finish writes the final segment, commits the blob durably and returns the layout. The draft is done.
-func (d *Draft) Finish(ctx context.Context) (*extent.Layout, error) {
-	return nil, errors.ErrUnsupported
+// integrity turns an error of reading a blob into ErrIntegrity if it says that
+// the stored bytes are wrong, short or gone. Failures of the storage stay what they are.
+func integrity(id blob.ID, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrIntegrity):
+		return err
+	case errors.Is(err, stream.ErrAuth), errors.Is(err, record.ErrAuth), errors.Is(err, fs.ErrNotExist),
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%w: blob %s: %v", ErrIntegrity, id, err)
+	}
+	return fmt.Errorf("reading blob %s: %w", id, err)
 }
 
-// Abort drops the draft; a blob that no checkpoint published is removed.
-func (d *Draft) Abort() error { panic("skeleton") }
-
-// Recover ends an open blob after a crash: cuts it to the last whole segment, writes the final segment and
-// commits; returns the plaintext bytes that are good.
-func (s *Store) Recover(ctx context.Context, id blob.ID) (bytes uint64, err error) {
-	return 0, errors.ErrUnsupported
+// checkRange refuses offsets that no layout can hold.
+func checkRange(off int64, n int) error {
+	if off < 0 {
+		return fs.ErrInvalid
+	}
+	if uint64(off)+uint64(n) > extent.MaxSize {
+		return errTooLarge
+	}
+	return nil
 }

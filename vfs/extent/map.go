@@ -48,6 +48,9 @@ func (m *Map) Extents() []Extent {
 	return out
 }
 
+// All yields the extents in order. The Map must not change meanwhile.
+func (m *Map) All() iter.Seq[Extent] { return m.from(0) }
+
 // Pieces yields, in order and without gaps, where the file bytes [off,off+n) lie. The Map must not change meanwhile.
 func (m *Map) Pieces(off, n uint64) iter.Seq[Extent] {
 	return func(yield func(Extent) bool) { withHoles(off, off+n, m.from(off), yield) }

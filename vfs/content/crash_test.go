@@ -1,0 +1,160 @@
+package content
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"testing"
+
+	"sallyport/crypto/stream"
+	"sallyport/vfs/blob"
+	"sallyport/vfs/extent"
+)
+
+// recovered reads the whole plaintext of a recovered blob.
+func recovered(t *testing.T, s *Store, id blob.ID, bytes uint64) []byte {
+	t.Helper()
+	l := &extent.Layout{Size: bytes, Blobs: []extent.BlobRef{extent.Sealed(id, bytes)}}
+	if bytes > 0 {
+		l.Extents = []extent.Extent{{Len: bytes}}
+	}
+	got, err := readAll(s, l)
+	if err != nil {
+		t.Fatalf("reading what was recovered: %v", err)
+	}
+	return got
+}
+
+// A blob torn at every length near a structure is recovered to its whole segments.
+func TestRecoverAfterCut(t *testing.T) {
+	t.Parallel()
+	r := newRig()
+	want := pattern(3*segmentPlain + 1000)
+	upload(t, r.Store, want, 1<<20)
+	id := r.keys.only(t)
+	good := r.mem.Bytes(id)
+	cuts := []int64{0, 1, 23, 24, headerSize - 1, headerSize, headerSize + 1, headerSize + stream.Overhead}
+	for n := uint64(1); n <= 3; n++ {
+		for d := int64(-33); d <= 33; d++ {
+			cuts = append(cuts, segmentAt(n)+d)
+		}
+	}
+	cuts = append(cuts, int64(len(good))-1, int64(len(good)))
+	for _, cut := range cuts {
+		for _, tail := range []string{"", "zeros"} {
+			torn := bytes.Clone(good[:cut])
+			if tail != "" { // the size reached the disk, the data did not
+				torn = append(torn, make([]byte, 70000)...)
+			}
+			r.mem.Put(id, torn)
+			whole := uint64(max(0, cut-headerSize)/stream.SegmentSize) << segmentShift
+			if cut == int64(len(good)) && tail == "" {
+				whole = uint64(len(want))
+			}
+			for range 2 { // again: recovery may itself be cut short
+				n, err := r.Recover(t.Context(), id)
+				if err != nil || n != whole {
+					t.Fatalf("cut at %d%s: %d bytes, %v; want %d", cut, tail, n, err, whole)
+				}
+			}
+			if got := recovered(t, r.Store, id, whole); !bytes.Equal(got, want[:whole]) {
+				t.Fatalf("cut at %d%s: other bytes", cut, tail)
+			}
+			if len(r.mem.Crash(nil).Bytes(id)) != int(fileSize(whole)) {
+				t.Fatalf("cut at %d%s: not durable", cut, tail)
+			}
+		}
+	}
+	if err := r.mem.Remove(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Recover(t.Context(), id); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("absent: %v, want fs.ErrNotExist", err)
+	}
+}
+
+// What Checkpoint acknowledged survives a crash that keeps any amount of what
+// was written after it, before and after recovery, and so does Finish.
+func TestCheckpointSurvivesCrash(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{100, 5000, segmentPlain, 2*segmentPlain + 17, 10 * segmentPlain} {
+		r := newRig()
+		want := pattern(size)
+		d := edit(t, r.Store, nil)
+		writePieces(t, d, want, 30000)
+		l, err := d.Checkpoint(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkLayout(t, l)
+		more := pattern(6 * segmentPlain)
+		copyFrom(t, d, bytes.NewReader(more), int64(size), len(more))
+		for _, part := range []int64{0, 1, 2, 4} {
+			after := r.mem.Crash(func(_ blob.ID, synced, written int64) int64 {
+				if part == 0 || synced < 0 {
+					return synced
+				}
+				return synced + (written-synced)/part
+			})
+			s := &Store{Blobs: after, Keys: r.keys, Account: r.Account}
+			wantContent(t, s, l, want)
+			for _, ref := range l.Blobs {
+				n, err := s.Recover(t.Context(), ref.ID)
+				if err != nil || n < ref.Bytes {
+					t.Fatalf("recovered %d bytes, %v; the checkpoint relies on %d", n, err, ref.Bytes)
+				}
+			}
+			wantContent(t, s, l, want)
+		}
+		l2 := finish(t, d)
+		s := &Store{Blobs: r.mem.Crash(nil), Keys: r.keys, Account: r.Account}
+		wantContent(t, s, l2, append(bytes.Clone(want), more...))
+		wantContent(t, s, l, want)
+		if len(l2.Extents) != 1 {
+			t.Errorf("size %d: %d extents after a checkpoint in between", size, len(l2.Extents))
+		}
+	}
+}
+
+// An aborted draft leaves nothing, except what a checkpoint published.
+func TestAbort(t *testing.T) {
+	t.Parallel()
+	for _, publish := range []bool{false, true} {
+		r := newRig()
+		want := pattern(5*segmentPlain + 99)
+		d := edit(t, r.Store, nil)
+		copyFrom(t, d, bytes.NewReader(want), 0, len(want))
+		var l *extent.Layout
+		if publish {
+			var err error
+			if l, err = d.Checkpoint(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			writeAt(t, d, pattern(200000), 10)
+		}
+		if err := d.Abort(); err != nil {
+			t.Fatal(err)
+		}
+		id := r.keys.only(t)
+		if _, bytes, ok := d.Blob(); ok != publish || ok && bytes < 5*segmentPlain {
+			t.Errorf("Blob(): %d, %v", bytes, ok)
+		}
+		if publish {
+			wantContent(t, r.Store, l, want)
+			_, n, _ := d.Blob()
+			recovered(t, r.Store, id, n)
+		} else if r.mem.Bytes(id) != nil {
+			t.Error("blob left behind")
+		}
+		if _, err := d.WriteAt([]byte("x"), 0); !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("WriteAt after Abort: %v", err)
+		}
+		if _, err := d.Finish(t.Context()); !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("Finish after Abort: %v", err)
+		}
+		if err := d.Abort(); err != nil {
+			t.Errorf("second Abort: %v", err)
+		}
+		r.noLeak(t)
+	}
+}

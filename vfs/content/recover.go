@@ -1,0 +1,123 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"sallyport/crypto/record"
+	"sallyport/crypto/stream"
+	"sallyport/vfs/blob"
+)
+
+// Recover ends an open blob after a crash: it keeps the full segments from the
+// start that authenticate, cuts off the rest, writes an empty final segment
+// and commits; a final segment that stands at the end of the file is kept. It
+// returns the plaintext bytes of the blob. It may run again at any time.
+// fs.ErrNotExist means that the crash came before the file reached the disk.
+// The blob must have no writer.
+func (s *Store) Recover(ctx context.Context, id blob.ID) (bytes uint64, err error) {
+	key, err := s.Keys.Key(ctx, id)
+	if err != nil {
+		return 0, integrity(id, err)
+	}
+	found, err := s.survey(ctx, id, key)
+	if err != nil {
+		return 0, fmt.Errorf("recovering blob %s: %w", id, err)
+	}
+	if err := s.repair(ctx, id, key, found); err != nil {
+		return 0, fmt.Errorf("recovering blob %s: %w", id, err)
+	}
+	return found.bytes, nil
+}
+
+// surveyed is what stands of a blob.
+type surveyed struct {
+	floe  []byte // header that authenticates; nil if none does
+	bytes uint64 // plaintext that authenticates
+	size  int64  // bytes of the file to keep
+	final bool   // they end with a final segment
+}
+
+func (s *Store) survey(ctx context.Context, id blob.ID, key *record.Key) (found surveyed, err error) {
+	r, err := s.Blobs.Open(ctx, id)
+	if err != nil {
+		return found, err
+	}
+	defer r.Close()
+	var header [headerSize]byte
+	if r.Size() < headerSize {
+		return found, nil
+	}
+	if err := readFull(r, header[:], 0); err != nil {
+		return found, err
+	}
+	floe, err := parseHeader(header[:], id)
+	if err != nil {
+		return found, nil
+	}
+	opener, err := stream.NewOpener((*[32]byte)(key), streamAAD(s.Account, id), floe)
+	if errors.Is(err, stream.ErrAuth) {
+		return found, nil
+	}
+	if err != nil {
+		return found, err
+	}
+	found.floe, found.size = floe, headerSize
+	sealed := get[sealedBatch](&s.pools.sealed)
+	defer s.pools.sealed.Put(sealed)
+	plain := get[chunk](&s.pools.chunks)
+	defer s.pools.chunks.Put(plain)
+	for n := uint64(0); ; n++ {
+		if err := ctx.Err(); err != nil {
+			return found, err
+		}
+		segment := sealed[:min(stream.SegmentSize, r.Size()-found.size)]
+		if err := readFull(r, segment, found.size); err != nil {
+			return found, err
+		}
+		if _, err := opener.Open(plain.data[:0], segment, n, false); err == nil {
+			found.size += stream.SegmentSize
+			found.bytes += segmentPlain
+			continue
+		}
+		if found.size+int64(len(segment)) == r.Size() {
+			if tail, err := opener.Open(plain.data[:0], segment, n, true); err == nil {
+				found.size, found.bytes, found.final = r.Size(), found.bytes+uint64(len(tail)), true
+			}
+		}
+		return found, nil
+	}
+}
+
+func (s *Store) repair(ctx context.Context, id blob.ID, key *record.Key, found surveyed) error {
+	var end []byte
+	aad := streamAAD(s.Account, id)
+	switch {
+	case found.floe == nil: // torn before the first segment was whole: begin again
+		sealer, header, err := stream.NewSealer((*[32]byte)(key), aad)
+		if err != nil {
+			return err
+		}
+		end = sealer.Seal(appendHeader(nil, id, header), nil, 0, true)
+	case !found.final:
+		sealer, err := stream.ResumeSealer((*[32]byte)(key), aad, found.floe)
+		if err != nil {
+			return err
+		}
+		end = sealer.Seal(nil, nil, found.bytes>>segmentShift, true)
+	}
+	w, err := s.Blobs.Resume(ctx, id, found.size)
+	if err != nil {
+		return err
+	}
+	if len(end) > 0 {
+		if _, err := w.Write(end); err != nil {
+			return errors.Join(err, w.Abort())
+		}
+	}
+	if err := w.Commit(); err != nil {
+		return errors.Join(err, w.Abort())
+	}
+	return nil
+}
