@@ -34,6 +34,8 @@ type DB struct {
 	acked     atomic.Uint64                 // events up to this number have reached the chain
 	commit    func(commit func() error) error
 
+	lastGroup int // members of the last group; the leader's
+
 	mu      sync.Mutex // guards all below
 	queue   []*member  // waiting for a group
 	leading bool       // someone commits a group, or has been told to

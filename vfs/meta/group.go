@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"syscall"
@@ -17,6 +18,8 @@ import (
 const (
 	maxMembers    = 256
 	maxGroupBytes = 8 << 20
+	// maxYields is how often a leader lets others run before it commits fewer members than the group before had.
+	maxYields = 2
 )
 
 // member is one call of Update.
@@ -128,12 +131,20 @@ func (db *DB) lead() {
 		db.handOver()
 	}()
 	g = db.begin()
-	for room := maxMembers; room > 0 && g.changes.bytes < maxGroupBytes; {
-		members := db.take(room)
+	size, yields := 0, 0
+	for size < maxMembers && g.changes.bytes < maxGroupBytes {
+		members := db.take(maxMembers - size)
 		if len(members) == 0 {
-			break
+			// Those whom the last group answered are likely to be on their way with their next update, if they only get
+			// to run; no one is waited for after a lone member.
+			if size >= db.lastGroup || yields == maxYields {
+				break
+			}
+			yields++
+			runtime.Gosched()
+			continue
 		}
-		room -= len(members)
+		size += len(members)
 		g.waiting = members
 		for len(g.waiting) > 0 {
 			m := g.waiting[0]
@@ -141,6 +152,7 @@ func (db *DB) lead() {
 			g.run(m)
 		}
 	}
+	db.lastGroup = size
 	g.finish()
 }
 

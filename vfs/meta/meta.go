@@ -10,7 +10,8 @@
 // the next Open (ErrIntegrity), because the head authenticates the number of records
 // and a keyed hash over all of them; a record that is changed while the database is
 // open is found when it is read. Replacing the whole file by an older
-// whole file is not found here.
+// whole file is not found here, nor is the damage of the page that bbolt wrote
+// last, which takes the database back by one transaction as a crash during that write would.
 //
 // When Update returns nil, its changes survive power loss. When it returns an
 // error nothing of it is seen, save after a failed commit (ErrReadOnly), when

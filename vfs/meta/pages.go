@@ -57,7 +57,7 @@ func checkPages(image []byte) error {
 		return badPage(end, "the file is shorter than it says")
 	}
 	c := &pageCheck{image: image, end: end, seen: make([]bool, end)}
-	return c.bucketRoot(root, true)
+	return c.page(root, true, nil, nil, 0)
 }
 
 // newestMeta returns the root page and the page count of the meta page that bbolt will choose.
@@ -101,12 +101,8 @@ func validMeta(m []byte) bool {
 	return native.Uint32(m) == boltMagic && native.Uint32(m[4:]) == boltVersion && native.Uint64(m[56:]) == h.Sum64()
 }
 
-// bucketRoot checks the tree of one bucket; the top one holds buckets only, the others none.
-func (c *pageCheck) bucketRoot(id uint64, top bool) error {
-	return c.page(id, top, nil, nil, 0)
-}
-
-// page checks the tree below a page whose keys must lie in [lo, hi); nil = no bound.
+// page checks the tree below a page whose keys must lie in [lo, hi); nil = no
+// bound. The top tree holds buckets only, the others none.
 func (c *pageCheck) page(id uint64, top bool, lo, hi []byte, depth int) error {
 	if id < 2 || id >= c.end {
 		return badPage(id, "outside the database")
@@ -194,7 +190,7 @@ func (c *pageCheck) bucket(id uint64, v []byte) error {
 		return badPage(id, "a bucket cut short")
 	}
 	if root := native.Uint64(v); root != 0 {
-		return c.bucketRoot(root, false)
+		return c.page(root, false, nil, nil, 0)
 	}
 	p := v[bucketHeader:]
 	if len(p) < pageHeader || native.Uint16(p[8:]) != flagLeaf || native.Uint32(p[12:]) != 0 {

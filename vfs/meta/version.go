@@ -29,7 +29,8 @@ type storedVersion struct {
 }
 
 func (s *storedVersion) encode() []byte {
-	e := encoder{make([]byte, 0, 128+s.Layout.EncodedSize())}
+	room := 128 + len(s.Layout.Inline) + 32*(len(s.Layout.Blobs)+min(len(s.Layout.Extents), directExtents)+len(s.pages))
+	e := encoder{make([]byte, 0, room)}
 	e.i64(s.At)
 	e.u64(s.prev)
 	e.attr(&s.Attr)

@@ -1,0 +1,221 @@
+package meta
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"go.etcd.io/bbolt"
+
+	"sallyport/vfs/extent"
+)
+
+// grow adds n files to the root directory, many per transaction.
+func (d *testDB) grow(t testing.TB, n int) {
+	t.Helper()
+	for from := 0; from < n; from += 5000 {
+		d.update(t, func(tx *Tx) error {
+			for i := from; i < min(from+5000, n); i++ {
+				if _, err := addFile(tx, Root, fmt.Sprintf("file-%08d.txt", i), 1000); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+}
+
+// smallFile is what the upload of a new small file writes: entry, two inodes, version with content, event.
+func smallFile(i int) func(tx *Tx) error {
+	return func(tx *Tx) error {
+		n := &Node{Kind: File}
+		if err := tx.NewNode(n); err != nil {
+			return err
+		}
+		v := &Version{Attr: Attr{Size: 4096, Mode: 0o644, State: Complete}, Layout: *extent.Inlined(make([]byte, 4096))}
+		if err := tx.AddVersion(n, v); err != nil {
+			return err
+		}
+		if err := tx.Link(Root, fmt.Sprintf("upload-%08d", i), n.ID); err != nil {
+			return err
+		}
+		return tx.Emit(make([]byte, 200))
+	}
+}
+
+func BenchmarkUpdateAlone(b *testing.B) {
+	d := newDB(b)
+	d.grow(b, 1000)
+	i := 0
+	for b.Loop() {
+		i++
+		d.update(b, smallFile(i))
+		d.AckLater(uint64(i))
+	}
+}
+
+// BenchmarkBareBbolt commits as many keys of the same sizes with bbolt alone:
+// the comparison for BenchmarkUpdateAlone.
+func BenchmarkBareBbolt(b *testing.B) {
+	db, err := bbolt.Open(filepath.Join(b.TempDir(), "bare.db"), 0o600, &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoStatistics: true, PageSize: pageSize})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer db.Close()
+	names := []string{"entry", "inode", "version", "outbox", "head"}
+	put := func(i int) error {
+		return db.Update(func(tx *bbolt.Tx) error {
+			bs := map[string]*bbolt.Bucket{}
+			for _, n := range names {
+				var err error
+				if bs[n], err = tx.CreateBucketIfNotExists([]byte(n)); err != nil {
+					return err
+				}
+			}
+			var key [32]byte
+			for j := range key {
+				key[j] = byte(rand.Uint32())
+			}
+			seq := seqKey(uint64(i))
+			bs["entry"].Put(key[:], make([]byte, 109))
+			bs["inode"].Put(seq, make([]byte, 173))
+			bs["inode"].Put([]byte{0, 0, 0, 0, 0, 0, 0, 0}, make([]byte, 173))
+			bs["version"].Put(append(seq, seq...), make([]byte, 4096+173))
+			bs["outbox"].Put(seq, make([]byte, 300))
+			bs["outbox"].Delete(seqKey(uint64(i - 1)))
+			return bs["head"].Put([]byte("head"), make([]byte, 237))
+		})
+	}
+	for i := range 1000 {
+		if err := put(i); err != nil {
+			b.Fatal(err)
+		}
+	}
+	i := 1000
+	for b.Loop() {
+		i++
+		if err := put(i); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkUpdateBy8(b *testing.B) {
+	d := newDB(b)
+	d.grow(b, 1000)
+	var wg sync.WaitGroup
+	next := make(chan int, 64)
+	for range 8 {
+		wg.Go(func() {
+			for i := range next {
+				if err := d.Update(context.Background(), smallFile(i)); err != nil {
+					b.Error(err)
+				}
+				d.AckLater(uint64(i) / 2)
+			}
+		})
+	}
+	groups := -int(d.published.Load().head.generation)
+	i := 0
+	for b.Loop() {
+		i++
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	groups += int(d.published.Load().head.generation)
+	b.ReportMetric(float64(i)/float64(groups), "members/group")
+}
+
+func benchList(b *testing.B, warm bool) {
+	d := newDB(b)
+	d.grow(b, 10000)
+	list := func() {
+		n := 0
+		d.view(b, func(tx *Tx) error {
+			_, err := tx.List(Root, nil, func(Entry, *Node) bool { n++; return true })
+			return err
+		})
+		if n != 10000 {
+			b.Fatalf("%d entries", n)
+		}
+	}
+	list()
+	b.ReportAllocs()
+	for b.Loop() {
+		if !warm {
+			b.StopTimer()
+			d.newCaches(uint64(d.published.Load().seen))
+			b.StartTimer()
+		}
+		list()
+	}
+}
+
+func BenchmarkList10000Cold(b *testing.B) { benchList(b, false) }
+func BenchmarkList10000Warm(b *testing.B) { benchList(b, true) }
+
+func BenchmarkLookupWarm(b *testing.B) {
+	d := newDB(b)
+	d.grow(b, 10000)
+	b.ReportAllocs()
+	d.view(b, func(tx *Tx) error {
+		for b.Loop() {
+			en, err := tx.Lookup(Root, "file-00000042.txt")
+			if err != nil {
+				return err
+			}
+			if _, err := tx.node(en.Inode); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func BenchmarkView(b *testing.B) {
+	d := newDB(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		d.view(b, func(tx *Tx) error { return nil })
+	}
+}
+
+func BenchmarkOpen100000Records(b *testing.B) {
+	d := newDB(b)
+	d.grow(b, 33333)
+	if err := d.Close(); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		db, err := Open(context.Background(), d.path, d.keys, Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := db.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkFsyncScattered is the fsync of a file of 262,144 extents after one more of them changed.
+func BenchmarkFsyncScattered(b *testing.B) {
+	d := newDB(b)
+	l := extent.Layout{Size: 1 << 30, Blobs: []extent.BlobRef{extent.Sealed([16]byte{1}, 2<<30)}}
+	for i := range uint64(1 << 18) {
+		l.Extents = append(l.Extents, extent.Extent{Off: i * 4096, Len: 4096, BlobOff: (1<<18 - i) * 4096})
+	}
+	var n *Node
+	d.update(b, func(tx *Tx) (err error) { n, err = addFile(tx, Root, "big", 0); return err })
+	i := uint64(0)
+	for b.Loop() {
+		i++
+		l.Extents[rand.IntN(len(l.Extents))].BlobOff = 1<<30 + i*4096
+		d.update(b, func(tx *Tx) error {
+			return tx.AddVersion(n, &Version{Attr: Attr{Size: l.Size, State: Complete}, Layout: l})
+		})
+	}
+}
