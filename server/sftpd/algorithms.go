@@ -1,0 +1,125 @@
+package sftpd
+
+import (
+	"crypto/rsa"
+	"fmt"
+	"slices"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// minRSA is the smallest RSA key accepted from a client, in bits, and the
+// smallest host key served.
+const minRSA = 2048
+
+// profile is a named set of algorithms, in the server's order. The client's
+// order decides (RFC 4253, section 7.1), but see kexpeek.go for ciphers.
+// Strict key exchange against CVE-2023-48795 is x/crypto's and always on.
+type profile struct {
+	keyExchanges []string
+	ciphers      []string
+	macs         []string
+}
+
+// modern is what ssh-audit has nothing to say about, as of November 2026.
+// dh-group-exchange is absent because x/crypto always picks a 2048-bit group,
+// NIST curves because clients that have nothing else are in compatible.
+func modern() profile {
+	return profile{
+		keyExchanges: []string{
+			ssh.KeyExchangeMLKEM768X25519,
+			ssh.KeyExchangeCurve25519,
+			ssh.KeyExchangeDH16SHA512,
+		},
+		ciphers: []string{
+			ssh.CipherAES128GCM,
+			ssh.CipherAES256GCM,
+			ssh.CipherChaCha20Poly1305,
+			ssh.CipherAES128CTR,
+			ssh.CipherAES192CTR,
+			ssh.CipherAES256CTR,
+		},
+		macs: []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM},
+	}
+}
+
+// compatible adds what clients of the last ten years need, still without SHA-1,
+// CBC, DSA or RSA signatures over SHA-1.
+func compatible() profile {
+	p := modern()
+	p.keyExchanges = append(p.keyExchanges,
+		ssh.KeyExchangeECDHP256, ssh.KeyExchangeECDHP384, ssh.KeyExchangeECDHP521,
+		ssh.KeyExchangeDHGEXSHA256, ssh.KeyExchangeDH14SHA256)
+	p.macs = append(p.macs, ssh.HMACSHA256, ssh.HMACSHA512)
+	return p
+}
+
+func profileNamed(name string) (profile, error) {
+	switch name {
+	case "", "modern":
+		return modern(), nil
+	case "compatible":
+		return compatible(), nil
+	}
+	return profile{}, fmt.Errorf("sftpd: unknown algorithm profile %q: modern or compatible", name)
+}
+
+// userKeyAlgorithms are the signatures accepted from clients.
+func userKeyAlgorithms() []string {
+	return []string{
+		ssh.KeyAlgoED25519, ssh.KeyAlgoSKED25519,
+		ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521, ssh.KeyAlgoSKECDSA256,
+		ssh.KeyAlgoRSASHA256, ssh.KeyAlgoRSASHA512,
+	}
+}
+
+// addHostKeys adds the keys that may be served: an RSA key signs with SHA-2
+// only, and not at all if it is too short. At least one must remain.
+func addHostKeys(c *ssh.ServerConfig, keys []ssh.Signer) error {
+	added := 0
+	for _, k := range keys {
+		switch k.PublicKey().Type() {
+		case ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521:
+		case ssh.KeyAlgoRSA:
+			signer, ok := k.(ssh.AlgorithmSigner)
+			if !ok || rsaBits(k.PublicKey()) < minRSA {
+				continue
+			}
+			sha2, err := ssh.NewSignerWithAlgorithms(signer, []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256})
+			if err != nil {
+				return fmt.Errorf("sftpd: host key: %w", err)
+			}
+			k = sha2
+		default:
+			continue
+		}
+		c.AddHostKey(k)
+		added++
+	}
+	if added == 0 {
+		return fmt.Errorf("sftpd: no usable host key among %d", len(keys))
+	}
+	return nil
+}
+
+// rsaBits is 0 for a key that is not RSA.
+func rsaBits(k ssh.PublicKey) int {
+	ck, ok := k.(ssh.CryptoPublicKey)
+	if !ok {
+		return 0
+	}
+	key, ok := ck.CryptoPublicKey().(*rsa.PublicKey)
+	if !ok {
+		return 0
+	}
+	return key.N.BitLen()
+}
+
+// acceptable tells whether a key of this kind may log in at all. Certificates
+// are no keys: they would need an authority, which accounts do not have.
+func acceptable(k ssh.PublicKey) bool {
+	if k.Type() == ssh.KeyAlgoRSA {
+		return rsaBits(k) >= minRSA
+	}
+	return slices.Contains(userKeyAlgorithms(), k.Type())
+}

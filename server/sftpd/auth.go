@@ -1,0 +1,118 @@
+package sftpd
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/policy"
+	"sallyport/server/session"
+)
+
+// login authenticates one connection through x/crypto's callbacks, which run
+// one after another in the goroutine of the handshake.
+//
+// An offered key costs nothing but a try (MaxAuthTries): agents offer all they
+// have, and that is no guessing. Only a proven key and a password reach
+// visitor.login, which counts, delays, audits and admits.
+type login struct {
+	ctx     context.Context // ends with the connection; callbacks have none
+	visitor visitor
+	report  reporter
+	guest   guest  // set once, by the method that succeeded
+	method  string // its name
+	told    bool   // the client has been told why it may not enter
+}
+
+var (
+	errKeyRefused      = errors.New("sftpd: key not accepted")
+	errPasswordRefused = errors.New("sftpd: password not accepted")
+	errMethods         = errors.New("sftpd: methods told")
+)
+
+// configure sets the callbacks. Which methods are offered is policy, but
+// x/crypto fixes them before the account is known, so the site's default is
+// offered to everyone; an account that has passwords beyond it is told so in
+// answer to the method "none", with which nearly every client begins.
+func (l *login) configure(c *ssh.ServerConfig) {
+	c.PublicKeyAuthAlgorithms = userKeyAlgorithms()
+	c.PublicKeyCallback = l.offered
+	c.VerifiedPublicKeyCallback = l.proven
+	if slices.Contains(l.visitor.Methods(""), "password") {
+		c.PasswordCallback = l.password
+		return
+	}
+	c.NoClientAuth = true // for the callback's sake: it never succeeds
+	c.NoClientAuthCallback = l.none
+}
+
+func (l *login) none(c ssh.ConnMetadata) (*ssh.Permissions, error) {
+	if slices.Contains(l.visitor.Methods(c.User()), "password") {
+		return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{
+			PublicKeyCallback: l.offered, PasswordCallback: l.password,
+		}}
+	}
+	return nil, errMethods
+}
+
+// offered answers whether a key would do; it may not be proven yet.
+func (l *login) offered(c ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+	if !acceptable(key) || !slices.Contains(l.visitor.Methods(c.User()), "publickey") {
+		return nil, errKeyRefused
+	}
+	switch err := l.visitor.KeyAllowed(l.ctx, c.User(), key.Marshal()); {
+	case err == nil:
+		return nil, nil
+	case errors.Is(err, session.ErrAuth):
+		return nil, errKeyRefused
+	default:
+		return nil, l.explained(err)
+	}
+}
+
+func (l *login) proven(c ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissions, _ string) (*ssh.Permissions, error) {
+	return l.enter(c, "publickey", session.Credential{PublicKey: key.Marshal()})
+}
+
+func (l *login) password(c ssh.ConnMetadata, secret []byte) (*ssh.Permissions, error) {
+	if !slices.Contains(l.visitor.Methods(c.User()), "password") {
+		return nil, errPasswordRefused
+	}
+	return l.enter(c, "password", session.Credential{Password: session.Secret(secret)})
+}
+
+func (l *login) enter(c ssh.ConnMetadata, method string, cred session.Credential) (*ssh.Permissions, error) {
+	if l.guest != nil {
+		return nil, errors.New("sftpd: internal error: second login on one connection")
+	}
+	g, err := l.visitor.login(l.ctx, c.User(), cred)
+	if err != nil {
+		return nil, l.explained(err)
+	}
+	l.guest, l.method = g, method
+	return nil, nil
+}
+
+// explained adds a sentence for the client to a refusal that is not about its
+// credentials. SSH has no text in an authentication failure, so it travels as a
+// banner (RFC 4252, section 5.4).
+func (l *login) explained(err error) error {
+	var text string
+	switch d, denied := errors.AsType[*policy.Denial](err); {
+	case denied:
+		text = d.Error()
+	case errors.Is(err, session.ErrAuth):
+		return err
+	case errors.Is(err, session.ErrSealed):
+		text = "the server is sealed: an operator must unseal it before anyone can log in"
+	default:
+		text = l.report.status("login", err).text
+	}
+	if l.told { // an agent with ten keys need not read it ten times
+		return err
+	}
+	l.told = true
+	return &ssh.BannerError{Err: err, Message: text + "\r\n"}
+}

@@ -1,0 +1,85 @@
+package sftpd
+
+import (
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+)
+
+// handle is an open file or directory of one channel.
+type handle struct {
+	name   string // the opaque string that the client sends
+	file   file   // nil for a directory
+	dir    *dirReader
+	read   bool
+	write  bool
+	append bool
+	// order belongs to the goroutine that reads packets.
+	order order
+}
+
+// handles is the table of one channel. The budget is shared by the channels of
+// a connection. Safe for concurrent use.
+type handles struct {
+	budget *atomic.Int64 // handles that the connection may still open
+
+	mu   sync.Mutex
+	next uint64
+	open map[string]*handle
+}
+
+// reserve takes a place before the file is opened, so that a client at its
+// limit creates nothing.
+func (t *handles) reserve() bool {
+	if t.budget.Add(-1) < 0 {
+		t.budget.Add(1)
+		return false
+	}
+	return true
+}
+
+// release gives a reserved place back.
+func (t *handles) release() { t.budget.Add(1) }
+
+// put names h, which holds a reserved place.
+func (t *handles) put(h *handle) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.next++
+	h.name = string(binary.BigEndian.AppendUint64(nil, t.next))
+	if t.open == nil {
+		t.open = make(map[string]*handle)
+	}
+	t.open[h.name] = h
+}
+
+func (t *handles) get(name []byte) *handle {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.open[string(name)]
+}
+
+// remove takes h out; its place stays reserved until the file is closed.
+func (t *handles) remove(h *handle) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.open, h.name)
+}
+
+func (t *handles) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.open)
+}
+
+// drain empties the table and returns what was in it.
+func (t *handles) drain() []*handle {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var all []*handle
+	for _, h := range t.open {
+		all = append(all, h)
+	}
+	t.open = nil
+	return all
+}

@@ -1,0 +1,154 @@
+package sftpd
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/pkg/sftp"
+
+	"sallyport/policy"
+	"sallyport/server/session"
+	"sallyport/vfs"
+)
+
+// Status codes of version 3: draft-ietf-secsh-filexfer-02, section 7.
+const (
+	fxOK               = 0
+	fxEOF              = 1
+	fxNoSuchFile       = 2
+	fxPermissionDenied = 3
+	fxFailure          = 4
+	fxBadMessage       = 5
+	fxOpUnsupported    = 8
+)
+
+// status is an answer to the client: a code and one sentence. As an error it
+// passes through pkg/sftp unchanged, which sends Error() as the text and takes
+// the code from the library's own error in the chain.
+type status struct {
+	code uint32
+	text string
+}
+
+func (s *status) Error() string { return s.text }
+
+// Unwrap gives pkg/sftp the code. Its error type is unexported, its values are
+// not.
+func (s *status) Unwrap() error {
+	switch s.code {
+	case fxEOF:
+		return sftp.ErrSSHFxEOF
+	case fxNoSuchFile:
+		return sftp.ErrSSHFxNoSuchFile
+	case fxPermissionDenied:
+		return sftp.ErrSSHFxPermissionDenied
+	case fxBadMessage:
+		return sftp.ErrSSHFxBadMessage
+	case fxOpUnsupported:
+		return sftp.ErrSSHFxOpUnsupported
+	}
+	return sftp.ErrSSHFxFailure
+}
+
+// What this package refuses by itself.
+var (
+	errBadMessage   = &status{fxBadMessage, "malformed packet"}
+	errBadHandle    = &status{fxFailure, "no such handle"}
+	errNotFile      = &status{fxFailure, "the handle is a directory"}
+	errNotDirectory = &status{fxFailure, "the handle is not a directory"}
+	errNotReadable  = &status{fxPermissionDenied, "the file is not open for reading"}
+	errNotWritable  = &status{fxPermissionDenied, "the file is not open for writing"}
+	errHandles      = &status{fxFailure, "too many open handles in this session; close some first"}
+	errOffset       = &status{fxFailure, "offset beyond the largest file size"}
+	errUnknownOp    = &status{fxOpUnsupported, "operation not supported"}
+	errHardlink     = &status{fxOpUnsupported, "hard links are not supported; use a symbolic link or copy-data"}
+	errExtension    = &status{fxOpUnsupported, "extension not supported"}
+	errHash         = &status{fxOpUnsupported, "none of the hash algorithms is supported; use sha256 or sha512"}
+	errBlockSize    = &status{fxFailure, "block size must be 0 or at least 256, with fewer blocks"}
+	errOverlap      = &status{fxFailure, "source and destination overlap"}
+	errNotOwner     = &status{fxNoSuchFile, "only the home directory of the own account is known"}
+	errGone         = &status{fxFailure, "the session is ending"}
+)
+
+// statuses is the table error → code and text. Order matters only where one
+// error wraps another.
+var statuses = []struct {
+	err error
+	status
+}{
+	{io.EOF, status{fxEOF, "end of file"}},
+	{vfs.ErrIntegrity, status{fxFailure, "stored data is damaged; the operator has been told"}},
+	{vfs.ErrNotEmpty, status{fxFailure, "directory not empty"}},
+	{vfs.ErrIsDir, status{fxFailure, "is a directory"}},
+	{vfs.ErrNotDir, status{fxFailure, "not a directory"}},
+	{vfs.ErrLoop, status{fxFailure, "too many levels of symbolic links"}},
+	{vfs.ErrNameTooLong, status{fxFailure, "name too long"}},
+	{vfs.ErrBadName, status{fxFailure, "name not allowed"}},
+	{vfs.ErrBusy, status{fxFailure, "the name is being created by another session"}},
+	{vfs.ErrInterrupted, status{fxFailure, "an upload of this file was interrupted; upload it completely or remove it first"}},
+	{vfs.ErrReadOnly, status{fxFailure, "no writes until the operator has checked the storage"}},
+	{vfs.ErrTooMany, status{fxFailure, "too many open files"}},
+	{session.ErrSealed, status{fxFailure, "the server is sealed"}},
+	{fs.ErrNotExist, status{fxNoSuchFile, "no such file or directory"}},
+	{fs.ErrPermission, status{fxPermissionDenied, "permission denied"}},
+	{fs.ErrExist, status{fxFailure, "already exists"}},
+	{fs.ErrClosed, status{fxFailure, "no such handle"}},
+	{fs.ErrInvalid, status{fxFailure, "not possible here"}},
+	{syscall.ENOSPC, status{fxFailure, "no space left"}},
+	{syscall.EDQUOT, status{fxFailure, "quota exceeded"}},
+	{errors.ErrUnsupported, status{fxOpUnsupported, "operation not supported"}},
+	{context.Canceled, status{fxFailure, "the session is ending"}},
+}
+
+// reporter turns errors into statuses. Whatever the table does not know is
+// logged under a reference, and the client sees the reference only.
+type reporter struct{ log *slog.Logger }
+
+// status is nil for a nil error.
+func (r reporter) status(op string, err error) *status {
+	if err == nil {
+		return nil
+	}
+	if s, ok := errors.AsType[*status](err); ok {
+		return s
+	}
+	if d, ok := errors.AsType[*policy.Denial](err); ok {
+		return &status{fxPermissionDenied, d.Error()}
+	}
+	for i := range statuses {
+		if errors.Is(err, statuses[i].err) {
+			return &statuses[i].status
+		}
+	}
+	ref := rand.Text()[:10]
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pe.Err // names are sealed on disk: they stay out of the log too
+	}
+	r.log.Error("request failed", "op", op, "reference", ref, "error", err)
+	return internal(ref)
+}
+
+// panicked is the status for a handler that panicked with v.
+func (r reporter) panicked(op string, v any) *status {
+	ref := rand.Text()[:10]
+	r.log.Error("handler panicked", "op", op, "reference", ref, "panic", v, "stack", string(debug.Stack()))
+	return internal(ref)
+}
+
+func internal(ref string) *status {
+	return &status{fxFailure, "internal error, reference " + ref}
+}
+
+// statusPacket is the STATUS reply; nil is success.
+func statusPacket(buf []byte, id uint32, s *status) packet {
+	if s == nil {
+		s = &status{fxOK, "OK"}
+	}
+	return newPacket(buf, fxpStatus, id).uint32(s.code).string(s.text).string("en")
+}
