@@ -35,9 +35,11 @@ func (s *Server) frontEnds() error {
 func (s *Server) adminOptions() admin.Options {
 	return admin.Options{
 		Log: s.log.With("front_end", "admin"), UIDs: s.config.Admin.UIDs,
+		Policy: s.parts.policy, Keyring: s.parts.keyring, Volumes: s.parts.volumes,
 		Status: s.status, Reload: s.reload,
 		HostKeys: s.hostKeys.List, RotateHostKeys: s.hostKeys.Rotate,
 		Certs: s.certs.List, RotateCerts: s.rotateCerts,
+		Record: s.parts.audit.Append, Tail: s.parts.audit.Tail, VerifyAudit: s.parts.audit.Verify,
 	}
 }
 

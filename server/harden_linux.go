@@ -5,19 +5,18 @@ import (
 	"log/slog"
 
 	"golang.org/x/sys/unix"
+
+	"sallyport/crypto/keyring"
 )
 
 // harden closes ways in which keys in memory could leave the process or the
-// process could gain rights: no core dump, no ptrace by the same user
-// (PR_SET_DUMPABLE 0, prctl(2)), no new privileges through exec, and files that
-// nobody else can read whatever mode a caller forgot.
+// process could gain rights: no core dump, no ptrace by the same user, no new
+// privileges through exec (prctl(2)), and files that nobody else can read
+// whatever mode a caller forgot.
 func harden(limits Limits, log *slog.Logger) error {
 	unix.Umask(0o077)
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
-		return fmt.Errorf("forbidding core dumps: %w", err)
-	}
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return fmt.Errorf("forbidding memory access by others: %w", err)
+	if err := keyring.HardenProcess(); err != nil {
+		return err
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("renouncing new privileges: %w", err)

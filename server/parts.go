@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 
 	"sallyport/crypto/keyring"
+	"sallyport/policy/policydb"
+	"sallyport/server/audit"
 	"sallyport/server/session"
 	"sallyport/vfs"
 )
@@ -15,34 +18,73 @@ import (
 // parts are the floors below the front-ends, opened bottom up.
 type parts struct {
 	keyring  *keyring.Keyring
+	policy   *policydb.DB
+	audit    *audit.Log
 	volumes  *vfs.FS
 	sessions *session.Manager
 }
 
 // openParts opens everything that needs the key. On error what was opened is
 // closed again.
-func openParts(ctx context.Context, c *Config, log *slog.Logger) (p *parts, err error) {
-	p = &parts{}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, p.close())
-		}
-	}()
-	if p.keyring, err = openKeyring(ctx, c); err != nil {
-		return nil, err
-	}
-	p.volumes, err = vfs.Open(ctx, vfs.Options{Dir: filepath.Join(c.State.Dir, "accounts"), Keyring: p.keyring, WindowBudget: c.Limits.WindowMemory})
-	if err != nil {
-		return nil, fmt.Errorf("opening the volumes: %w", err)
+func openParts(ctx context.Context, c *Config, log *slog.Logger) (*parts, error) {
+	p := &parts{}
+	if err := p.open(ctx, c, log); err != nil {
+		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
 }
 
-// close is the reverse of openParts; every part is closed even if one fails.
+func (p *parts) open(ctx context.Context, c *Config, log *slog.Logger) (err error) {
+	if p.keyring, err = openKeyring(ctx, c); err != nil {
+		return err
+	}
+	box, err := p.keyring.Policy()
+	if err != nil {
+		return err
+	}
+	if p.policy, err = policydb.Open(ctx, policydb.Options{Path: filepath.Join(c.State.Dir, "policy.db"), Box: box, Token: p.keyring.PolicyToken}); err != nil {
+		return fmt.Errorf("opening the policy: %w", err)
+	}
+	if box, err = p.keyring.Audit(); err != nil {
+		return err
+	}
+	if p.audit, err = audit.Open(audit.Options{Dir: filepath.Join(c.State.Dir, "audit"), Box: box}); err != nil {
+		return fmt.Errorf("opening the audit log: %w", err)
+	}
+	p.volumes, err = vfs.Open(ctx, vfs.Options{Dir: filepath.Join(c.State.Dir, "accounts"), Keyring: p.keyring, WindowBudget: c.Limits.WindowMemory})
+	if err != nil {
+		return fmt.Errorf("opening the volumes: %w", err)
+	}
+	return p.leftovers(log)
+}
+
+// leftovers names keys of accounts that the account table does not know: a
+// removal that a crash cut short, or an account table put back to an earlier
+// state. They are never destroyed unasked, because the second case needs them.
+func (p *parts) leftovers(log *slog.Logger) error {
+	accounts, err := p.policy.Accounts()
+	if err != nil {
+		return fmt.Errorf("reading the accounts: %w", err)
+	}
+	for _, id := range p.keyring.Accounts() {
+		if !slices.ContainsFunc(accounts, func(a *policydb.Account) bool { return a.ID == id }) {
+			log.Warn("the keyring has the key of an account that does not exist", "account", id)
+		}
+	}
+	return nil
+}
+
+// close is the reverse of open; every part is closed even if one fails.
 func (p *parts) close() error {
 	var errs []error
 	if p.volumes != nil {
 		errs = append(errs, p.volumes.Close())
+	}
+	if p.audit != nil {
+		errs = append(errs, p.audit.Close())
+	}
+	if p.policy != nil {
+		errs = append(errs, p.policy.Close())
 	}
 	if p.keyring != nil {
 		errs = append(errs, p.keyring.Close())

@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"sallyport/crypto/keyring"
 	"sallyport/server/admin"
 	"sallyport/server/ftpd"
 	"sallyport/server/sftpd"
@@ -80,11 +81,11 @@ func Run(ctx context.Context, o Options) error {
 	if !Initialised(s.config.State.Dir) {
 		return fmt.Errorf("%w: %s", ErrNoState, s.config.State.Dir)
 	}
-	lock, err := lockState(s.config.State.Dir)
+	release, err := keyring.LockState(s.config.State.Dir)
 	if err != nil {
 		return err
 	}
-	defer lock.release()
+	defer release()
 	if err := s.openIdentity(); err != nil {
 		return err
 	}

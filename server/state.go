@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -16,8 +15,6 @@ import (
 var (
 	// ErrNoState means that the directory is not there or was never initialised.
 	ErrNoState = errors.New("no initialised state directory")
-	// ErrNoKey means that the seal key file is not there or not readable.
-	ErrNoKey = errors.New("the seal key is missing")
 	// ErrStateExists means that the state directory was initialised before.
 	ErrStateExists = errors.New("the state directory is initialised already")
 )
@@ -38,11 +35,11 @@ func CreateState(ctx context.Context, c *Config) error {
 	if err := os.MkdirAll(c.State.Dir, 0o700); err != nil {
 		return fmt.Errorf("making the state directory: %w", err)
 	}
-	lock, err := lockState(c.State.Dir)
+	release, err := keyring.LockState(c.State.Dir)
 	if err != nil {
 		return err
 	}
-	defer lock.release()
+	defer release()
 	keyFile := c.KeyFile()
 	if err := os.MkdirAll(filepath.Dir(keyFile), 0o755); err != nil {
 		return fmt.Errorf("making the directory of the seal key: %w", err)
@@ -84,16 +81,9 @@ func openKeyring(ctx context.Context, c *Config) (*keyring.Keyring, error) {
 	if !Initialised(c.State.Dir) {
 		return nil, fmt.Errorf("%w: %s", ErrNoState, c.State.Dir)
 	}
-	path := c.KeyFile()
-	if _, err := os.ReadFile(path); err != nil {
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-			return nil, fmt.Errorf("%w: %w", ErrNoKey, err)
-		}
-		return nil, fmt.Errorf("reading the seal key: %w", err)
-	}
-	k, err := keyring.Open(ctx, c.State.Dir, &keyring.KeyFile{Path: path})
+	k, err := keyring.Open(ctx, c.State.Dir, &keyring.KeyFile{Path: c.KeyFile()})
 	if err != nil {
-		return nil, fmt.Errorf("opening the keyring of %s with the seal key %s: %w", c.State.Dir, path, err)
+		return nil, fmt.Errorf("opening %s: %w", c.State.Dir, err)
 	}
 	return k, nil
 }

@@ -22,7 +22,7 @@ func (a *app) accountCommand() *cobra.Command {
 }
 
 func (a *app) accountAdd() *cobra.Command {
-	var protocols, keyFiles, paths []string
+	var protocols, groups, keyFiles, paths []string
 	var stdin bool
 	c := &cobra.Command{
 		Use: "add NAME", Short: "Make an account that has exactly the rights given", Args: exactly("NAME"),
@@ -31,7 +31,7 @@ func (a *app) accountAdd() *cobra.Command {
 		Example: "  sallyport account add acme --protocols sftp --key acme.pub --paths /in:list,write --paths /out:list,read\n" +
 			"  sallyport account add bob --protocols sftp,ftps --password-stdin --paths /:all < password",
 		RunE: func(c *cobra.Command, args []string) error {
-			r := admin.AccountAdd{Change: a.change(), Name: args[0], Protocols: protocols}
+			r := admin.AccountAdd{Change: a.change(), Name: args[0], Groups: groups, Protocols: protocols}
 			var err error
 			if r.Paths, err = parsePaths(paths); err != nil {
 				return err
@@ -63,6 +63,7 @@ func (a *app) accountAdd() *cobra.Command {
 	}
 	f := c.Flags()
 	f.StringSliceVar(&protocols, "protocols", nil, "`protocols` that it may use: sftp, ftps, ftps-explicit, ftps-implicit")
+	f.StringSliceVar(&groups, "groups", nil, "policy `groups` to be in, with the rights that they give")
 	f.StringArrayVar(&keyFiles, "key", nil, "`file` of public keys (- is standard input); may be repeated")
 	f.BoolVar(&stdin, "password-stdin", false, "read the password from standard input")
 	f.StringArrayVar(&paths, "paths", nil, "`PATH:VERBS`, e.g. /in:list,write or /:all; may be repeated")
@@ -78,7 +79,7 @@ func grantsNothing(acc admin.Account) string {
 	if !acc.Password && len(acc.Keys) == 0 {
 		missing = append(missing, "--key or --password-stdin")
 	}
-	if len(acc.Paths) == 0 {
+	if acc.Paths == "[]" {
 		missing = append(missing, "--paths")
 	}
 	if len(missing) == 0 {
@@ -132,12 +133,10 @@ func (a *app) accountShow() *cobra.Command {
 
 func (a *app) showAccount(acc admin.Account) error {
 	v := view{value: acc, names: []string{acc.Name}, rows: [][]string{
-		{"name", acc.Name}, {"id", acc.ID}, {"enabled", yesNo(acc.Enabled)}, {"protocols", orDash(strings.Join(acc.Protocols, ", "))},
+		{"name", acc.Name}, {"id", acc.ID}, {"enabled", yesNo(acc.Enabled)}, {"groups", orDash(strings.Join(acc.Groups, ", "))},
+		{"protocols", orDash(strings.Join(acc.Protocols, ", "))}, {"paths", acc.Paths},
 		{"password", yesNo(acc.Password)}, {"sessions", fmt.Sprint(acc.Sessions)},
 	}}
-	for _, p := range acc.Paths {
-		v.rows = append(v.rows, []string{"path", p.Path + ": " + strings.Join(p.Allow, ", ")})
-	}
 	for _, k := range acc.Keys {
 		v.rows = append(v.rows, []string{"key", strings.TrimSpace(k.Algorithm + " " + k.Fingerprint + " " + k.Comment)})
 	}

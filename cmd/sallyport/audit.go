@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"sallyport/server"
 	"sallyport/server/admin"
 )
 
@@ -16,27 +16,22 @@ func (a *app) auditCommand() *cobra.Command {
 	return group("audit", "The tamper-evident log of what happened", a.auditTail(), a.auditVerify())
 }
 
-// followEvery is how often tail --follow asks for more.
-const followEvery = time.Second
-
 func (a *app) auditTail() *cobra.Command {
 	var last int
 	var follow bool
 	c := &cobra.Command{Use: "tail", Short: "Show the latest events", Args: exactly(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			limit := shortCall
 			if follow {
-				limit = 0
+				return a.call(c.Context(), 0, func(ctx context.Context, cl *admin.Client) error {
+					return a.followAudit(ctx, cl, last)
+				})
 			}
-			return a.call(c.Context(), limit, func(ctx context.Context, cl *admin.Client) error {
+			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
 				r, err := cl.AuditTail(ctx, admin.AuditTail{Last: last})
 				if err != nil {
 					return err
 				}
-				if !follow {
-					return a.showAudit(r)
-				}
-				return a.followAudit(ctx, cl, r)
+				return a.showAudit(r)
 			})
 		}}
 	c.Flags().IntVarP(&last, "lines", "n", 20, "how many events")
@@ -44,37 +39,21 @@ func (a *app) auditTail() *cobra.Command {
 	return c
 }
 
-// followAudit prints one line per event (JSON lines with -o json) until interrupted.
-func (a *app) followAudit(ctx context.Context, cl *admin.Client, r admin.AuditRecords) error {
-	tick := time.NewTicker(followEvery)
-	defer tick.Stop()
+// followAudit prints one line per event (JSON lines with -o json) until
+// interrupted, which is the way to end it and no error.
+func (a *app) followAudit(ctx context.Context, cl *admin.Client, last int) error {
 	enc := json.NewEncoder(a.stdout)
-	var after uint64
-	for {
-		for _, rec := range r.Records {
-			after = rec.Seq
-			if a.output == "json" {
-				if err := enc.Encode(rec); err != nil {
-					return err
-				}
-			} else if _, err := fmt.Fprintln(a.stdout, clean(strings.Join(auditRow(rec), "  "), false)); err != nil {
-				return err
-			}
+	err := cl.AuditFollow(ctx, last, func(rec admin.AuditRecord) error {
+		if a.output == "json" {
+			return enc.Encode(rec)
 		}
-		select {
-		case <-ctx.Done():
-			return nil // the way to end it
-		case <-tick.C:
-		}
-		next, err := cl.AuditTail(ctx, admin.AuditTail{After: after})
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		r = next
+		_, err := fmt.Fprintln(a.stdout, clean(strings.Join(auditRow(rec), "  "), false))
+		return err
+	})
+	if ctx.Err() != nil {
+		return nil
 	}
+	return err
 }
 
 func (a *app) showAudit(r admin.AuditRecords) error {
@@ -99,26 +78,56 @@ func auditRow(r admin.AuditRecord) []string {
 	if r.Bytes > 0 {
 		add(fmt.Sprintf("%d bytes", r.Bytes))
 	}
+	if r.Count > 1 {
+		add(fmt.Sprintf("%d times", r.Count))
+	}
+	if r.Revision > 0 {
+		add(fmt.Sprintf("revision %d", r.Revision))
+	}
+	add(r.Op)
 	add(r.Code)
 	add(r.Detail)
 	from := r.Remote
 	if from == "" {
-		from = r.Actor
+		from = r.Who
 	}
 	return []string{fmt.Sprint(r.Seq), stamp(r.Time), r.Action, orDash(r.Account), orDash(from), orDash(r.Result), strings.Join(detail, " ")}
 }
 
 func (a *app) auditVerify() *cobra.Command {
-	return &cobra.Command{Use: "verify", Short: "Check the whole chain; exit 1 when something was changed or is missing", Args: exactly(),
+	var offline bool
+	c := &cobra.Command{Use: "verify", Short: "Check the whole chain; exit 1 when something was changed or is missing", Args: exactly(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.call(c.Context(), 0, func(ctx context.Context, cl *admin.Client) error {
-				r, err := cl.AuditVerify(ctx)
-				if err != nil {
-					return err
-				}
-				return a.showCheck(r, "the audit log")
-			})
+			return a.verify(c.Context(), offline, "the audit log", (*admin.Client).AuditVerify, server.VerifyAuditOffline)
 		}}
+	c.Flags().BoolVar(&offline, "offline", false, "do not ask a running server")
+	return c
+}
+
+// verify asks a running server, or where none answers looks at the state directory itself.
+func (a *app) verify(ctx context.Context, offline bool, what string, online func(*admin.Client, context.Context) (admin.Check, error), direct func(context.Context, *server.Config) (admin.Check, error)) error {
+	if !offline {
+		err := a.call(ctx, 0, func(ctx context.Context, cl *admin.Client) error {
+			r, err := online(cl, ctx)
+			if err != nil {
+				return err
+			}
+			return a.showCheck(r, what)
+		})
+		if err == nil || explain(err).Code != admin.CodeUnreachable {
+			return err
+		}
+		a.say("no server is running: checking the state directory itself")
+	}
+	l, err := server.LoadConfig(a.configSource())
+	if err != nil {
+		return err
+	}
+	r, err := direct(ctx, l.Config)
+	if err != nil {
+		return err
+	}
+	return a.showCheck(r, what)
 }
 
 // showCheck prints a verification and fails with exit code 1 if it found something.

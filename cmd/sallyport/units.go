@@ -16,7 +16,7 @@ listeners:
   - {protocol: {{.Protocol}}, address: "{{.Address}}"}
 {{- end}}
 passive:
-  ports: {{.PassivePorts}}        # open these in the firewall, too
+  ports: {{.PassivePorts}}   # open these in the firewall, too
   public_address: {{.PublicAddress}}   # behind NAT: the address that clients reach
 # tls:
 #   certificates:                 # without this a self-signed certificate is used
@@ -72,6 +72,7 @@ ProtectKernelTunables=yes
 ProtectControlGroups=yes
 PrivateTmp=yes
 PrivateDevices=yes
+PrivateMounts=yes
 DevicePolicy=closed
 RemoveIPC=yes
 KeyringMode=private

@@ -42,28 +42,13 @@ func (a *app) vfsVerify() *cobra.Command {
 		Long: "Check every record, the sums over them and every segment of every blob. A running server does it\n" +
 			"online; without one the command opens the state directory itself (that needs the seal key: exit 6 without).",
 		RunE: func(c *cobra.Command, _ []string) error {
-			if !offline {
-				err := a.call(c.Context(), 0, func(ctx context.Context, cl *admin.Client) error {
-					r, err := cl.VolumeVerify(ctx, admin.VolumeRef{Account: account})
-					if err != nil {
-						return err
-					}
-					return a.showCheck(r, "the volume")
+			return a.verify(c.Context(), offline, "the volume",
+				func(cl *admin.Client, ctx context.Context) (admin.Check, error) {
+					return cl.VolumeVerify(ctx, admin.VolumeRef{Account: account})
+				},
+				func(ctx context.Context, c *server.Config) (admin.Check, error) {
+					return server.VerifyOffline(ctx, c, account)
 				})
-				if err == nil || explain(err).Code != admin.CodeUnreachable {
-					return err
-				}
-				a.say("no server is running: checking the state directory itself")
-			}
-			l, err := server.LoadConfig(a.configSource())
-			if err != nil {
-				return err
-			}
-			r, err := server.VerifyOffline(c.Context(), l.Config, account)
-			if err != nil {
-				return err
-			}
-			return a.showCheck(r, "the volume")
 		}}
 	c.Flags().StringVar(&account, "account", "", "only this `account`")
 	c.Flags().BoolVar(&offline, "offline", false, "do not ask a running server")

@@ -52,6 +52,7 @@ type PathRight struct {
 type AccountAdd struct {
 	Change
 	Name      string      `json:"name"`
+	Groups    []string    `json:"groups,omitempty"`
 	Protocols []string    `json:"protocols,omitempty"`
 	Paths     []PathRight `json:"paths,omitempty"`
 	Password  Secret      `json:"password,omitempty"`
@@ -66,14 +67,16 @@ type AccountRef struct {
 
 // Account as operators see it. No secret is ever among it.
 type Account struct {
-	Name      string      `json:"name"`
-	ID        string      `json:"id"`
-	Enabled   bool        `json:"enabled"`
-	Protocols []string    `json:"protocols"`
-	Paths     []PathRight `json:"paths"`
-	Password  bool        `json:"password"` // has one
-	Keys      []Key       `json:"keys"`
-	Sessions  int         `json:"sessions"`
+	Name      string    `json:"name"`
+	ID        string    `json:"id"`
+	Enabled   bool      `json:"enabled"`
+	Created   time.Time `json:"created"`
+	Groups    []string  `json:"groups,omitempty"`
+	Protocols []string  `json:"protocols"`
+	Paths     string    `json:"paths"`    // rights in force, YAML
+	Password  bool      `json:"password"` // has one
+	Keys      []Key     `json:"keys"`
+	Sessions  int       `json:"sessions"`
 }
 
 // Accounts is sorted by name.
@@ -186,32 +189,36 @@ type Revision struct {
 	Revision uint64 `json:"revision"`
 }
 
-// AuditTail asks for records after a sequence number, oldest first; After 0
-// with Last n asks for the last n.
+// AuditTail asks for the last records, oldest first.
 type AuditTail struct {
-	After uint64 `json:"after,omitempty"`
-	Last  int    `json:"last,omitempty"`
-	Limit int    `json:"limit,omitempty"`
+	Last int `json:"last,omitempty"`
 }
 
-// AuditRecord is one event. Fields vary by action; ids are resolved to names.
+// AuditRecord is one event, with names for account ids. Fields vary by action.
 type AuditRecord struct {
-	Seq     uint64    `json:"seq"`
-	Time    time.Time `json:"time"`
-	Action  string    `json:"action"`
-	Account string    `json:"account,omitempty"`
-	Session string    `json:"session,omitempty"`
-	Actor   string    `json:"actor,omitempty"`
-	Remote  string    `json:"remote,omitempty"`
-	Path    string    `json:"path,omitempty"`
-	To      string    `json:"to,omitempty"`
-	Bytes   uint64    `json:"bytes,omitempty"`
-	Result  string    `json:"result,omitempty"`
-	Code    string    `json:"code,omitempty"`
-	Detail  string    `json:"detail,omitempty"`
+	Seq      uint64    `json:"seq"`
+	Time     time.Time `json:"time"`
+	Action   string    `json:"action"`
+	Account  string    `json:"account,omitempty"`
+	Session  string    `json:"session,omitempty"`
+	Who      string    `json:"who,omitempty"` // operator
+	Remote   string    `json:"remote,omitempty"`
+	Protocol string    `json:"protocol,omitempty"`
+	Client   string    `json:"client,omitempty"`
+	Method   string    `json:"method,omitempty"`
+	Path     string    `json:"path,omitempty"`
+	To       string    `json:"to,omitempty"`
+	Op       string    `json:"op,omitempty"`
+	Bytes    uint64    `json:"bytes,omitempty"`
+	Version  uint64    `json:"version,omitempty"`
+	Revision uint64    `json:"revision,omitempty"`
+	Count    uint64    `json:"count,omitempty"` // of like events that this one stands for; 0 = 1
+	Result   string    `json:"result,omitempty"`
+	Code     string    `json:"code,omitempty"`
+	Detail   string    `json:"detail,omitempty"`
 }
 
-// AuditRecords in order; ask again After the last one's Seq.
+// AuditRecords in order.
 type AuditRecords struct {
 	Records []AuditRecord `json:"records"`
 }

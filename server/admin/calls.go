@@ -88,6 +88,12 @@ func (c *Client) AuditTail(ctx context.Context, r AuditTail) (AuditRecords, erro
 	return call[AuditRecords](ctx, c, "audit/tail", r)
 }
 
+// AuditFollow calls fn with the last records and with every new one, until ctx
+// ends, fn fails or the server stops.
+func (c *Client) AuditFollow(ctx context.Context, last int, fn func(AuditRecord) error) error {
+	return stream(ctx, c, "audit/follow", AuditTail{Last: last}, fn)
+}
+
 func (c *Client) AuditVerify(ctx context.Context) (Check, error) {
 	return call[Check](ctx, c, "audit/verify", Empty{})
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -31,34 +30,68 @@ func NewClient(path string) *Client {
 // call posts req to an operation and decodes the answer.
 func call[Resp any](ctx context.Context, c *Client, op string, req any) (Resp, error) {
 	var resp Resp
+	body, err := c.post(ctx, op, req)
+	if err != nil {
+		return resp, err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(body).Decode(&resp); err != nil {
+		return resp, c.readError(ctx, err)
+	}
+	return resp, nil
+}
+
+// stream is call for an answer of one JSON value per line.
+func stream[T any](ctx context.Context, c *Client, op string, req any, fn func(T) error) error {
+	body, err := c.post(ctx, op, req)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	for d := json.NewDecoder(body); ; {
+		var v T
+		if err := d.Decode(&v); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return c.readError(ctx, err)
+		}
+		if err := fn(v); err != nil {
+			return err
+		}
+	}
+}
+
+// post sends a request and returns the body of a good answer.
+func (c *Client) post(ctx context.Context, op string, req any) (io.ReadCloser, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
-		return resp, newError(CodeInternal, "encoding the request: "+err.Error(), "")
+		return nil, newError(CodeInternal, "encoding the request: "+err.Error(), "")
 	}
 	hr, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://sallyport/v1/"+op, bytes.NewReader(body))
 	if err != nil {
-		return resp, newError(CodeInternal, err.Error(), "")
+		return nil, newError(CodeInternal, err.Error(), "")
 	}
 	hr.Header.Set("Content-Type", "application/json")
 	res, err := c.http.Do(hr)
 	if err != nil {
-		return resp, c.transportError(ctx, err)
+		return nil, c.transportError(ctx, err)
+	}
+	if res.StatusCode == http.StatusOK {
+		return res.Body, nil
 	}
 	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		var eb errorBody
-		if err := json.NewDecoder(io.LimitReader(res.Body, maxBody)).Decode(&eb); err != nil || eb.Error == nil {
-			return resp, newError(CodeInternal, fmt.Sprintf("the server answered %s", res.Status), "client and server may be of different versions: compare `sallyport version` and `sallyport status`")
-		}
-		return resp, eb.Error
+	var eb errorBody
+	if err := json.NewDecoder(io.LimitReader(res.Body, maxBody)).Decode(&eb); err != nil || eb.Error == nil {
+		return nil, newError(CodeInternal, "the server answered "+res.Status, "client and server may be of different versions: compare `sallyport version` and `sallyport status`")
 	}
-	if err := json.NewDecoder(res.Body).Decode(&resp); err != nil {
-		if ctx.Err() != nil {
-			return resp, c.transportError(ctx, err)
-		}
-		return resp, newError(CodeInternal, "reading the server's answer: "+err.Error(), "")
+	return nil, eb.Error
+}
+
+func (c *Client) readError(ctx context.Context, err error) *Error {
+	if ctx.Err() != nil {
+		return c.transportError(ctx, err)
 	}
-	return resp, nil
+	return &Error{Code: CodeInternal, Message: "reading the server's answer: " + err.Error(), cause: err}
 }
 
 func (c *Client) transportError(ctx context.Context, err error) *Error {

@@ -2,9 +2,14 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
+
+	"sallyport/crypto/keyring"
+	"sallyport/policy/policydb"
+	"sallyport/server/audit"
+	"sallyport/vfs"
 )
 
 // Options of NewServer. What only the assembled server can do comes as
@@ -13,22 +18,60 @@ type Options struct {
 	Log  *slog.Logger
 	UIDs []uint32 // who may, beside root and the server's own user
 
+	Policy  *policydb.DB
+	Keyring *keyring.Keyring
+	Volumes *vfs.FS
+
 	Status         func() Status
 	Reload         func(context.Context) error
 	HostKeys       func() []HostKey
 	RotateHostKeys func(kinds ...string) error
 	Certs          func() []Cert
 	RotateCerts    func() error
+
+	Sessions func() []Session
+	// Kill ends the sessions that match and counts them.
+	Kill func(match func(Session) bool, who, reason string) int
+	Bans func() []Ban
+	// Unban lifts the ban of an address; false if there was none.
+	Unban func(address string) bool
+
+	// Of the audit log: Append, Tail and Verify.
+	Record      func(context.Context, audit.Event) error
+	Tail        func(ctx context.Context, n int, follow bool, fn func(audit.Record) error) error
+	VerifyAudit func() (*audit.Result, error)
 }
 
 // routes binds every operation; calls.go has the other side.
 func (s *Server) routes(mux *http.ServeMux) {
 	handle(s, mux, "status", s.status)
 	handle(s, mux, "reload", s.reload)
+	handle(s, mux, "account/add", s.accountAdd)
+	handle(s, mux, "account/list", s.accountList)
+	handle(s, mux, "account/show", s.accountShow)
+	handle(s, mux, "account/enable", s.accountEnable)
+	handle(s, mux, "account/disable", s.accountDisable)
+	handle(s, mux, "account/remove", s.accountRemove)
+	handle(s, mux, "account/passwd", s.passwd)
+	handle(s, mux, "account/keys/add", s.keysAdd)
+	handle(s, mux, "account/keys/list", s.keysList)
+	handle(s, mux, "account/keys/remove", s.keysRemove)
+	handle(s, mux, "session/list", s.sessionList)
+	handle(s, mux, "session/kill", s.sessionKill)
+	handle(s, mux, "ban/list", s.banList)
+	handle(s, mux, "ban/remove", s.banRemove)
+	handle(s, mux, "policy/show", s.policyShow)
+	handle(s, mux, "policy/get", s.policyGet)
+	handle(s, mux, "policy/set", s.policySet)
+	handle(s, mux, "audit/tail", s.auditTail)
+	handleStream(s, mux, "audit/follow", s.auditFollow)
+	handle(s, mux, "audit/verify", s.auditVerify)
 	handle(s, mux, "hostkey/list", s.hostKeyList)
 	handle(s, mux, "hostkey/rotate", s.hostKeyRotate)
 	handle(s, mux, "cert/list", s.certList)
 	handle(s, mux, "cert/rotate", s.certRotate)
+	handle(s, mux, "vfs/stat", s.volumeStat)
+	handle(s, mux, "vfs/verify", s.volumeVerify)
 }
 
 func (s *Server) status(context.Context, Peer, Empty) (Status, error) { return s.o.Status(), nil }
@@ -44,34 +87,20 @@ func (s *Server) hostKeyList(context.Context, Peer, Empty) (HostKeys, error) {
 	return HostKeys{s.o.HostKeys()}, nil
 }
 
-func (s *Server) hostKeyRotate(_ context.Context, _ Peer, r HostKeyRotate) (HostKeys, error) {
+func (s *Server) hostKeyRotate(ctx context.Context, who Peer, r HostKeyRotate) (HostKeys, error) {
 	if err := s.o.RotateHostKeys(r.Kinds...); err != nil {
 		return HostKeys{}, err
 	}
-	return HostKeys{s.o.HostKeys()}, nil
+	return HostKeys{s.o.HostKeys()}, s.record(ctx, who, audit.Event{Action: audit.HostRotate, Detail: join(strings.Join(r.Kinds, ", "), r.Reason)})
 }
 
 func (s *Server) certList(context.Context, Peer, Empty) (Certs, error) {
 	return Certs{s.o.Certs()}, nil
 }
 
-func (s *Server) certRotate(context.Context, Peer, Change) (Certs, error) {
+func (s *Server) certRotate(ctx context.Context, who Peer, r Change) (Certs, error) {
 	if err := s.o.RotateCerts(); err != nil {
 		return Certs{}, err
 	}
-	return Certs{s.o.Certs()}, nil
-}
-
-// explain turns an error of the floors below into one for the operator. What
-// is not known is internal: logged under a reference, never shown.
-func (s *Server) explain(name string, err error) *Error {
-	var e *Error
-	switch {
-	case errors.As(err, &e):
-		return e
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return &Error{Code: CodeTimeout, Message: "the operation was interrupted", cause: err}
-	default:
-		return s.internal(name, err)
-	}
+	return Certs{s.o.Certs()}, s.record(ctx, who, audit.Event{Action: audit.CertRotate, Detail: r.Reason})
 }

@@ -27,13 +27,14 @@ const (
 type Server struct {
 	o    Options
 	http *http.Server
+	quit chan struct{} // closed when Serve begins to stop: streams end then
 }
 
 type peerKey struct{}
 
 // NewServer makes a Server; Serve runs it.
 func NewServer(o Options) *Server {
-	s := &Server{o: o}
+	s := &Server{o: o, quit: make(chan struct{})}
 	mux := http.NewServeMux()
 	s.routes(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -63,6 +64,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, grace time.Duration
 		return fmt.Errorf("admin socket: %w", err)
 	case <-ctx.Done():
 	}
+	close(s.quit)
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	if s.http.Shutdown(stop) != nil {
@@ -114,6 +116,41 @@ func handle[Req, Resp any](s *Server, mux *http.ServeMux, name string, fn op[Req
 		w.Header().Set("Content-Type", "application/json")
 		if err := json.NewEncoder(w).Encode(resp); err != nil {
 			s.o.Log.Debug("admin answer not delivered", "operation", name, "error", err)
+		}
+	})
+}
+
+// handleStream makes the route of an operation that answers one JSON value per
+// line for as long as the client stays and the server serves.
+func handleStream[Req, T any](s *Server, mux *http.ServeMux, name string, fn func(ctx context.Context, req Req, send func(T) error) error) {
+	mux.HandleFunc("POST /v1/"+name, func(w http.ResponseWriter, r *http.Request) {
+		var req Req
+		if err := decode(r.Body, &req); err != nil {
+			writeError(w, newError(CodeInvalid, "the request does not parse: "+err.Error(), "client and server may be of different versions"))
+			return
+		}
+		rc := http.NewResponseController(w)
+		_ = rc.SetReadDeadline(time.Time{})
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		go func() { // ends with the request
+			select {
+			case <-s.quit:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		enc := json.NewEncoder(w)
+		_ = rc.Flush() // the client knows at once that it was let in
+		err := fn(ctx, req, func(v T) error {
+			if err := enc.Encode(v); err != nil {
+				return err
+			}
+			return rc.Flush()
+		})
+		if err != nil && ctx.Err() == nil {
+			s.o.Log.Warn("admin stream ended", "operation", name, "error", err)
 		}
 	})
 }

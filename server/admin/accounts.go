@@ -1,0 +1,254 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/crypto/keyring"
+	"sallyport/policy"
+	"sallyport/policy/policydb"
+	"sallyport/server/audit"
+	"sallyport/vfs"
+)
+
+// accountAdd makes key, volume, account, grants and credentials, in this order. What can be refused is checked
+// before anything is made; a failure later removes everything again, so that no half account stays behind.
+func (s *Server) accountAdd(ctx context.Context, who Peer, r AccountAdd) (Account, error) {
+	grants, keys, err := s.checkAdd(r)
+	if err != nil {
+		return Account{}, err
+	}
+	id, err := s.o.Keyring.NewAccount(ctx)
+	if err != nil {
+		return Account{}, fmt.Errorf("making the account's key: %w", err)
+	}
+	made := false
+	undo := func(err error) (Account, error) {
+		ctx := context.WithoutCancel(ctx)
+		if made { // before that the name may be somebody else's
+			_, removeErr := s.o.Policy.RemoveAccount(ctx, r.Name, who.String())
+			err = errors.Join(err, removeErr)
+		}
+		return Account{}, errors.Join(err, s.destroy(ctx, id))
+	}
+	if err := s.o.Volumes.Create(ctx, id); err != nil {
+		return undo(fmt.Errorf("making the account's volume: %w", err))
+	}
+	_, err = s.o.Policy.CreateAccount(ctx, policydb.NewAccount{Name: r.Name, ID: id, Who: who.String(), Why: r.Reason, Groups: r.Groups, Grants: grants})
+	if err != nil {
+		return undo(err)
+	}
+	made = true
+	for _, k := range keys {
+		if _, err := s.o.Policy.AddKey(ctx, r.Name, k, who.String()); err != nil {
+			return undo(err)
+		}
+	}
+	if r.Password != "" {
+		if err := s.o.Policy.SetPassword(ctx, r.Name, string(r.Password), who.String()); err != nil {
+			return undo(err)
+		}
+	}
+	if err := s.record(ctx, who, audit.Event{Action: audit.AccountAdd, Account: audit.ID(id), Detail: r.Reason}); err != nil {
+		return Account{}, err
+	}
+	return s.account(r.Name)
+}
+
+// checkAdd turns a request into grants and keys, or says what is wrong with it.
+func (s *Server) checkAdd(r AccountAdd) (map[string]string, []policydb.PublicKey, error) {
+	if !policy.ValidName(r.Name) {
+		return nil, nil, policydb.ErrBadName
+	}
+	if _, err := s.o.Policy.Account(r.Name); err == nil {
+		return nil, nil, policydb.ErrExists
+	}
+	keys, err := parseKeys(r.Keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	if r.Password != "" {
+		if err := policy.CheckPassword(s.o.Policy.Current().Resolve(r.Name), string(r.Password)); err != nil {
+			return nil, nil, err
+		}
+	}
+	grants := map[string]string{}
+	if len(r.Protocols) > 0 {
+		grants["protocols"] = flow(r.Protocols)
+	}
+	if len(r.Paths) > 0 {
+		grants["paths"] = flow(r.Paths)
+	}
+	return grants, keys, nil
+}
+
+// flow writes a list as YAML: JSON is YAML in flow style.
+func flow(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("admin: internal error: " + err.Error())
+	}
+	return string(b)
+}
+
+// parseKeys reads authorized_keys lines without options.
+func parseKeys(lines []string) ([]policydb.PublicKey, error) {
+	var keys []policydb.PublicKey
+	for i, l := range lines {
+		key, comment, options, rest, err := ssh.ParseAuthorizedKey([]byte(l))
+		if err != nil || len(options) > 0 || len(rest) > 0 {
+			return nil, newError(CodeInvalid, fmt.Sprintf("key %d is not one authorized_keys line without options", i+1), "")
+		}
+		keys = append(keys, policydb.PublicKey{Blob: key.Marshal(), Comment: comment})
+	}
+	return keys, nil
+}
+
+func (s *Server) accountList(context.Context, Peer, Empty) (Accounts, error) {
+	list, err := s.o.Policy.Accounts()
+	if err != nil {
+		return Accounts{}, err
+	}
+	out := Accounts{Accounts: []Account{}}
+	live := s.liveSessions()
+	for _, a := range list {
+		out.Accounts = append(out.Accounts, s.describe(a, live))
+	}
+	return out, nil
+}
+
+func (s *Server) accountShow(_ context.Context, _ Peer, r AccountRef) (Account, error) {
+	return s.account(r.Name)
+}
+
+func (s *Server) account(name string) (Account, error) {
+	a, err := s.o.Policy.Account(name)
+	if err != nil {
+		return Account{}, err
+	}
+	return s.describe(a, s.liveSessions()), nil
+}
+
+// describe joins the account's record with what the policy grants it.
+func (s *Server) describe(a *policydb.Account, live map[string]int) Account {
+	e := s.o.Policy.Current().Resolve(a.Name)
+	out := Account{
+		Name: a.Name, ID: a.ID.String(), Enabled: a.Enabled, Password: a.HasPassword(), Sessions: live[a.Name],
+		Groups: e.Groups, Protocols: []string{}, Keys: describeKeys(a.Keys), Created: a.Created,
+	}
+	for _, p := range e.Protocols {
+		out.Protocols = append(out.Protocols, string(p))
+	}
+	out.Paths, _ = e.Value("paths")
+	return out
+}
+
+func describeKeys(keys []policydb.PublicKey) []Key {
+	out := []Key{}
+	for i := range keys {
+		k := &keys[i]
+		out = append(out, Key{Fingerprint: k.Fingerprint(), Algorithm: k.Type, Comment: k.Comment, Added: k.Added})
+	}
+	return out
+}
+
+func (s *Server) accountEnable(ctx context.Context, who Peer, r AccountRef) (Account, error) {
+	return s.setEnabled(ctx, who, r, true, audit.AccountEnable)
+}
+
+func (s *Server) accountDisable(ctx context.Context, who Peer, r AccountRef) (Account, error) {
+	return s.setEnabled(ctx, who, r, false, audit.AccountDisable)
+}
+
+func (s *Server) setEnabled(ctx context.Context, who Peer, r AccountRef, enabled bool, action audit.Action) (Account, error) {
+	if err := s.o.Policy.SetEnabled(ctx, r.Name, enabled, who.String()); err != nil {
+		return Account{}, err
+	}
+	a, err := s.account(r.Name)
+	if err != nil {
+		return Account{}, err
+	}
+	return a, s.recordFor(ctx, who, r.Name, audit.Event{Action: action, Detail: r.Reason})
+}
+
+// accountRemove ends the sessions (policydb tells session), then destroys keys
+// and files.
+func (s *Server) accountRemove(ctx context.Context, who Peer, r AccountRef) (Empty, error) {
+	a, err := s.o.Policy.RemoveAccount(ctx, r.Name, who.String())
+	if err != nil {
+		return Empty{}, err
+	}
+	ctx = context.WithoutCancel(ctx) // half a removal helps nobody
+	return Empty{}, errors.Join(s.destroy(ctx, a.ID), s.record(ctx, who, audit.Event{Action: audit.AccountRemove, Account: audit.ID(a.ID), Detail: r.Reason}))
+}
+
+// destroyTries and destroyEvery bound the wait for an account's sessions to let
+// its volume go: they were told to end a moment ago.
+const (
+	destroyTries = 100
+	destroyEvery = 50 * time.Millisecond
+)
+
+// destroy makes an account's files unreadable for ever, then removes them.
+func (s *Server) destroy(ctx context.Context, id keyring.AccountID) error {
+	if err := s.o.Keyring.RemoveAccount(ctx, id); err != nil {
+		return fmt.Errorf("destroying the account's key: %w", err)
+	}
+	tick := time.NewTicker(destroyEvery)
+	defer tick.Stop()
+	for try := 1; ; try++ {
+		err := s.o.Volumes.Destroy(ctx, id)
+		if !errors.Is(err, vfs.ErrBusy) || try == destroyTries {
+			return err
+		}
+		<-tick.C
+	}
+}
+
+func (s *Server) passwd(ctx context.Context, who Peer, r Passwd) (Empty, error) {
+	if err := s.o.Policy.SetPassword(ctx, r.Account, string(r.Password), who.String()); err != nil {
+		return Empty{}, err
+	}
+	return Empty{}, s.recordFor(ctx, who, r.Account, audit.Event{Action: audit.Password, Detail: r.Reason})
+}
+
+func (s *Server) keysAdd(ctx context.Context, who Peer, r KeysAdd) (Keys, error) {
+	keys, err := parseKeys(r.Keys)
+	if err != nil {
+		return Keys{}, err
+	}
+	for _, k := range keys {
+		added, err := s.o.Policy.AddKey(ctx, r.Account, k, who.String())
+		if err != nil {
+			return Keys{}, err
+		}
+		if err := s.recordFor(ctx, who, r.Account, audit.Event{Action: audit.KeyAdd, Detail: join(added.Fingerprint(), r.Reason)}); err != nil {
+			return Keys{}, err
+		}
+	}
+	return s.keys(r.Account)
+}
+
+func (s *Server) keysList(_ context.Context, _ Peer, r AccountRef) (Keys, error) {
+	return s.keys(r.Name)
+}
+
+func (s *Server) keys(account string) (Keys, error) {
+	keys, err := s.o.Policy.Keys(account)
+	return Keys{describeKeys(keys)}, err
+}
+
+func (s *Server) keysRemove(ctx context.Context, who Peer, r KeysRemove) (Keys, error) {
+	if err := s.o.Policy.RemoveKey(ctx, r.Account, r.Fingerprint, who.String()); err != nil {
+		return Keys{}, err
+	}
+	if err := s.recordFor(ctx, who, r.Account, audit.Event{Action: audit.KeyRemove, Detail: join(r.Fingerprint, r.Reason)}); err != nil {
+		return Keys{}, err
+	}
+	return s.keys(r.Account)
+}

@@ -1,0 +1,99 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"sallyport/crypto/keyring"
+	"sallyport/server/audit"
+)
+
+// maxTail bounds one answer of audit tail, records.
+const maxTail = 10_000
+
+func (s *Server) auditTail(ctx context.Context, _ Peer, r AuditTail) (AuditRecords, error) {
+	out := AuditRecords{[]AuditRecord{}}
+	err := s.o.Tail(ctx, clamp(r.Last), false, s.resolved(func(rec AuditRecord) error {
+		out.Records = append(out.Records, rec)
+		return nil
+	}))
+	return out, err
+}
+
+func (s *Server) auditFollow(ctx context.Context, r AuditTail, send func(AuditRecord) error) error {
+	return s.o.Tail(ctx, clamp(r.Last), true, s.resolved(send))
+}
+
+func clamp(n int) int { return max(0, min(n, maxTail)) }
+
+// resolved turns audit records, which hold account ids, into what operators
+// read. Accounts that are gone keep their id.
+func (s *Server) resolved(send func(AuditRecord) error) func(audit.Record) error {
+	names := map[audit.ID]string{}
+	return func(r audit.Record) error {
+		name, known := names[r.Account]
+		if !known && !r.Account.IsZero() {
+			name = r.Account.String()
+			if a, err := s.o.Policy.AccountByID(keyring.AccountID(r.Account)); err == nil {
+				name = a.Name
+			}
+			names[r.Account] = name
+		}
+		return send(describeRecord(r, name))
+	}
+}
+
+func describeRecord(r audit.Record, account string) AuditRecord {
+	out := AuditRecord{
+		Seq: r.Seq, Time: r.Time, Action: string(r.Action), Account: account, Session: r.Session, Who: r.Who, Protocol: r.Protocol,
+		Client: r.Client, Method: r.Method, Path: string(r.Path), To: string(r.To), Op: r.Op, Bytes: r.Bytes, Version: r.Version,
+		Revision: r.Revision, Count: r.Count, Result: r.Result, Code: r.Code, Detail: r.Detail,
+	}
+	if r.Remote.IsValid() {
+		out.Remote = r.Remote.String()
+	}
+	return out
+}
+
+// auditVerify walks the whole chain. Damage is a finding, not an error.
+func (s *Server) auditVerify(context.Context, Peer, Empty) (Check, error) {
+	r, err := s.o.VerifyAudit()
+	return AuditCheck(r, err)
+}
+
+// AuditCheck turns the result of a verification of the audit log into a report.
+func AuditCheck(r *audit.Result, err error) (Check, error) {
+	out := Check{Checked: map[string]uint64{}, Findings: []string{}}
+	if r != nil {
+		out.Checked["records"], out.Checked["files"] = r.Records, uint64(r.Files)
+	}
+	var damage *audit.DamageError
+	if errors.As(err, &damage) {
+		out.Findings = append(out.Findings, damage.Error())
+		return out, nil
+	}
+	return out, err
+}
+
+// record writes an act into the audit log. The act has happened and is durable:
+// an error says so, because the operator must not believe that it did not.
+func (s *Server) record(ctx context.Context, who Peer, e audit.Event) error {
+	e.Who = who.String()
+	err := s.o.Record(context.WithoutCancel(ctx), e)
+	if err == nil {
+		return nil
+	}
+	s.o.Log.Error("administrative act not in the audit log", "action", e.Action, "who", e.Who, "account", e.Account, "error", err)
+	return &Error{Code: CodeInternal, Message: "done, but it could not be written to the audit log", Hint: "see the server's log; logins are refused while the audit log cannot be written", cause: err}
+}
+
+// recordFor is record for an account's name.
+func (s *Server) recordFor(ctx context.Context, who Peer, name string, e audit.Event) error {
+	a, err := s.o.Policy.Account(name)
+	if err != nil {
+		return fmt.Errorf("finding the account for the audit log: %w", err)
+	}
+	e.Account = audit.ID(a.ID)
+	return s.record(ctx, who, e)
+}

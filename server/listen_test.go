@@ -1,0 +1,77 @@
+package server
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestListenAllOpensAllOrNone(t *testing.T) {
+	t.Parallel()
+	open, err := listenAll(t.Context(), []Listener{{ProtocolSFTP, "127.0.0.1:0"}, {ProtocolFTPSExplicit, "127.0.0.1:0"}}, nil)
+	check(t, err)
+	defer closeAll(open)
+	taken := open[0].Addr().String()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	address := free.Addr().String()
+	free.Close()
+	_, err = listenAll(t.Context(), []Listener{{ProtocolSFTP, address}, {ProtocolFTPSImplicit, taken}}, nil)
+	var le *ListenError
+	if !errors.As(err, &le) || !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(le.Hint(), "another program has this port") {
+		t.Fatalf("error %v", err)
+	}
+	again, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatalf("the first listener was left open: %v", err)
+	}
+	again.Close()
+}
+
+func TestSocketActivation(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	open, err := listenAll(t.Context(), []Listener{{ProtocolSFTP, "systemd:sftp"}}, map[string][]net.Listener{"sftp": {ln}})
+	check(t, err)
+	defer closeAll(open)
+	if len(open) != 1 || open[0].Addr() != ln.Addr() || open[0].protocol != ProtocolSFTP {
+		t.Errorf("got %v", open)
+	}
+	if _, err := listenAll(t.Context(), []Listener{{ProtocolSFTP, "systemd:none"}}, nil); err == nil || !strings.Contains(err.Error(), `no socket named "none"`) {
+		t.Errorf("error %v", err)
+	}
+	// Sockets meant for another process are not ours.
+	if got, err := passedListeners(func(k string) string {
+		return map[string]string{"LISTEN_PID": "1", "LISTEN_FDS": "1"}[k]
+	}); got != nil || err != nil {
+		t.Errorf("took sockets of process 1: %v, %v", got, err)
+	}
+}
+
+func TestPublicAddress(t *testing.T) {
+	t.Parallel()
+	addr := netip.MustParseAddr
+	fn := publicAddress(Passive{PublicAddress: "203.0.113.5", Networks: []PassiveNetwork{{From: "10.0.0.0/8", Address: "auto"}, {From: "192.0.2.0/24", Address: "192.0.2.1"}}})
+	for remote, want := range map[string]netip.Addr{"198.51.100.1": addr("203.0.113.5"), "10.1.2.3": {}, "::ffff:10.1.2.3": {}, "192.0.2.77": addr("192.0.2.1")} {
+		if got := fn(addr("127.0.0.1"), addr(remote)); got != want {
+			t.Errorf("client %s is told %v, want %v", remote, got, want)
+		}
+	}
+}
+
+func TestListeningPortsOfThisProcess(t *testing.T) {
+	t.Parallel()
+	const line = "   0: 0100007F:07E6 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1 0000000000000000 100 0 0 10 0"
+	if port, ok := listening(line, map[string]bool{"4242": true}); !ok || port != 2022 {
+		t.Errorf("port %d, %v; want 2022", port, ok)
+	}
+	for _, bad := range []string{"", "garbage", strings.Replace(line, " 0A ", " 01 ", 1), strings.Replace(line, "4242", "4243", 1), strings.Replace(line, ":07E6", ":zz", 1)} {
+		if _, ok := listening(bad, map[string]bool{"4242": true}); ok {
+			t.Errorf("%q counts as listening", bad)
+		}
+	}
+}
