@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"sync/atomic"
@@ -22,6 +23,7 @@ type core struct {
 	keys    *record.AccountKeys
 	db      *meta.DB
 	blobs   blob.Store
+	files   io.Closer // what blobs lie in
 	content *content.Store // over blobs; shared by all sessions for its buffers
 	claims  *claims
 
@@ -40,15 +42,19 @@ func openCore(ctx context.Context, v *Volume) (*core, error) {
 		return nil, fmt.Errorf("vfs: opening volume %x: %w", v.id, err)
 	}
 	dir := v.fs.dir(v.id)
-	store, err := blobdir.Open(filepath.Join(dir, "blobs"))
+	files, err := blobdir.Open(filepath.Join(dir, "blobs"))
 	if err != nil {
 		return nil, openError(v, err)
 	}
+	store := blob.Store(files)
+	if wrap := v.fs.o.testOnlyBlobs; wrap != nil {
+		store = wrap(store)
+	}
 	db, err := meta.Open(ctx, filepath.Join(dir, treeName(keys.Version())), keys, meta.Options{Now: v.fs.o.Now})
 	if err != nil {
-		return nil, errors.Join(openError(v, err), store.Close())
+		return nil, errors.Join(openError(v, err), files.Close())
 	}
-	c := &core{vol: v, keys: keys, db: db, blobs: store, claims: newClaims()}
+	c := &core{vol: v, keys: keys, db: db, blobs: store, files: files, claims: newClaims()}
 	c.content = &content.Store{Blobs: store, Keys: blobKeys{c}, Account: v.id, Budget: v.fs.budget}
 	if err := c.recover(ctx); err != nil {
 		return nil, errors.Join(openError(v, err), c.close())
@@ -69,11 +75,7 @@ func openError(v *Volume, err error) error {
 }
 
 func (c *core) close() error {
-	err := c.db.Close()
-	if cl, ok := c.blobs.(interface{ Close() error }); ok {
-		err = errors.Join(err, cl.Close())
-	}
-	return err
+	return errors.Join(c.db.Close(), c.files.Close())
 }
 
 // update is meta.Update that remembers a failed commit.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sallyport/crypto/keyring"
+	"sallyport/vfs/blob"
 	"sallyport/vfs/content"
 	"sallyport/vfs/meta"
 )
@@ -28,6 +29,8 @@ type Options struct {
 	// Recovered turns what recovery did to an upload that a crash cut off into an audit event, which rides in the
 	// transaction that recovers it; nil, or a nil result, = no event.
 	Recovered func(keyring.AccountID, Change) []byte
+
+	testOnlyBlobs func(blob.Store) blob.Store // wraps the store of every volume
 }
 
 // FS is all volumes of one state directory. Safe for concurrent use.

@@ -81,7 +81,7 @@ func (in *inode) uncommitted() bool {
 func (in *inode) info(name string, committed *meta.Node) *Info {
 	in.mu.Lock()
 	i := &Info{name: name, node: in.base.node}
-	if committed != nil {
+	if committed != nil && !in.isNew() {
 		i.node = *committed
 	}
 	d, dirty, touched, attr, fresh := in.draft, in.dirty, in.touched, in.attr, in.fresh

@@ -168,26 +168,23 @@ func (wk *walker) step(c string) error {
 	return nil
 }
 
-// look finds c in cur: exact bytes committed, then exact bytes among the session's own new files, then the NFC-equal name.
+// look finds c in cur: exact bytes first, among the session's own new files and what is committed, then the NFC-equal name.
 func (wk *walker) look(cur *place, c string) (place, error) {
 	next := place{slot: slot{cur.node.ID, c}, home: cur.node, asked: c}
+	next.own = wk.view.ownNew(next.slot)
 	e, err := wk.tx.Lookup(cur.node.ID, c)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		next.own = wk.view.ownNew(next.slot)
+	case errors.Is(err, fs.ErrNotExist) || err == nil && e.Name != c && next.own != nil:
 	case err != nil:
 		return place{}, err
 	default:
-		if e.Name != c {
-			if next.own = wk.view.ownNew(next.slot); next.own != nil {
-				break
-			}
-			next.name = e.Name
-		}
+		next.name = e.Name
 		if next.node, err = wk.tx.Node(e.Inode); err != nil {
 			return place{}, err
 		}
-		next.own = wk.view.ownInode(e.Inode)
+		if next.own == nil { // else another session made the name first, and ours goes on with its own file
+			next.own = wk.view.ownInode(e.Inode)
+		}
 	}
 	next.path = join(cur.path, next.name)
 	return next, nil
