@@ -23,7 +23,7 @@ type core struct {
 	keys    *record.AccountKeys
 	db      *meta.DB
 	blobs   blob.Store
-	files   io.Closer // what blobs lie in
+	files   io.Closer      // what blobs lie in
 	content *content.Store // over blobs; shared by all sessions for its buffers
 	claims  *claims
 

@@ -55,9 +55,11 @@ var durabilitySentences = map[string]func(*testing.T){
 			"cut to nothing":   func(x, y string) error { return errors.Join(os.Truncate(x, 0), os.Truncate(y, 0)) },
 			"header only":      func(x, y string) error { return errors.Join(os.Truncate(x, 128), os.Truncate(y, 128)) },
 			"removed":          func(x, y string) error { return errors.Join(os.Remove(x), os.Remove(y)) },
-			"longer":           func(x, y string) error { return errors.Join(appendTo(x, make([]byte, 40)), appendTo(y, make([]byte, 1))) },
-			"plaintext":        func(x, y string) error { return errors.Join(os.WriteFile(x, a, 0o600), os.WriteFile(y, z, 0o600)) },
-			"last segment":     func(x, y string) error { return errors.Join(overwrite(x, -20), overwrite(y, -60)) },
+			"longer": func(x, y string) error {
+				return errors.Join(appendTo(x, make([]byte, 40)), appendTo(y, make([]byte, 1)))
+			},
+			"plaintext":    func(x, y string) error { return errors.Join(os.WriteFile(x, a, 0o600), os.WriteFile(y, z, 0o600)) },
+			"last segment": func(x, y string) error { return errors.Join(overwrite(x, -20), overwrite(y, -60)) },
 		} {
 			b := newBench(t)
 			w := b.view()
@@ -203,7 +205,9 @@ var durabilitySentences = map[string]func(*testing.T){
 		b := newBench(t)
 		var n int
 		var mu sync.Mutex
-		w := b.viewWith(ViewOptions{Note: func(ch Change) []byte { return fmt.Appendf(nil, "%s %s %s %s %d", ch.Op, ch.Path, ch.To, ch.Result, ch.Bytes) }})
+		w := b.viewWith(ViewOptions{Note: func(ch Change) []byte {
+			return fmt.Appendf(nil, "%s %s %s %s %d", ch.Op, ch.Path, ch.To, ch.Result, ch.Bytes)
+		}})
 		put(t, w, "a", []byte("123"))
 		ok(t, w.Mkdir("d", 0))
 		ok(t, w.Rename("a", "d/b"))
