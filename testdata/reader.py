@@ -1,0 +1,383 @@
+#!/usr/bin/env python3
+"""Reads a Sallyport state directory with nothing but docs/FORMAT.md in hand.
+
+    reader.py STATE KEYFILE   prints, as JSON, every account's tree with the
+                              SHA-256 of each file, the policy and the audit log
+
+It shares no code with the server, which must not be running. It is a check of
+the document, and a way back to the files when everything else is gone; it is
+slow. It verifies what a reader MUST verify, except bbolt's trees of pages.
+It needs the package "cryptography".
+"""
+import base64
+import hashlib
+import hmac
+import json
+import pathlib
+import struct
+import sys
+
+try:
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from cryptography.hazmat.primitives.hashes import SHA256, SHA384
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+except ImportError:
+    sys.exit("reader.py: needs the Python package cryptography")
+
+NOBODY = bytes(16)
+(ENTRY, PAST, INODE, VERSION, EXTENTS, BLOBKEY, WHEN, OUTBOX, DOOMED, HEAD, FOLD) = range(1, 12)
+ROOTKEY, ACCOUNTKEY, POLICYKEY, AUDITKEY, DATAKEY, POLICY, ACCOUNTS, AUDIT, KEYRING = range(32, 41)
+SEGMENT, PLAIN, OVERHEAD = 65568, 65536, 32
+
+
+class Damaged(Exception):
+    pass
+
+
+def check(condition, what):
+    if not condition:
+        raise Damaged(what)
+
+
+def be(value, size):
+    return value.to_bytes(size, "big")
+
+
+def num(data):
+    return int.from_bytes(data, "big")
+
+
+class Fields:
+    """Takes fields off the front of a record."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def take(self, n):
+        check(len(self.data) >= n, "record too short")
+        head, self.data = self.data[:n], self.data[n:]
+        return head
+
+    def u8(self):
+        return num(self.take(1))
+
+    def u32(self):
+        return num(self.take(4))
+
+    def u64(self):
+        return num(self.take(8))
+
+    def signed(self):
+        return int.from_bytes(self.take(8), "big", signed=True)
+
+    def str(self):
+        return self.take(num(self.take(2)))
+
+    def bytes(self):
+        return self.take(self.u32())
+
+    def attr(self):
+        return {"size": self.u64(), "mode": self.u32(), "mtime": self.signed(), "atime": self.signed(), "state": self.u8()}
+
+    def end(self):
+        check(self.data == b"", "bytes left over")
+
+
+# Algorithms
+
+def mac(key, message):
+    return hmac.new(key, message, hashlib.sha256).digest()
+
+
+def expand(key, info, algorithm=SHA256, size=32):
+    return HKDFExpand(algorithm=algorithm(), length=size, info=info).derive(key)
+
+
+def aad_of(account, domain, place):
+    return b"sallyport.rec.v1\0" + be(domain, 1) + account + be(len(place), 2) + place
+
+
+def open_record(key, epoch, account, domain, place, sealed):
+    check(len(sealed) >= 109 and (len(sealed) - 45) % 64 == 0, "size of a record")
+    check(sealed[0] == 1 and num(sealed[1:5]) == epoch, "version or epoch of a record")
+    aes = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
+    low = num(aes.update(bytes(16))) << 1
+    k1 = (low ^ 0x87 if low >> 128 else low) & (1 << 128) - 1
+    nonce = sealed[5:29]
+    subkey = b"".join(aes.update(be(num(bytes([0, i]) + b"X\0" + nonce[:12]) ^ k1, 16)) for i in (1, 2))
+    padded = AESGCM(subkey).decrypt(nonce[12:], sealed[29:], aad_of(account, domain, place))
+    size = num(padded[:4])
+    check(-(4 + size) % 64 + 4 + size == len(padded) and not any(padded[4 + size:]), "padding of a record")
+    return padded[4:4 + size]
+
+
+def unwrap(kek, epoch, account, domain, place, wrapped):
+    commitment = expand(kek, b"sallyport.commit.v1" + aad_of(account, domain, place))
+    check(len(wrapped) == 141 and hmac.compare_digest(commitment, wrapped[:32]), "wrapped under another key")
+    return open_record(kek, epoch, account, domain, place, wrapped[32:])
+
+
+def set_hash(key, elements):
+    total = sum(num(mac(key, be(len(place), 2) + place + value)) for place, value in elements)
+    return be(total % 2**256, 32)
+
+
+# bbolt
+
+def bolt(path):
+    """Returns {bucket name: {key: value}}."""
+    data = path.read_bytes()
+    metas = []
+    for page in (0, 1):
+        at = page * 4096 + 16
+        magic, version, page_size, _, root, _, _, _, txid, check_sum = struct.unpack("=IIIIQQQQQQ", data[at:at + 64])
+        if magic == 0xED0CDAED and version == 2 and check_sum == fnv(data[at:at + 56]):
+            metas.append((txid, root, page_size))
+    check(metas, "no meta page of %s" % path)
+    _, root, page_size = max(metas)
+
+    def pairs(page):
+        _, flags, count, _ = struct.unpack("=QHHI", page[:16])
+        for i in range(count):
+            at = 16 + 16 * i
+            if flags & 1:
+                child = struct.unpack("=Q", page[at + 8:at + 16])[0]
+                yield from pairs(data[child * page_size:])
+            else:
+                flag, pos, klen, vlen = struct.unpack("=IIII", page[at:at + 16])
+                start = at + pos
+                yield flag, page[start:start + klen], page[start + klen:start + klen + vlen]
+
+    buckets = {}
+    for flag, name, value in pairs(data[root * page_size:]):
+        check(flag == 1, "a value where a bucket belongs")
+        child = struct.unpack("=Q", value[:8])[0]
+        page = data[child * page_size:] if child else value[16:]
+        buckets[name] = {bytes(k): bytes(v) for _, k, v in pairs(page)}
+    return buckets
+
+
+def fnv(data):
+    h = 0xCBF29CE484222325
+    for byte in data:
+        h = (h ^ byte) * 0x100000001B3 & 2**64 - 1
+    return h
+
+
+# Keys
+
+class Site:
+    def __init__(self, state, key_file):
+        text = key_file.read_text()
+        seal = json.loads((state / "seal.json").read_text())
+        check(seal["format"] == "sallyport seal 1" and seal["kind"] == "keyfile", "seal.json")
+        ring = (state / "keyring").read_bytes()
+        check(ring[:8] == b"SPKEYR1\n", "keyring")
+        self.epoch, count = num(ring[8:12]), num(ring[12:16])
+        sealed = [r for r in seal["roots"] if r["epoch"] == self.epoch][0]
+        root = unwrap(bytes.fromhex(text.strip()), 0, NOBODY, ROOTKEY, b"root", base64.b64decode(sealed["wrapped"]))
+        commit, kek, set_key, head_key = (
+            expand(root, b"sallyport.root.v1\0" + p + b"\0" + be(self.epoch, 4)) for p in (b"commit", b"wrap", b"set", b"head"))
+        check(commit == base64.b64decode(sealed["commitment"]), "root commitment")
+
+        f = Fields(ring[16:])
+        elements = [(b"policy", f.take(145)), (b"audit", f.take(145))]
+        accounts = [(f.take(16), f.take(145)) for _ in range(count)]
+        elements += [(b"account" + i, e) for i, e in accounts]
+        head = open_record(head_key, self.epoch, NOBODY, KEYRING, b"keyring", f.data)
+        check(head == be(count, 4) + set_hash(set_key, elements), "set hash of the keyring")
+
+        def key(account, domain, e):
+            return num(e[:4]), unwrap(kek, self.epoch, account, domain, e[:4], e[4:])
+
+        self.policy = key(NOBODY, POLICYKEY, elements[0][1])
+        self.audit = key(NOBODY, AUDITKEY, elements[1][1])
+        self.accounts = {i: key(i, ACCOUNTKEY, e) for i, e in accounts}
+
+
+def site_key(pair, purpose):
+    version, key = pair
+    return expand(key, b"sallyport.site.v1\0" + purpose + b"\0" + be(version, 4))
+
+
+# Volumes
+
+class Volume:
+    def __init__(self, directory, account, version, key):
+        self.blobs, self.account, self.version = directory / "blobs", account, version
+        self.key = {p: expand(key, b"sallyport.account.v1\0" + p.encode() + b"\0" + account + be(version, 4))
+                    for p in ("name", "dir", "record", "set", "wrap")}
+        buckets = bolt(directory / f"tree-{version}.db")
+        check(sorted(buckets) == [bytes([d]) for d in range(1, 12)], "buckets")
+        self.records = {name[0]: records for name, records in buckets.items()}
+        head = Fields(self.get(HEAD, b"head"))
+        check(head.take(2) == be(1, 2), "format of the database")
+        head.take(8)
+        elements = [(bytes([d]) + k, v) for d, r in self.records.items() if d != HEAD for k, v in r.items()]
+        check(head.u64() == len(elements), "number of records")
+        check(head.take(32) == set_hash(self.key["set"], elements), "set hash of the database")
+        head.take(8 * 10)
+        head.end()
+
+    def get(self, domain, key):
+        sealed = self.records[domain][key]
+        return open_record(self.key["record"], self.version, self.account, domain, bytes([domain]) + key, sealed)
+
+    def inode(self, number):
+        f = Fields(self.get(INODE, be(number, 8)))
+        n = {"kind": f.u8(), "created": f.u64(), "changed": f.u64(), "version": f.u64(), "versions": f.u64(),
+             "children": f.u64(), "parent": f.u64(), **f.attr(), "interrupted": f.u8(), "target": f.str()}
+        f.end()
+        return n
+
+    def names(self, directory):
+        """Returns the live entries of a directory, found by its token."""
+        token = mac(self.key["dir"], be(directory, 8))[:16]
+        for key in self.records[ENTRY]:
+            if key[:16] != token:
+                continue
+            f = Fields(self.get(ENTRY, key))
+            parent, inode, _, name = f.u64(), f.u64(), f.u64(), f.str()
+            f.end()
+            check(parent == directory and key[16:] == mac(self.key["name"], be(parent, 8) + name)[:16], "name token")
+            yield name, inode
+
+    def content(self, inode, n):
+        f = Fields(self.get(VERSION, be(inode, 8) + be(n, 8)))
+        _, _, attr, _ = f.u64(), f.u64(), f.attr(), f.str()
+        layout = Fields(f.bytes())
+        pages = [(f.u64(), f.u32(), f.u32(), f.take(16)) for _ in range(f.u32())]
+        f.end()
+        check(layout.take(4) == be(1, 1) + bytes(3), "version of a layout")
+        blobs, extents, inline, size = layout.u32(), layout.u32(), layout.u32(), layout.u64()
+        blobs = [(layout.take(16), layout.u64(), layout.u8(), layout.take(7)) for _ in range(blobs)]
+        extents = layout.take(32 * extents)
+        for first, page, count, digest in pages:
+            data = self.get(EXTENTS, be(inode, 8) + be(first, 8) + be(page, 4))
+            check(len(data) == 32 * count and hashlib.sha256(data).digest()[:16] == digest, "page of extents")
+            extents += data
+        inline = layout.take(inline)
+        layout.end()
+        check(attr["size"] == size, "size of a version")
+        plain = [self.blob(i, relied, state == 1) for i, relied, state, _ in blobs]
+        out = bytearray(size)
+        for at in range(0, len(extents), 32):
+            e = Fields(extents[at:at + 32])
+            off, length, from_, index = e.u64(), e.u64(), e.u64(), e.u32()
+            source = inline if index == 0xFFFFFFFF else plain[index]
+            check(off + length <= size and from_ + length <= len(source), "extent")
+            out[off:off + length] = source[from_:from_ + length]
+        return bytes(out)
+
+    def blob(self, blob, relied, is_open):
+        key = unwrap(self.key["wrap"], self.version, self.account, DATAKEY, blob, Fields(self.get(BLOBKEY, blob)).bytes())
+        name = blob.hex()
+        data = (self.blobs / name[:2] / name[2:]).read_bytes()
+        check(data[:8] == b"SPBLOB1\n" and data[8:24] == blob and not any(data[98:128]), "header of a blob")
+        params, iv, tag = data[24:34], data[34:66], data[66:98]
+        check(params == bytes(2) + be(SEGMENT, 4) + be(32, 4), "parameters of a stream")
+        aad = b"sallyport.blob.v1\0" + self.account + blob
+
+        def kdf(k, purpose, size):
+            return expand(k, params + iv + purpose + aad, SHA384, size)
+
+        check(kdf(key, b"HEADER_TAG:", 32) == tag, "header tag of a stream")
+        message, full, rest = kdf(key, b"MESSAGE_KEY:", 48), relied >> 16, relied & 0xFFFF
+        if not is_open:
+            check(len(data) == 160 + relied + 32 * full, "size of a blob")
+        plain = bytearray()
+        for i in range(full if is_open else full + 1):
+            final = i == full
+            size = OVERHEAD + rest if final else SEGMENT
+            s = data[128 + i * SEGMENT:][:size]
+            check(len(s) == size and num(s[:4]) == (size if final else 0xFFFFFFFF), "length of a segment")
+            dek = kdf(message, b"DEK:" + be(i >> 20 << 20, 8), 32)
+            plain += AESGCM(dek).decrypt(s[4:16], s[16:], be(i, 8) + be(final, 1))
+        return bytes(plain)
+
+    def tree(self, directory=1, path=""):
+        found = {}
+        for name, number in self.names(directory):
+            n = self.inode(number)
+            # Names are bytes; what is not UTF-8 shows as \udcXX.
+            where = path + "/" + name.decode("utf-8", "surrogateescape")
+            found[where] = {k: n[k] for k in ("kind", "size", "mode", "mtime", "state")}
+            if n["kind"] == 1 and n["version"]:
+                data = self.content(number, n["version"])
+                check(len(data) == n["size"], "size of a file")
+                found[where]["sha256"] = hashlib.sha256(data).hexdigest()
+            elif n["kind"] == 2:
+                found.update(self.tree(number, where))
+            elif n["kind"] == 3:
+                found[where]["target"] = n["target"].decode("utf-8", "surrogateescape")
+        return found
+
+
+def policy(state, site):
+    if not (state / "policy.db").exists():
+        return None
+    record, token_key = site_key(site.policy, b"record"), site_key(site.policy, b"token")
+
+    def token(kind, name):
+        return mac(token_key, be(len(kind), 1) + kind + name)[:16]
+
+    records = bolt(state / "policy.db")[b"policy1"]
+    plain = {k: open_record(record, site.policy[0], NOBODY, ACCOUNTS if k[:1] in b"ai" else POLICY, k, v)
+             for k, v in records.items()}
+    head = json.loads(plain.pop(b"h"))
+    set_key = token(b"policydb set key", b"left") + token(b"policydb set key", b"right")
+    elements = [(k, v) for k, v in records.items() if k != b"h"]
+    check(head["count"] == len(elements) and bytes(head["sum"]) == set_hash(set_key, elements), "set hash of the policy")
+    accounts = {}
+    for k, v in plain.items():
+        if k[:1] == b"a":
+            a = json.loads(v)
+            check(k[1:] == token(b"account", a["name"].encode()), "account token")
+            check(plain[b"i" + token(b"account id", a["id"].encode())] == a["name"].encode(), "account id")
+            accounts[a["name"]] = a["id"]
+    newest = plain.get(b"r" + be(head["revision"], 8))
+    text = base64.b64decode(json.loads(newest)["text"]).decode() if newest else ""
+    return {"revision": head["revision"], "accounts": accounts, "text": text}
+
+
+def audit(state, site):
+    if not (state / "audit").exists():
+        return None
+    record = site_key(site.audit, b"record")
+    sealed = (state / "audit" / "head").read_bytes()
+    head = json.loads(open_record(record, site.audit[0], NOBODY, AUDIT, b"head", sealed))
+    number, last, events, hashes = 0, bytes(32), [], {0: bytes(32)}
+    for path in sorted((state / "audit").glob("*.log")):
+        data = path.read_bytes()
+        check(data[:8] == b"SPAUDIT1" and int(path.stem) == number + 1, "file of the audit log")
+        at = 8
+        while len(data) - at >= 4 and any(data[at:]):
+            size = 4 + num(data[at:at + 4])
+            if len(data) - at < size:
+                break  # not complete: never acknowledged
+            frame = data[at:at + size]
+            number += 1
+            check(frame[4:44] == be(number, 8) + last, "chain of the audit log")
+            events.append(json.loads(open_record(record, site.audit[0], NOBODY, AUDIT, frame[4:44], frame[44:])))
+            last = hashes[number] = hashlib.sha256(frame).digest()
+            at += size
+    check(hashes.get(head["seq"]) == bytes(head["hash"]), "head of the audit log")
+    return events
+
+
+def main():
+    state, key_file = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+    site = Site(state, key_file)
+    volumes = {}
+    for account, (version, key) in site.accounts.items():
+        directory = state / "accounts" / account.hex()
+        if directory.exists():
+            volumes[account.hex()] = Volume(directory, account, version, key).tree()
+    json.dump({"epoch": site.epoch, "accounts": volumes, "policy": policy(state, site),
+               "audit": audit(state, site)}, sys.stdout, indent=1)
+    print()
+
+
+if __name__ == "__main__":
+    main()
