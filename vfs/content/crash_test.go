@@ -33,7 +33,7 @@ func TestRecoverAfterCut(t *testing.T) {
 	upload(t, r.Store, want, 1<<20)
 	id := r.keys.only(t)
 	good := r.mem.Bytes(id)
-	cuts := []int64{0, 1, 23, 24, headerSize - 1, headerSize, headerSize + 1, headerSize + stream.Overhead}
+	cuts := []int64{headerSize, headerSize + 1, headerSize + stream.Overhead}
 	for n := uint64(1); n <= 3; n++ {
 		for d := int64(-33); d <= 33; d++ {
 			cuts = append(cuts, segmentAt(n)+d)
@@ -65,11 +65,33 @@ func TestRecoverAfterCut(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Without its header nothing of a blob can be read: Recover says so and leaves it as it is.
+func TestRecoverWithoutHeader(t *testing.T) {
+	t.Parallel()
+	r := newRig()
+	upload(t, r.Store, pattern(3*segmentPlain), 1<<20)
+	id := r.keys.only(t)
+	good := r.mem.Bytes(id)
+	flipped := bytes.Clone(good)
+	flipped[50] ^= 1
+	for name, b := range map[string][]byte{
+		"empty": {}, "cut": good[:headerSize-1], "flipped": flipped, "zeros": make([]byte, len(good)), "foreign": append([]byte("x"), good...),
+	} {
+		r.mem.Put(id, b)
+		if _, err := r.Recover(t.Context(), id); !errors.Is(err, ErrIntegrity) {
+			t.Errorf("%s: %v, want ErrIntegrity", name, err)
+		}
+		if !bytes.Equal(r.mem.Bytes(id), b) {
+			t.Errorf("%s: changed", name)
+		}
+	}
 	if err := r.mem.Remove(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Recover(t.Context(), id); !errors.Is(err, fs.ErrNotExist) {
-		t.Fatalf("absent: %v, want fs.ErrNotExist", err)
+	if _, err := r.Recover(t.Context(), id); !errors.Is(err, ErrIntegrity) {
+		t.Errorf("absent: %v, want ErrIntegrity", err)
 	}
 }
 

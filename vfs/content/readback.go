@@ -64,7 +64,9 @@ func (d *Draft) plan(fetches []fetch, p []byte, off uint64) ([]fetch, int, error
 
 // planLogged plans bytes that are not in the window.
 func (d *Draft) planLogged(fetches []fetch, p []byte, off uint64) []fetch {
-	for e := range d.m.Pieces(off, uint64(len(p))) {
+	for at, end := off, off+uint64(len(p)); at < end; {
+		e := d.m.Piece(at, end)
+		at = e.End()
 		part := p[e.Off-off:][:e.Len]
 		switch e.Blob {
 		case extent.Hole:

@@ -65,7 +65,9 @@ func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 
 // fill reads [off, off+len(p)), which lies within the file.
 func (r *Reader) fill(p []byte, off uint64) error {
-	for e := range r.layout.Pieces(off, uint64(len(p))) {
+	for at, end := off, off+uint64(len(p)); at < end; {
+		e := r.layout.Piece(at, end)
+		at = e.End()
 		part := p[e.Off-off:][:e.Len]
 		switch e.Blob {
 		case extent.Hole:
@@ -115,12 +117,11 @@ func (r *Reader) CopyTo(w io.Writer, off, n int64) (int64, error) {
 // step is how much to read at off so that the next read starts on a border of
 // the segments that this one lies in: then no segment is decrypted twice.
 func (r *Reader) step(off uint64) int64 {
-	for e := range r.layout.Pieces(off, 1) {
-		if e.Blob != extent.Hole && e.Blob != extent.Inline {
-			return int64(len(slab{})) - int64(e.BlobOff&segmentMask)
-		}
+	e := r.layout.Piece(off, off+1)
+	if e.Blob == extent.Hole || e.Blob == extent.Inline {
+		return int64(len(slab{}))
 	}
-	return int64(len(slab{}))
+	return int64(len(slab{})) - int64(e.BlobOff&segmentMask)
 }
 
 // Close waits for reads under way and releases everything.

@@ -14,8 +14,11 @@ import (
 // start that authenticate, cuts off the rest, writes an empty final segment
 // and commits; a final segment that stands at the end of the file is kept. It
 // returns the plaintext bytes of the blob. It may run again at any time.
-// fs.ErrNotExist means that the crash came before the file reached the disk.
-// The blob must have no writer.
+//
+// ErrIntegrity means that there is no file, or none with a header of this
+// blob: the crash came before it reached the disk, or it was damaged later.
+// Nothing is changed then; who relies on the blob knows which it is. The blob
+// must have no writer.
 func (s *Store) Recover(ctx context.Context, id blob.ID) (bytes uint64, err error) {
 	key, err := s.Keys.Key(ctx, id)
 	if err != nil {
@@ -23,7 +26,7 @@ func (s *Store) Recover(ctx context.Context, id blob.ID) (bytes uint64, err erro
 	}
 	found, err := s.survey(ctx, id, key)
 	if err != nil {
-		return 0, fmt.Errorf("recovering blob %s: %w", id, err)
+		return 0, fmt.Errorf("recovering: %w", integrity(id, err))
 	}
 	if err := s.repair(ctx, id, key, found); err != nil {
 		return 0, fmt.Errorf("recovering blob %s: %w", id, err)
@@ -33,7 +36,7 @@ func (s *Store) Recover(ctx context.Context, id blob.ID) (bytes uint64, err erro
 
 // surveyed is what stands of a blob.
 type surveyed struct {
-	floe  []byte // header that authenticates; nil if none does
+	floe  []byte // header
 	bytes uint64 // plaintext that authenticates
 	size  int64  // bytes of the file to keep
 	final bool   // they end with a final segment
@@ -46,20 +49,14 @@ func (s *Store) survey(ctx context.Context, id blob.ID, key *record.Key) (found 
 	}
 	defer r.Close()
 	var header [headerSize]byte
-	if r.Size() < headerSize {
-		return found, nil
-	}
 	if err := readFull(r, header[:], 0); err != nil {
 		return found, err
 	}
 	floe, err := parseHeader(header[:], id)
 	if err != nil {
-		return found, nil
+		return found, err
 	}
 	opener, err := stream.NewOpener((*[32]byte)(key), streamAAD(s.Account, id), floe)
-	if errors.Is(err, stream.ErrAuth) {
-		return found, nil
-	}
 	if err != nil {
 		return found, err
 	}
@@ -92,16 +89,8 @@ func (s *Store) survey(ctx context.Context, id blob.ID, key *record.Key) (found 
 
 func (s *Store) repair(ctx context.Context, id blob.ID, key *record.Key, found surveyed) error {
 	var end []byte
-	aad := streamAAD(s.Account, id)
-	switch {
-	case found.floe == nil: // torn before the first segment was whole: begin again
-		sealer, header, err := stream.NewSealer((*[32]byte)(key), aad)
-		if err != nil {
-			return err
-		}
-		end = sealer.Seal(appendHeader(nil, id, header), nil, 0, true)
-	case !found.final:
-		sealer, err := stream.ResumeSealer((*[32]byte)(key), aad, found.floe)
+	if !found.final {
+		sealer, err := stream.ResumeSealer((*[32]byte)(key), streamAAD(s.Account, id), found.floe)
 		if err != nil {
 			return err
 		}

@@ -51,11 +51,7 @@ func (e Extent) End() uint64 { return e.Off + e.Len }
 // slice is the part [lo,hi) of e, in file offsets.
 func (e Extent) slice(lo, hi uint64) Extent {
 	lo, hi = max(lo, e.Off), min(hi, e.End())
-	out := Extent{Off: lo, Len: hi - lo, Blob: e.Blob}
-	if e.Blob != Hole {
-		out.BlobOff = e.BlobOff + (lo - e.Off)
-	}
-	return out
+	return Extent{Off: lo, Len: hi - lo, BlobOff: e.BlobOff + (lo - e.Off), Blob: e.Blob}
 }
 
 // joins says whether f continues e in the file and in the blob.
@@ -113,50 +109,45 @@ func (l *Layout) Used(i int) uint64 {
 	return n
 }
 
-// Pieces yields, in order and without gaps, where the file bytes [off,off+n) lie, cut at Size. Holes have Blob == Hole.
-func (l *Layout) Pieces(off, n uint64) iter.Seq[Extent] {
-	end := clip(off, n, l.Size)
+// Piece is where the file bytes from off on lie, as far as one extent or hole
+// reaches and at most up to end. A hole has Blob == Hole. off must be below end.
+func (l *Layout) Piece(off, end uint64) Extent {
 	i := sort.Search(len(l.Extents), func(i int) bool { return l.Extents[i].End() > off })
+	if i == len(l.Extents) {
+		return hole(off, end)
+	}
+	return l.Extents[i].pieceAt(off, end)
+}
+
+// Pieces yields, in order and without gaps, where the file bytes [off,off+n) lie, cut at Size.
+func (l *Layout) Pieces(off, n uint64) iter.Seq[Extent] {
+	end := off
+	if off < l.Size {
+		end += min(n, l.Size-off)
+	}
+	return pieces(l.Piece, off, end)
+}
+
+func pieces(piece func(off, end uint64) Extent, off, end uint64) iter.Seq[Extent] {
 	return func(yield func(Extent) bool) {
-		withHoles(off, end, func(yield func(Extent) bool) {
-			for _, e := range l.Extents[i:] {
-				if !yield(e) {
-					return
-				}
-			}
-		}, yield)
-	}
-}
-
-// clip is the end of [off,off+n) within size.
-func clip(off, n, size uint64) uint64 {
-	if off >= size {
-		return off
-	}
-	return off + min(n, size-off)
-}
-
-// withHoles yields the parts of stored extents in [off,end) and the holes between them.
-func withHoles(off, end uint64, stored iter.Seq[Extent], yield func(Extent) bool) {
-	for e := range stored {
-		if off >= end || e.Off >= end {
-			break
-		}
-		if e.Off > off {
-			if !yield(Extent{Off: off, Len: e.Off - off, Blob: Hole}) {
+		for at := off; at < end; {
+			p := piece(at, end)
+			if !yield(p) {
 				return
 			}
-			off = e.Off
+			at = p.End()
 		}
-		part := e.slice(off, end)
-		if !yield(part) {
-			return
-		}
-		off = part.End()
 	}
-	if off < end {
-		yield(Extent{Off: off, Len: end - off, Blob: Hole})
+}
+
+func hole(off, end uint64) Extent { return Extent{Off: off, Len: end - off, Blob: Hole} }
+
+// pieceAt is the piece from off on if e is the first extent that ends after off.
+func (e Extent) pieceAt(off, end uint64) Extent {
+	if e.Off > off {
+		return hole(off, min(e.Off, end))
 	}
+	return e.slice(off, end)
 }
 
 // Check returns ErrInvalid, with the reason, if l breaks a rule of docs/FORMAT.md.

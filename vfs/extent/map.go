@@ -49,19 +49,10 @@ func (m *Map) Extents() []Extent {
 }
 
 // All yields the extents in order. The Map must not change meanwhile.
-func (m *Map) All() iter.Seq[Extent] { return m.from(0) }
-
-// Pieces yields, in order and without gaps, where the file bytes [off,off+n) lie. The Map must not change meanwhile.
-func (m *Map) Pieces(off, n uint64) iter.Seq[Extent] {
-	return func(yield func(Extent) bool) { withHoles(off, off+n, m.from(off), yield) }
-}
-
-// from yields the extents that end after off.
-func (m *Map) from(off uint64) iter.Seq[Extent] {
+func (m *Map) All() iter.Seq[Extent] {
 	return func(yield func(Extent) bool) {
-		p, i := m.find(off)
-		for ; p < len(m.pages); p, i = p+1, 0 {
-			for _, e := range m.pages[p][i:] {
+		for _, page := range m.pages {
+			for _, e := range page {
 				if !yield(e) {
 					return
 				}
@@ -69,6 +60,19 @@ func (m *Map) from(off uint64) iter.Seq[Extent] {
 		}
 	}
 }
+
+// Piece is where the file bytes from off on lie, as far as one extent or hole
+// reaches and at most up to end. off must be below end.
+func (m *Map) Piece(off, end uint64) Extent {
+	p, i := m.find(off)
+	if p == len(m.pages) {
+		return hole(off, end)
+	}
+	return m.pages[p][i].pieceAt(off, end)
+}
+
+// Pieces yields, in order and without gaps, where the file bytes [off,off+n) lie. The Map must not change meanwhile.
+func (m *Map) Pieces(off, n uint64) iter.Seq[Extent] { return pieces(m.Piece, off, off+n) }
 
 // Insert maps a range, over whatever was there.
 func (m *Map) Insert(e Extent) {

@@ -15,7 +15,7 @@ type cell struct {
 	off  uint64
 }
 
-var hole = cell{blob: Hole}
+var noCell = cell{blob: Hole}
 
 // cells turns pieces into one cell per byte and checks that they are gapless and in order.
 func cells(t interface{ Fatalf(string, ...any) }, off uint64, pieces []Extent) []cell {
@@ -27,7 +27,7 @@ func cells(t interface{ Fatalf(string, ...any) }, off uint64, pieces []Extent) [
 		for i := range p.Len {
 			c := cell{p.Blob, p.BlobOff + i}
 			if p.Blob == Hole {
-				c = hole
+				c = noCell
 			}
 			out = append(out, c)
 		}
@@ -62,7 +62,7 @@ func TestMapAgainstByteArray(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		const size = 400
-		m, model := &Map{}, slices.Repeat([]cell{hole}, size)
+		m, model := &Map{}, slices.Repeat([]cell{noCell}, size)
 		span := func(t *rapid.T) (off, n uint64) {
 			off = rapid.Uint64Range(0, size-1).Draw(t, "off")
 			return off, rapid.Uint64Range(0, min(60, size-off)).Draw(t, "n")
@@ -78,7 +78,7 @@ func TestMapAgainstByteArray(t *testing.T) {
 			},
 			"continue": func(t *rapid.T) { // what a sequential writer does: must merge
 				off, n := span(t)
-				if off == 0 || model[off-1] == hole {
+				if off == 0 || model[off-1] == noCell {
 					t.Skip("nothing to continue")
 				}
 				c := model[off-1]
@@ -91,14 +91,14 @@ func TestMapAgainstByteArray(t *testing.T) {
 				off, n := span(t)
 				m.Remove(off, n)
 				for i := range n {
-					model[off+i] = hole
+					model[off+i] = noCell
 				}
 			},
 			"truncate": func(t *rapid.T) {
 				at := rapid.Uint64Range(0, size).Draw(t, "size")
 				m.Truncate(at)
 				for i := at; i < size; i++ {
-					model[i] = hole
+					model[i] = noCell
 				}
 			},
 			"": func(t *rapid.T) {
@@ -121,7 +121,7 @@ func TestMapManyExtents(t *testing.T) {
 	t.Parallel()
 	const blocks = 20000
 	rnd := rand.New(rand.NewPCG(1, 2))
-	m, model := &Map{}, make([]uint64, blocks) // log position +1 of each block; 0 = hole
+	m, model := &Map{}, make([]uint64, blocks) // log position +1 of each block; 0 = noCell
 	log := uint64(0)
 	for round := range 60000 {
 		b := rnd.Uint64N(blocks)
