@@ -21,6 +21,7 @@ var floors = map[string]int{
 	"sallyport/server":        5,
 	"sallyport/cmd/sallyport": 6,
 	"sallyport/cmd/bench":     6, // measuring, not serving: may look into any floor
+	"sallyport/cmd/e2e":       6, // drives the real binary from outside
 }
 
 // libraries that only one package may know, so that each can be replaced.
