@@ -223,14 +223,14 @@ func TestRefusedAtTheDoor(t *testing.T) {
 	t.Parallel()
 	denial := &policy.Denial{Code: "SP-A10", Message: "Your address is not allowed."}
 	h := start(t, Explicit)
-	h.vol.refuse = denial
+	h.vol.setRefuse(denial)
 	c := h.dial()
 	if got := c.expect(421); !strings.Contains(got, "Your address is not allowed. [SP-A10]") {
 		t.Errorf("got %q", got)
 	}
 	c.expectEnd()
 	h = start(t, Implicit)
-	h.vol.refuse = denial
+	h.vol.setRefuse(denial)
 	if err := tls.Client(h.dial().raw, h.tlsConfig()).Handshake(); err == nil {
 		t.Error("a refused address got a handshake")
 	}

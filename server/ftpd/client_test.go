@@ -69,6 +69,12 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
+// tail is the end of the log, for messages.
+func (s *syncBuffer) tail() string {
+	all := s.String()
+	return all[max(0, len(all)-1000):]
+}
+
 // host is a server under test on a loopback port.
 type host struct {
 	t    *testing.T
@@ -228,7 +234,7 @@ func (c *client) expect(code int) string {
 	c.t.Helper()
 	got, text, err := c.reply()
 	if err != nil || got != code {
-		c.t.Fatalf("want %d, got %q, %v\nserver log:\n%s", code, text, err, c.h.log)
+		c.t.Fatalf("want %d, got %q, %v\nserver log:\n%s", code, text, err, c.h.log.tail())
 	}
 	return text
 }
@@ -240,7 +246,7 @@ func (c *client) cmd(code int, format string, args ...any) string {
 	c.send(line + "\r\n")
 	got, text, err := c.reply()
 	if err != nil || got != code {
-		c.t.Fatalf("%s: want %d, got %q, %v\nserver log:\n%s", line, code, text, err, c.h.log)
+		c.t.Fatalf("%s: want %d, got %q, %v\nserver log:\n%s", line, code, text, err, c.h.log.tail())
 	}
 	return text
 }

@@ -71,7 +71,7 @@ func commandTable(s *Server) map[string]command {
 		"EPSV": {login: true, usage: "[1 | 2 | ALL]", run: (*control).cmdEpsv},
 		"PORT": {login: true, arg: required, usage: "<h1,h2,h3,h4,p1,p2>", run: (*control).cmdPort},
 		"EPRT": {login: true, arg: required, usage: "<d><family><d><address><d><port><d>", run: (*control).cmdEprt},
-		"ABOR": {login: true, run: (*control).cmdAbor},
+		"ABOR": {run: (*control).cmdAbor},
 
 		// Transfers.
 		"RETR": {login: true, arg: required, usage: "<path>", transfer: true, run: (*control).startTransfer},
@@ -112,7 +112,12 @@ func commandTable(s *Server) map[string]command {
 }
 
 // verbatim hands the line to the library.
-func verbatim(_ *control, o *op, arg string) string { return strings.TrimSuffix(o.verb+" "+arg, " ") }
+func verbatim(_ *control, o *op, arg string) string {
+	if arg == "" {
+		return o.verb
+	}
+	return o.verb + " " + arg
+}
 
 // upper does so with an argument that is a keyword.
 func upper(_ *control, o *op, arg string) string {

@@ -41,7 +41,7 @@ type control struct {
 	hash     string
 	mlst     factSet
 	rein     bool
-	quit     bool
+	bad      int // lines that were no commands
 
 	// Guarded by conn.mu.
 	login   member
@@ -49,6 +49,7 @@ type control struct {
 	channel *channel
 	aborts  int // ABORs in the queue
 	closed  bool
+	quit    bool // QUIT is in the queue
 }
 
 // input is a line, or why there is none.
@@ -293,19 +294,16 @@ func (c *control) dispatch(in input) (pass string) {
 	switch {
 	case errors.Is(in.err, errLineTooLong):
 		c.srv.counters.overlong.Add(1)
-		c.reply(500, "Command line too long.")
-		return ""
+		return c.nonsense(500, "Command line too long.")
 	case in.err != nil:
-		c.reply(501, "Names with NUL, CR or LF cannot be sent over FTP.")
-		return ""
+		return c.nonsense(501, "Names with NUL, CR or LF cannot be sent over FTP.")
 	}
 	verb, arg := splitCommand(in.line)
 	cmd, known := c.srv.commands[verb]
 	if !known {
 		// Without the verb: it may be half a secret.
 		c.log.Debug("unknown command")
-		c.reply(500, "Unknown command.")
-		return ""
+		return c.nonsense(500, "Unknown command.")
 	}
 	c.log.Debug("command", "verb", verb) // never the argument: PASS has one
 	if cmd.login && c.login == nil {
@@ -313,7 +311,7 @@ func (c *control) dispatch(in input) (pass string) {
 		return ""
 	}
 	if cmd.arg == required && arg == "" {
-		c.reply(501, "Missing argument: "+cmd.syntax(verb))
+		c.reply(501, "Missing argument. Syntax: "+cmd.syntax(verb))
 		return ""
 	}
 	wasRenaming := c.renaming
@@ -327,6 +325,16 @@ func (c *control) dispatch(in input) (pass string) {
 		c.finished(o)
 	}
 	return pass
+}
+
+// nonsense refuses what is no command of this server, a few times: whoever goes on is no FTP client.
+func (c *control) nonsense(code int, text string) string {
+	if c.bad++; c.bad > maxBadLines {
+		c.end("421 Too many lines that are no commands.")
+		return ""
+	}
+	c.reply(code, text)
+	return ""
 }
 
 // Write takes the library's replies, line by line, and sends ours.

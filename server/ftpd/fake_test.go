@@ -82,6 +82,12 @@ func (f *fake) setPolicy(change func(*policy.Effective)) {
 	change(&f.policy)
 }
 
+func (f *fake) setRefuse(d *policy.Denial) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refuse = d
+}
+
 // kick calls every hangup.
 func (f *fake) kick(d *policy.Denial) {
 	f.mu.Lock()

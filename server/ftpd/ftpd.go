@@ -24,6 +24,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"sallyport/server/session"
@@ -265,6 +266,10 @@ func (s *Server) remove(c *conn) {
 
 // isTransient tells errors of accept(2) that leave the listener whole.
 func isTransient(err error) bool {
-	var ne net.Error
-	return errors.As(err, &ne) && ne.Temporary() //nolint:staticcheck // deprecated for want of a definition; for accept it is the one net/http uses
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EINTR} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }

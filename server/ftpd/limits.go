@@ -16,7 +16,7 @@ const (
 	maxQueue = 32
 	// maxPlainLines is how many commands a client may send before AUTH TLS.
 	maxPlainLines = 32
-	// maxBadLines is how many lines that are not FTP at all end the session.
+	// maxBadLines is how many lines that are no commands a session may send.
 	maxBadLines = 16
 	// maxClientName bounds what CLNT may tell for the record, in bytes.
 	maxClientName = 64
