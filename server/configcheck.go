@@ -1,10 +1,12 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,6 +32,7 @@ func (l *Loaded) check() ConfigErrors {
 	if l.Limits.OpenFiles < 0 {
 		c.fail("limits.open_files", "must not be negative", "")
 	}
+	slices.SortStableFunc(c.errs, func(a, b *ConfigError) int { return cmp.Or(a.Line-b.Line, a.Col-b.Col) })
 	return c.errs
 }
 

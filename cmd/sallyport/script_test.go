@@ -1,0 +1,164 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"sallyport": main})
+}
+
+// TestStories runs testdata/*.txtar with the real binary and real sockets.
+func TestStories(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("NO_COLOR", "1")
+			e.Setenv("HOME", e.WorkDir)
+			return nil
+		},
+		Condition: func(name string) (bool, error) {
+			if name == "root" {
+				return os.Getuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %s", name)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "await": await, "connection": connect, "mode": mode, "flip": flip,
+		},
+	})
+}
+
+// exits CODE PROGRAM ARGS… runs a program that must end with the exit code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM ARGS...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if got != want {
+		ts.Fatalf("%v: exit code %d, want %d", args[1:], got, want)
+	}
+}
+
+// deadline of everything that a script waits for.
+const deadline = 60 * time.Second
+
+// poll calls fn until it is nil.
+func poll(ts *testscript.TestScript, what string, fn func() error) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	end := time.Now().Add(deadline)
+	for {
+		err := fn()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("not within %v: %s: %v", deadline, what, err)
+		}
+		<-tick.C
+	}
+}
+
+// await PROGRAM ARGS… [-- REGEXP] runs a program until it succeeds, and its output matches.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	var match *regexp.Regexp
+	if n := len(args); n > 2 && args[n-2] == "--" {
+		match = regexp.MustCompile(args[n-1])
+		args = args[:n-2]
+	}
+	poll(ts, strings.Join(args, " "), func() error {
+		err := ts.Exec(args[0], args[1:]...)
+		if (err != nil) != neg {
+			return fmt.Errorf("ended with %v", err)
+		}
+		if out := ts.ReadFile("stdout") + ts.ReadFile("stderr"); match != nil && !match.MatchString(out) {
+			return fmt.Errorf("printed %q", out)
+		}
+		return nil
+	})
+}
+
+// connection FILE waits for a demo's connection.json and makes its fields
+// variables: $account, $sftp_port …
+func connect(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: connection FILE")
+	}
+	var fields map[string]any
+	poll(ts, args[0], func() error {
+		data, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(data, &fields)
+	})
+	for k, v := range fields {
+		if f, ok := v.(float64); ok {
+			v = int(f)
+		}
+		ts.Setenv(k, fmt.Sprint(v))
+	}
+}
+
+// mode OCTAL FILE… checks permissions.
+func mode(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: mode OCTAL FILE...")
+	}
+	want, err := strconv.ParseUint(args[0], 8, 32)
+	ts.Check(err)
+	for _, f := range args[1:] {
+		fi, err := os.Stat(ts.MkAbs(f))
+		ts.Check(err)
+		if (fi.Mode().Perm() != os.FileMode(want)) != neg {
+			ts.Fatalf("%s has mode %04o", f, fi.Mode().Perm())
+		}
+	}
+}
+
+// flip GLOB OFFSET inverts one byte of the first file that matches; a negative
+// offset counts from the end.
+func flip(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: flip GLOB OFFSET")
+	}
+	files, err := filepath.Glob(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if len(files) == 0 {
+		ts.Fatalf("no file matches %s", args[0])
+	}
+	at, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	data, err := os.ReadFile(files[0])
+	ts.Check(err)
+	if at < 0 {
+		at += len(data)
+	}
+	data[at] ^= 0xff
+	ts.Check(os.WriteFile(files[0], data, 0o600))
+}
