@@ -268,6 +268,11 @@ func TestPlainFTPByException(t *testing.T) {
 	if got, _ := h.vol.get("/g"); got != "scan" {
 		t.Errorf("stored %q", got)
 	}
+	h.vol.mu.Lock()
+	if n := len(h.vol.facts); n != 1 || h.vol.facts[0].Protocol != policy.FTP {
+		t.Errorf("the session manager was told %+v; want FTP, once, after the login", h.vol.facts)
+	}
+	h.vol.mu.Unlock()
 	// Another account cannot slip in behind the exception.
 	c.cmd(220, "REIN")
 	c.cmd(530, "USER alice")

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"sallyport/policy"
 )
 
 // command is one verb: who may send it, and what to do.
@@ -267,7 +265,7 @@ func (c *control) cmdAuth(_ *op, arg string) string {
 	switch {
 	case !isTLSMechanism(arg):
 		c.reply(504, "Unknown security mechanism.")
-	case c.dataTLS != nil:
+	case !c.plain:
 		c.reply(503, "TLS is active already.")
 	default:
 		c.reply(503, "AUTH comes before USER.")
@@ -279,7 +277,7 @@ func (c *control) cmdAuth(_ *op, arg string) string {
 func (c *control) cmdPbsz(_ *op, arg string) string {
 	_, err := strconv.ParseUint(strings.TrimSpace(arg), 10, 32)
 	switch {
-	case c.dataTLS == nil:
+	case c.plain:
 		c.reply(503, "PBSZ is for connections with TLS.")
 	case err != nil:
 		c.reply(501, "Not a buffer size.")
@@ -293,7 +291,7 @@ func (c *control) cmdPbsz(_ *op, arg string) string {
 // cmdProt: only P protects, and nothing switches the protection off (F8). RFC 4217, section 9.
 func (c *control) cmdProt(_ *op, arg string) string {
 	switch level := strings.ToUpper(strings.TrimSpace(arg)); {
-	case c.dataTLS == nil:
+	case c.plain:
 		c.reply(503, "PROT is for connections with TLS.")
 	case level == "P":
 		if !c.pbsz && c.mode == Explicit {
@@ -407,7 +405,7 @@ func (c *control) startTransfer(o *op, arg string) string {
 	switch {
 	case o.failure() != nil:
 		refuse = o.failure() // its ABOR is waiting already
-	case c.dataTLS != nil && !c.protect:
+	case !c.plain && !c.protect:
 		refuse = errUnsecured
 	case c.prepared() == nil:
 		refuse = errNoChannel
@@ -437,7 +435,7 @@ func (c *control) prepared() *channel {
 // features is the answer to FEAT: what works, no more and no less. ctl is nil before the login.
 func features(s *Server, c *conn, ctl *control) []string {
 	f := []string{"UTF8", "EPSV", "SIZE", "MDTM", "REST STREAM", "RANG STREAM", "TVFS", "CLNT", "HOST", "LANG EN*"}
-	if c.facts.Protocol != policy.FTP {
+	if !c.plain {
 		f = append(f, "AUTH TLS", "AUTH SSL", "PBSZ", "PROT")
 	}
 	if s.o.ActiveMode {

@@ -36,7 +36,8 @@ type conn struct {
 	stream    net.Conn // raw, or TLS on it
 	lines     lineReader
 	ticketKey [32]byte    // seals the TLS session tickets of this control connection and of nothing else
-	dataTLS   *dataConfig // nil = plain FTP by exception
+	dataTLS   *dataConfig // nil before TLS, and on plain FTP
+	plain     bool        // TLS is not asked for, by an exception of the policy
 	deadline  time.Time   // for the login
 
 	wmu  sync.Mutex // one reply at a time
@@ -57,11 +58,16 @@ func newConn(s *Server, ln net.Listener, raw net.Conn, m Mode) *conn {
 	}
 	c.lines.r = raw
 	c.deadline = c.active.Add(s.limits.login)
-	c.facts = policy.Facts{Protocol: policy.FTPS, Remote: c.remote, Local: c.local}
-	if m == Implicit {
-		c.facts.Protocol = policy.FTPSImplicit
-	}
+	c.facts = policy.Facts{Protocol: protocol(m), Remote: c.remote, Local: c.local}
 	return c
+}
+
+// protocol is what a connection counts as until it is known to be plain FTP.
+func protocol(m Mode) policy.Protocol {
+	if m == Implicit {
+		return policy.FTPSImplicit
+	}
+	return policy.FTPS
 }
 
 func addrPort(a net.Addr) netip.AddrPort {
@@ -99,6 +105,7 @@ func (c *conn) serve(ctx context.Context) {
 	for ok && c.session(user) { // again after REIN
 		c.leave()
 		c.deadline = time.Now().Add(c.srv.limits.login)
+		c.facts.Protocol = protocol(c.mode)
 		user, ok = "", c.connect() && c.admit()
 		if ok {
 			c.reply(220, c.srv.o.Banner)
@@ -287,9 +294,10 @@ func (c *conn) expiry() time.Time {
 	if m == nil {
 		return c.deadline
 	}
-	idle := c.srv.limits.idle
-	if p := m.Policy(); p != nil && p.Session.Idle > 0 {
-		idle = p.Session.Idle
+	idle := m.Policy().Session.Idle
+	if idle == 0 {
+		idle = 24 * time.Hour // no limit; looking around once a day costs nothing
+		return time.Now().Add(idle)
 	}
 	if c.busy() {
 		return time.Now().Add(idle)

@@ -75,7 +75,7 @@ func (d *dataConn) secure(ctx context.Context) error {
 }
 
 func (d *dataConn) handshake(ctx context.Context) error {
-	if d.c.dataTLS == nil {
+	if d.c.plain {
 		return nil // plain FTP by exception; no end of stream can be told from a cut there
 	}
 	if !d.c.protect {

@@ -32,7 +32,6 @@ const (
 type limits struct {
 	handshake time.Duration // TLS on either connection
 	login     time.Duration // from accept to a successful PASS
-	idle      time.Duration // between commands, when the policy says nothing
 	data      time.Duration // for the client to open its data connection
 	stall     time.Duration // without a byte on a data connection
 	write     time.Duration // for the client to take a reply
@@ -47,7 +46,6 @@ func (l limits) withDefaults() limits {
 	}
 	def(&l.handshake, 15*time.Second)
 	def(&l.login, 60*time.Second)
-	def(&l.idle, 15*time.Minute)
 	def(&l.data, 30*time.Second)
 	def(&l.stall, 60*time.Second)
 	def(&l.write, 30*time.Second)

@@ -3,8 +3,6 @@ package ftpd
 import (
 	"errors"
 	"strings"
-
-	"sallyport/policy"
 )
 
 // plaintext is the phase of explicit FTPS before TLS: our own loop, in which a client can do nothing but ask for TLS. The
@@ -36,8 +34,8 @@ func (c *conn) plaintext() (user string, ok bool) {
 		case "USER":
 			d := c.visitor.Precheck(arg)
 			if d == nil {
-				c.facts.Protocol = policy.FTP
-				return arg, c.admit()
+				c.plain = true
+				return arg, true
 			}
 			// One sentence for every account that may not come in plain, whether it exists or not.
 			c.reply(530, denialText(d))

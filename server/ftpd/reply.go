@@ -77,6 +77,10 @@ func (c *control) errorReply(o *op, err error) reply {
 		if o.verb == "PASS" || o.verb == "USER" {
 			return reply{530, denialText(d)}
 		}
+		switch d.Code {
+		case policy.CodeMaxSize, policy.CodeQuotaBytes, policy.CodeQuotaFiles:
+			return reply{552, denialText(d)} // RFC 959: exceeded storage allocation
+		}
 		return reply{550, denialText(d)}
 	}
 	for _, r := range replies {
