@@ -282,3 +282,21 @@ func isUniform(list []rights) bool {
 	}
 	return true
 }
+
+// PermitTree is Permit for an operation on everything at and below a path, such as moving a directory away: every rule
+// below it must permit it too.
+func PermitTree(p *Effective, op Op, name string) *Denial {
+	if d := Permit(p, op, name); d != nil {
+		return d
+	}
+	name = fold(name)
+	for i := range p.rights {
+		r := &p.rights[i]
+		for _, u := range r.rules {
+			if below(u.path, name) && !u.ops.has(op) {
+				return denyPath(op, r, u.path)
+			}
+		}
+	}
+	return nil
+}

@@ -152,7 +152,7 @@ var table = []Setting{
 		Description: "A session ends this long after its login; 0 means never.",
 		apply:       func(e *Effective, v any) { e.Session.MaxAge = v.(time.Duration) }},
 	{Path: "upload.interrupted", Kind: KindEnum, Values: []string{"keep", "hide", "discard"}, Default: "keep", Stricter: Later, Scope: Anywhere, Enforced: true, Since: "0.1",
-		Description: "What becomes of a broken upload of a new name: keep it visible as partial so that it can be resumed, hide it in history, or discard it.",
+		Description: "What becomes of a broken upload of a new name: keep it as partial, visible and resumable; hide it, resumable by its name but not listed; or discard it.",
 		apply:       func(e *Effective, v any) { e.Upload.Interrupted = v.(string) }},
 	{Path: "upload.max_size", Kind: KindSize, Default: int64(0), ZeroIsNone: true, Stricter: Lower, Scope: Anywhere, Enforced: true, Since: "0.1",
 		Description: "Largest file; 0 means no limit.",

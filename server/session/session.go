@@ -1,16 +1,29 @@
-// Package session knows who is in and what they may do: login, limits, bans, live sessions, and the guard around a volume.
-// It knows neither protocol library.
+// Package session knows who is in and what they may do: login, limits, bans, live sessions, and the guard around a
+// volume. It knows neither protocol library.
+//
+// A front-end gets a Conn from Manager.Connect right after accept, tells it what it learns (SetFacts), logs in, works
+// with the Guard of the Session, and closes the Conn last. The Manager may end a connection at any time (ban, policy
+// change, limit, kill, shutdown): it calls the hangup function that Connect was given, and from then on every call
+// of that session is refused with the same denial, however slow the front-end is to hang up.
+//
+// One race rule holds everywhere: first register, then read the policy (or the account), then decide. A change that
+// is made meanwhile finds the session in the table; a change that was made before is seen by the reading.
 package session
 
 import (
 	"context"
 	"errors"
-	"io"
-	"io/fs"
-	"os"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"sync"
 	"time"
 
+	"sallyport/crypto/keyring"
 	"sallyport/policy"
+	"sallyport/policy/policydb"
+	"sallyport/server/audit"
 	"sallyport/vfs"
 )
 
@@ -19,112 +32,176 @@ var (
 	ErrAuth = errors.New("session: authentication failed")
 	// ErrSealed: the server has no keys yet; logins get one clear sentence.
 	ErrSealed = errors.New("session: server is sealed")
+	// ErrAudit: the audit log takes no records, so nothing may happen. The operator sees why in the log.
+	ErrAudit = errors.New("session: the audit log cannot be written")
+	// ErrClosed: the connection was closed.
+	ErrClosed = errors.New("session: connection closed")
 )
 
-// Manager is safe for concurrent use.
-type Manager struct{}
-
-// Conn is one accepted connection, before and after login. Front-ends get it first thing and Close it last.
-type Conn struct{}
-
-// Connect is asked right after accept (TLS not yet begun): caps in total and per address, bans, deny_from/allow_from of the site.
-// hangup is called at most once, from any goroutine, when the connection must end (ban, policy change, kill, shutdown); it must not block.
-func (m *Manager) Connect(ctx context.Context, f policy.Facts, hangup func(*policy.Denial)) (*Conn, *policy.Denial) {
-	panic("skeleton")
+// Options of New.
+type Options struct {
+	// Policy, FS and Audit belong to the unsealed state. Without Policy the server is sealed: connections are taken and
+	// logins get ErrSealed.
+	Policy *policydb.DB
+	FS     *vfs.FS
+	Audit  *audit.Log
+	Now    func() time.Time // nil = time.Now
+	Log    *slog.Logger     // nil = nowhere
+	// PasswordWorkers is how many passwords are hashed at once; 0 = half of the processors, at least one.
+	PasswordWorkers int
+	Limits          Limits
+	// HostSpace tells the bytes in all and free where the volumes lie; nil = not known.
+	HostSpace func() (total, free uint64, err error)
 }
 
-// SetFacts updates what is known (TLS state, client ident) and re-admits.
-func (c *Conn) SetFacts(f policy.Facts) *policy.Denial { panic("skeleton") }
-func (c *Conn) ID() string                             { panic("skeleton") } // random, for logs, audit and error references
-func (c *Conn) Close()                                 { panic("skeleton") }
-
-// Precheck is asked at USER, before a secret is sent: transport rules of the account; unknown accounts answer like the site default.
-func (c *Conn) Precheck(account string) *policy.Denial { panic("skeleton") }
-
-// KeyAllowed tells whether an SSH public key (wire format) may log in as account; constant shape for unknown accounts. Not a login.
-func (c *Conn) KeyAllowed(ctx context.Context, account string, key []byte) error { panic("skeleton") }
-
-// Methods are the authentication methods to offer ("publickey", "password").
-func (c *Conn) Methods(account string) []string { panic("skeleton") }
-
-// Credential proves an account; exactly one field is set.
-type Credential struct {
-	Password  Secret
-	PublicKey []byte // SSH wire format; possession already verified by the front-end
+// Limits of the server. Zero values mean defaults.
+type Limits struct {
+	Connections      int           // in all; 10,000
+	PerAddress       int           // of one address (IPv6: of one /64); 1,024
+	Unauthenticated  int           // in all, before login; 512. Beyond it the oldest of the busiest address goes
+	UnauthPerAddress int           // before login, of one address; 64
+	LoginTime        time.Duration // from connect to login, whatever the front-end allows; 2 minutes
+	KeysOffered      int           // public keys that a connection may try before each counts as a failed login; 20
+	Passwords        int           // that may wait for a worker; 256
 }
 
-// Secret never prints.
-type Secret string
-
-func (Secret) String() string   { return "[redacted]" }
-func (Secret) GoString() string { return "[redacted]" }
-
-// Login authenticates, admits, audits, and opens the volume. Errors: ErrAuth, ErrSealed, *policy.Denial, or an internal error.
-func (c *Conn) Login(ctx context.Context, account string, cred Credential) (*Session, error) {
-	panic("skeleton")
+func (l *Limits) defaults() {
+	for _, d := range []struct {
+		field *int
+		value int
+	}{{&l.Connections, 10_000}, {&l.PerAddress, 1024}, {&l.Unauthenticated, 512}, {&l.UnauthPerAddress, 64}, {&l.KeysOffered, 20}, {&l.Passwords, 256}} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if l.LoginTime == 0 {
+		l.LoginTime = 2 * time.Minute
+	}
 }
 
-// Session is one logged-in connection. Closed through Conn.Close.
-type Session struct{}
+// Manager is safe for concurrent use. Its goroutines end in Close.
+type Manager struct {
+	o        Options
+	throttle *throttle
+	gate     *gate
+	proofs   *proofs
+	decoy    *policydb.Account // what a password of nobody is checked against
+	drain    *drainer
 
-func (s *Session) ID() string                { panic("skeleton") }
-func (s *Session) Account() string           { panic("skeleton") }
-func (s *Session) Policy() *policy.Effective { panic("skeleton") } // current; changes while live
-func (s *Session) Files() *Guard             { panic("skeleton") }
-func (s *Session) Touch()                    { panic("skeleton") } // activity, for idle limits and session list
+	ctx  context.Context // of the goroutines; ends in Close
+	stop context.CancelFunc
+	work sync.WaitGroup
 
-// Guard is policy and audit around a volume's view: each call asks Permit on the current policy with resolved canonical paths.
-// Errors: those of vfs, or *policy.Denial. Safe for concurrent use.
-type Guard struct{}
-
-func (g *Guard) Stat(name string) (*vfs.Info, error)  { panic("skeleton") }
-func (g *Guard) Lstat(name string) (*vfs.Info, error) { panic("skeleton") }
-func (g *Guard) OpenFile(ctx context.Context, name string, flag int, perm fs.FileMode) (*File, error) {
-	panic("skeleton")
+	mu       sync.Mutex // guards what follows; never held over I/O or a callback
+	conns    map[string]*Conn
+	crowd    map[netip.Addr]*crowd
+	unauth   int
+	accounts map[keyring.AccountID]*accountState
+	seq      uint64
+	closed   bool // takes no connections
+	stopped  bool // starts no goroutines
 }
-func (g *Guard) ReadDir(ctx context.Context, name string, fn func([]*vfs.Info) error) error {
-	panic("skeleton")
+
+// crowd counts the connections of one address.
+type crowd struct{ all, unauth int }
+
+// New starts a manager. It registers itself with Policy (changes reach live sessions) and FS (audit events of volumes are
+// brought into the chain).
+func New(o Options) (*Manager, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.PasswordWorkers == 0 {
+		o.PasswordWorkers = max(1, runtime.NumCPU()/2)
+	}
+	o.Limits.defaults()
+	m := &Manager{o: o, throttle: newThrottle(), gate: newGate(o.PasswordWorkers, o.Limits.Passwords), proofs: newProofs(),
+		conns: map[string]*Conn{}, crowd: map[netip.Addr]*crowd{}, accounts: map[keyring.AccountID]*accountState{}}
+	m.ctx, m.stop = context.WithCancel(context.Background())
+	if o.Policy != nil {
+		var err error
+		if m.decoy, err = o.Policy.Decoy(); err != nil {
+			return nil, fmt.Errorf("session: preparing: %w", err)
+		}
+		o.Policy.OnChange(m.Recheck)
+		o.Policy.OnAccount(m.recheckAccount)
+	}
+	if o.FS != nil && o.Audit != nil {
+		m.drain = newDrainer(o.Audit, o.Log)
+		m.work.Go(func() { m.drain.run(m.ctx) })
+		o.FS.OnOutbox(m.drain.add)
+	}
+	m.work.Go(m.sweepLoop)
+	return m, nil
 }
-func (g *Guard) Mkdir(name string, perm fs.FileMode) error    { panic("skeleton") }
-func (g *Guard) MkdirAll(name string, perm fs.FileMode) error { panic("skeleton") }
-func (g *Guard) Remove(name string) error                     { panic("skeleton") } // file or symlink
-func (g *Guard) Rmdir(name string) error                      { panic("skeleton") }
-func (g *Guard) RemoveAll(name string) error                  { panic("skeleton") }
-func (g *Guard) Rename(from, to string) error                 { panic("skeleton") } // replaces
-func (g *Guard) RenameNew(from, to string) error              { panic("skeleton") } // fs.ErrExist
-func (g *Guard) Symlink(target, link string) error            { panic("skeleton") }
-func (g *Guard) Readlink(name string) (string, error)         { panic("skeleton") }
-func (g *Guard) Resolve(name string) (string, error)          { panic("skeleton") }
-func (g *Guard) SetAttr(name string, a vfs.AttrChange) error  { panic("skeleton") }
-func (g *Guard) LsetAttr(name string, a vfs.AttrChange) error { panic("skeleton") }
 
-// Space is what statvfs and AVBL tell. Quota 0 = none; then Free is the host's.
-func (g *Guard) Space() (Space, error) { panic("skeleton") }
+// Close ends every connection with SP-S32, brings the last audit events of volumes into the chain, and waits for its
+// goroutines. The front-ends must have been shut down before if their transfers are to finish.
+func (m *Manager) Close() error {
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return nil
+	}
+	m.closed = true
+	m.mu.Unlock()
+	for _, c := range m.snapshot() {
+		c.end(policy.Deny(policy.CodeShutdown, "shutdown", "operator"), "", "")
+	}
+	m.mu.Lock()
+	m.stopped = true
+	m.mu.Unlock()
+	m.stop()
+	m.work.Wait()
+	if m.drain != nil {
+		return m.drain.rest()
+	}
+	return nil
+}
 
-type Space struct{ BytesTotal, BytesFree, FilesTotal, FilesFree uint64 }
+// spawn runs fn in a goroutine that Close waits for; after Close, in this one.
+func (m *Manager) spawn(fn func()) {
+	m.mu.Lock()
+	stopped := m.stopped
+	if !stopped {
+		m.work.Go(fn)
+	}
+	m.mu.Unlock()
+	if stopped {
+		fn()
+	}
+}
 
-// Perms are the rights of the account on a path now, for MLST's Perm fact: a set of policy.Op.
-func (g *Guard) Perms(name string) map[policy.Op]bool { panic("skeleton") }
+func (m *Manager) sealed() bool { return m.o.Policy == nil || m.o.FS == nil || m.o.Audit == nil }
 
-// File is an open handle with its audit event; embeds nothing so that no method gets lost.
-type File struct{}
+// revision in force.
+func (m *Manager) revision() *policy.Revision {
+	if m.o.Policy == nil {
+		return &policy.Revision{Document: policy.Default()}
+	}
+	return m.o.Policy.Current()
+}
 
-func (f *File) Name() string                              { panic("skeleton") }
-func (f *File) Read(p []byte) (int, error)                { panic("skeleton") }
-func (f *File) Write(p []byte) (int, error)               { panic("skeleton") }
-func (f *File) Seek(off int64, whence int) (int64, error) { panic("skeleton") }
-func (f *File) ReadAt(p []byte, off int64) (int, error)   { panic("skeleton") }
-func (f *File) WriteAt(p []byte, off int64) (int, error)  { panic("skeleton") }
-func (f *File) ReadFrom(r io.Reader) (int64, error)       { panic("skeleton") }
-func (f *File) WriteTo(w io.Writer) (int64, error)        { panic("skeleton") }
-func (f *File) Stat() (*vfs.Info, error)                  { panic("skeleton") }
-func (f *File) SetAttr(a vfs.AttrChange) error            { panic("skeleton") }
-func (f *File) Truncate(n int64) error                    { panic("skeleton") }
-func (f *File) Sync() error                               { panic("skeleton") }
-func (f *File) TransferError(err error)                   { panic("skeleton") }
-func (f *File) Close() error                              { panic("skeleton") }
+// resolve the policy of a name that a client gave; what cannot be an account gets the policy of one that nobody has.
+func (m *Manager) resolve(account string) *policy.Effective {
+	if !policy.ValidName(account) {
+		account = nobody
+	}
+	return m.revision().Resolve(account)
+}
 
-var (
-	_ = os.O_RDONLY
-	_ = time.Now
-)
+// nobody is not a valid name, so no account and no section of a policy can have it.
+const nobody = "?"
+
+func (m *Manager) snapshot() []*Conn {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	list := make([]*Conn, 0, len(m.conns))
+	for _, c := range m.conns {
+		list = append(list, c)
+	}
+	return list
+}

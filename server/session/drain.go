@@ -1,0 +1,115 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"sallyport/crypto/keyring"
+	"sallyport/server/audit"
+	"sallyport/vfs"
+)
+
+// drainEvery is how long events may gather in a volume before they are brought into the chain: they are durable there
+// already, and many at once cost one fsync of the chain and one acknowledgement.
+const drainEvery = 200 * time.Millisecond
+
+// drainer brings audit events from the outboxes of volumes into the chain.
+type drainer struct {
+	log  *audit.Log
+	slog *slog.Logger
+
+	mu    sync.Mutex
+	ready map[keyring.AccountID]*vfs.Volume
+	wake  chan struct{} // capacity 1
+}
+
+func newDrainer(l *audit.Log, s *slog.Logger) *drainer {
+	return &drainer{log: l, slog: s, ready: map[keyring.AccountID]*vfs.Volume{}, wake: make(chan struct{}, 1)}
+}
+
+// add is vfs.FS.OnOutbox: it only takes a note.
+func (d *drainer) add(v *vfs.Volume) {
+	d.mu.Lock()
+	d.ready[v.ID()] = v
+	d.mu.Unlock()
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (d *drainer) take() []*vfs.Volume {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var list []*vfs.Volume
+	for _, v := range d.ready {
+		list = append(list, v)
+	}
+	clear(d.ready)
+	return list
+}
+
+// run ends with ctx. Volumes are drained one after another: the chain is one file.
+func (d *drainer) run(ctx context.Context) {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	<-pause.C
+	for {
+		select {
+		case <-d.wake:
+		case <-ctx.Done():
+			return
+		}
+		pause.Reset(drainEvery)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return
+		}
+		if err := d.all(ctx); err != nil && ctx.Err() == nil {
+			d.slog.Error("audit events stay in their volumes", "error", err)
+		}
+	}
+}
+
+// rest drains what came last, at Close. What fails stays in its volume for the next start.
+func (d *drainer) rest() error { return d.all(context.Background()) }
+
+func (d *drainer) all(ctx context.Context) error {
+	var errs []error
+	for _, v := range d.take() {
+		if err := d.volume(ctx, v); err != nil {
+			errs = append(errs, err)
+			d.mu.Lock()
+			d.ready[v.ID()] = v // tried again with the next event
+			d.mu.Unlock()
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// batched is what a volume offers that hands over many events at once.
+type batched interface {
+	DrainBatch(ctx context.Context, put func(events [][]byte) error) error
+}
+
+func (d *drainer) volume(ctx context.Context, v *vfs.Volume) error {
+	put := func(events [][]byte) error {
+		list := make([]audit.Event, 0, len(events))
+		for _, b := range events {
+			e, err := audit.Decode(b)
+			if err != nil { // it must not hold up those behind it
+				e = audit.Event{Action: audit.Damage, Account: audit.ID(v.ID()), Detail: "an event of the volume cannot be read"}
+			}
+			list = append(list, e)
+		}
+		return d.log.AppendAll(ctx, list)
+	}
+	if b, ok := any(v).(batched); ok {
+		return b.DrainBatch(ctx, put)
+	}
+	return v.Drain(ctx, func(event []byte) error { return put([][]byte{event}) })
+}

@@ -1,0 +1,421 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"sync"
+	"time"
+
+	"sallyport/policy"
+	"sallyport/vfs"
+)
+
+// Guard is policy and audit around a volume's view: each call asks Permit on the current policy with resolved canonical
+// paths. Errors: those of vfs, *policy.Denial, or ErrAudit. Safe for concurrent use.
+//
+// Changes of the tree are recorded by the commit that makes them (ViewOptions.Note), so there is neither a change without
+// its record nor a record without its change.
+type Guard struct {
+	s        *Session
+	view     *vfs.View
+	refusals pace
+
+	mu    sync.Mutex // guards perms
+	perms permsMemo
+}
+
+func newGuard(s *Session, v *vfs.View) *Guard { return &Guard{s: s, view: v} }
+
+// pace lets a burst of records through, then one a second that counts the others: a client may walk a tree that it has no
+// rights on as fast as it can send.
+type pace struct {
+	mu     sync.Mutex
+	second int64
+	here   int
+	more   uint64
+}
+
+const refusalsPerSecond = 20
+
+func (p *pace) note(now time.Time) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if sec := now.Unix(); sec != p.second {
+		p.second, p.here = sec, 0
+	}
+	p.more++
+	if p.here++; p.here > refusalsPerSecond {
+		return 0
+	}
+	n := p.more
+	p.more = 0
+	return n
+}
+
+// begin says whether the session may do anything now.
+func (g *Guard) begin() (*policy.Effective, error) {
+	if d := g.s.conn.ended.Load(); d != nil {
+		return nil, d
+	}
+	if g.s.conn.m.o.Audit.Err() != nil {
+		return nil, ErrAudit
+	}
+	g.s.Touch()
+	return g.s.Policy(), nil
+}
+
+func clean(name string) string { return path.Clean("/" + name) }
+
+// shift is how an operation treats names.
+type shift uint8
+
+const (
+	follow shift = iota // a final symlink is followed
+	still               // a final symlink is itself
+)
+
+// resolve returns the canonical path of name. Where every path has the same rights it is not asked of the volume, because
+// no answer could matter but for the reserved name, which the volume keeps itself.
+func (g *Guard) resolve(p *policy.Effective, op policy.Op, name string, how shift) (string, error) {
+	if p.Uniform() {
+		return clean(name), nil
+	}
+	at, err := g.view.Resolve(name, how == follow)
+	if err != nil {
+		// Whether something exists is told only to those who may see it.
+		if d := policy.Permit(p, op, clean(name)); d != nil {
+			return "", g.s.denied(d, op, clean(name))
+		}
+		return "", err
+	}
+	return at, nil
+}
+
+// do resolves one name, asks Permit, and runs fn with the path to use. what fn does with it cannot reach another place:
+// nobody moves directories or symlinks of the account meanwhile.
+func (g *Guard) do(op policy.Op, name string, how shift, fn func(p *policy.Effective, at string) error) error {
+	p, err := g.begin()
+	if err != nil {
+		return err
+	}
+	if !p.Uniform() {
+		g.s.account.names.RLock()
+		defer g.s.account.names.RUnlock()
+	}
+	return g.permitted(p, op, name, how, fn)
+}
+
+// move is do for operations that can change where paths lead.
+func (g *Guard) move(op policy.Op, name string, fn func(p *policy.Effective, at string) error) error {
+	p, err := g.begin()
+	if err != nil {
+		return err
+	}
+	if !p.Uniform() {
+		g.s.account.names.Lock()
+		defer g.s.account.names.Unlock()
+	}
+	return g.permitted(p, op, name, still, fn)
+}
+
+func (g *Guard) permitted(p *policy.Effective, op policy.Op, name string, how shift, fn func(p *policy.Effective, at string) error) error {
+	at, err := g.resolve(p, op, name, how)
+	if err != nil {
+		return err
+	}
+	if d := policy.Permit(p, op, at); d != nil {
+		return g.s.denied(d, op, at)
+	}
+	if p.Uniform() {
+		at = name // as the client gave it: error texts and symlinks are the volume's
+	}
+	return g.damage(fn(p, at), at)
+}
+
+func info(i os.FileInfo, err error) (*vfs.Info, error) {
+	if err != nil {
+		return nil, err
+	}
+	return i.(*vfs.Info), nil
+}
+
+// Stat follows symlinks.
+func (g *Guard) Stat(name string) (i *vfs.Info, err error) {
+	err = g.do(policy.OpStat, name, follow, func(_ *policy.Effective, at string) (err error) {
+		i, err = info(g.view.Stat(at))
+		return err
+	})
+	return i, err
+}
+
+// Lstat does not follow a final symlink.
+func (g *Guard) Lstat(name string) (i *vfs.Info, err error) {
+	err = g.do(policy.OpStat, name, still, func(_ *policy.Effective, at string) (err error) {
+		i, err = info(g.view.Lstat(at))
+		return err
+	})
+	return i, err
+}
+
+// ReadDir streams a directory in batches; what the account may not see is left out.
+func (g *Guard) ReadDir(ctx context.Context, name string, fn func([]*vfs.Info) error) error {
+	p, err := g.begin()
+	if err != nil {
+		return err
+	}
+	at, err := g.resolve(p, policy.OpList, name, follow)
+	if err != nil {
+		return err
+	}
+	if d := policy.Permit(p, policy.OpList, at); d != nil {
+		return g.s.denied(d, policy.OpList, at)
+	}
+	// The listing runs at the client's pace, so the account's names are not held still for it: what is listed is what lies
+	// in the directory that at leads to when it is opened, and another Resolve sees whether that was still the same.
+	hide := p.Upload.Interrupted == "hide"
+	if p.ListsAll(at) && !hide {
+		return g.damage(g.view.ReadDir(ctx, name, fn), at)
+	}
+	first := true
+	return g.damage(g.view.ReadDir(ctx, name, func(batch []*vfs.Info) error {
+		if first && !p.Uniform() {
+			if now, err := g.view.Resolve(name, true); err != nil || now != at {
+				return fs.ErrNotExist
+			}
+			first = false
+		}
+		var seen []*vfs.Info
+		for _, i := range batch {
+			if p.Shows(at, path.Join(at, i.Name())) && !(hide && i.Partial()) {
+				seen = append(seen, i)
+			}
+		}
+		if len(seen) == 0 {
+			return nil
+		}
+		return fn(seen)
+	}), at)
+}
+
+// Mkdir makes one directory.
+func (g *Guard) Mkdir(name string, perm fs.FileMode) error {
+	return g.do(policy.OpMkdir, name, still, func(_ *policy.Effective, at string) error { return g.view.Mkdir(at, perm) })
+}
+
+// MkdirAll makes a directory and what is missing above it; each needs the right.
+func (g *Guard) MkdirAll(name string, perm fs.FileMode) error {
+	full := clean(name)
+	for i := 1; i <= len(full); i++ {
+		if i < len(full) && full[i] != '/' || full == "/" {
+			continue
+		}
+		if at, err := g.Stat(full[:i]); err == nil && at.IsDir() {
+			continue
+		}
+		if err := g.Mkdir(full[:i], perm); err != nil {
+			if at, again := g.Stat(full[:i]); again == nil && at.IsDir() {
+				continue // somebody else made it
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// Remove removes a file or a symlink.
+func (g *Guard) Remove(name string) error {
+	return g.do(policy.OpDelete, name, still, func(_ *policy.Effective, at string) error { return g.view.RemoveFile(at) })
+}
+
+// Rmdir removes an empty directory.
+func (g *Guard) Rmdir(name string) error {
+	return g.do(policy.OpDelete, name, still, func(_ *policy.Effective, at string) error { return g.view.Rmdir(at) })
+}
+
+// RemoveAll removes a tree; everything in it needs the right.
+func (g *Guard) RemoveAll(name string) error {
+	return g.do(policy.OpDelete, name, still, func(p *policy.Effective, at string) error {
+		if d := policy.PermitTree(p, policy.OpDelete, clean(at)); d != nil {
+			return g.s.denied(d, policy.OpDelete, at)
+		}
+		return g.view.RemoveAll(at)
+	})
+}
+
+// Rename moves a file or a directory; a file or an empty directory at the new name is replaced.
+func (g *Guard) Rename(from, to string) error {
+	return g.rename(from, to, func(p *policy.Effective, from, to string) error {
+		if d := policy.Permit(p, policy.OpOverwrite, clean(to)); d != nil {
+			err := g.view.RenameNew(from, to) // without the right to replace, and nobody can slip a file in between
+			if errors.Is(err, fs.ErrExist) {
+				return g.s.denied(d, policy.OpOverwrite, clean(to))
+			}
+			return err
+		}
+		return g.view.Rename(from, to)
+	})
+}
+
+// RenameNew is Rename that replaces nothing: fs.ErrExist.
+func (g *Guard) RenameNew(from, to string) error {
+	return g.rename(from, to, func(_ *policy.Effective, from, to string) error { return g.view.RenameNew(from, to) })
+}
+
+func (g *Guard) rename(from, to string, fn func(p *policy.Effective, from, to string) error) error {
+	return g.move(policy.OpRename, from, func(p *policy.Effective, from string) error {
+		at, err := g.resolve(p, policy.OpRename, to, still)
+		if err != nil {
+			return err
+		}
+		// Everything that moves along, and everything below the new name, needs the right.
+		for _, end := range []string{clean(from), at} {
+			if d := policy.PermitTree(p, policy.OpRename, end); d != nil {
+				return g.s.denied(d, policy.OpRename, end)
+			}
+		}
+		if p.Uniform() {
+			at = to
+		}
+		return fn(p, from, at)
+	})
+}
+
+// Symlink makes link point to target, which may be any text: rights are asked where a path leads, when it is used.
+func (g *Guard) Symlink(target, link string) error {
+	return g.move(policy.OpSymlink, link, func(_ *policy.Effective, at string) error { return g.view.Symlink(target, at) })
+}
+
+// Readlink returns the text of a symlink.
+func (g *Guard) Readlink(name string) (target string, err error) {
+	err = g.do(policy.OpStat, name, still, func(_ *policy.Effective, at string) (err error) {
+		target, err = g.view.Readlink(at)
+		return err
+	})
+	return target, err
+}
+
+// Resolve returns the canonical path; the last component need not exist.
+func (g *Guard) Resolve(name string) (string, error) {
+	p, err := g.begin()
+	if err != nil {
+		return "", err
+	}
+	at, err := g.view.Resolve(name, true)
+	seen := at
+	if err != nil {
+		seen = clean(name)
+	}
+	if d := policy.Permit(p, policy.OpStat, seen); d != nil {
+		return "", g.s.denied(d, policy.OpStat, seen)
+	}
+	return at, err
+}
+
+// SetAttr follows symlinks; a change of size needs the right to overwrite.
+func (g *Guard) SetAttr(name string, a vfs.AttrChange) error {
+	return g.setAttr(name, follow, a, g.view.SetAttr)
+}
+
+// LsetAttr does not follow a final symlink.
+func (g *Guard) LsetAttr(name string, a vfs.AttrChange) error {
+	return g.setAttr(name, still, a, g.view.LsetAttr)
+}
+
+func (g *Guard) setAttr(name string, how shift, a vfs.AttrChange, set func(string, vfs.AttrChange) error) error {
+	op := policy.OpSetAttr
+	if a.Size != nil {
+		op = policy.OpOverwrite
+	}
+	return g.do(op, name, how, func(p *policy.Effective, at string) error {
+		if a.Size != nil {
+			if d := tooLarge(p, *a.Size); d != nil {
+				return g.s.denied(d, op, clean(at))
+			}
+		}
+		return set(at, a)
+	})
+}
+
+// tooLarge is upload.max_size.
+func tooLarge(p *policy.Effective, size int64) *policy.Denial {
+	if p.Upload.MaxSize == 0 || size <= p.Upload.MaxSize {
+		return nil
+	}
+	return p.Deny(policy.CodeMaxSize, "upload.max_size")
+}
+
+// permsMemo keeps the answer for a whole directory: a listing asks for each of its entries.
+type permsMemo struct {
+	policy *policy.Effective
+	dir    string // as asked
+	at     string // canonical
+	all    map[policy.Op]bool
+}
+
+// Perms are the rights of the account on a path now, for MLST's Perm fact: a set of policy.Op. The caller must not change it.
+func (g *Guard) Perms(name string) map[policy.Op]bool {
+	p, err := g.begin()
+	if err != nil {
+		return nil
+	}
+	dir, base := path.Split(clean(name))
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.perms.policy != p || g.perms.dir != dir {
+		at := dir
+		if !p.Uniform() {
+			if at, err = g.view.Resolve(dir, true); err != nil {
+				return nil
+			}
+		}
+		g.perms = permsMemo{policy: p, dir: dir, at: at}
+	}
+	if p.Uniform() && base != policy.Reserved[1:] {
+		if g.perms.all == nil {
+			g.perms.all = permsOf(p, "/")
+		}
+		return g.perms.all
+	}
+	return permsOf(p, path.Join(g.perms.at, base))
+}
+
+func permsOf(p *policy.Effective, at string) map[policy.Op]bool {
+	set := map[policy.Op]bool{}
+	for op := policy.OpList; op <= policy.OpStat; op++ {
+		if policy.Permit(p, op, at) == nil {
+			set[op] = true
+		}
+	}
+	return set
+}
+
+// Space is what statvfs and AVBL tell. Without quota, and if the host's space is not known, Free is 1 PiB.
+type Space struct{ BytesTotal, BytesFree, FilesTotal, FilesFree uint64 }
+
+const unknownSpace = 1 << 50
+
+// Space tells what the account may still store.
+func (g *Guard) Space() (Space, error) {
+	p, err := g.begin()
+	if err != nil {
+		return Space{}, err
+	}
+	bytes, files, _ := g.view.Usage()
+	total, free := uint64(unknownSpace)+bytes, uint64(unknownSpace)
+	if fn := g.s.conn.m.o.HostSpace; fn != nil {
+		if total, free, err = fn(); err != nil {
+			return Space{}, err
+		}
+	}
+	sp := Space{BytesTotal: total, BytesFree: free, FilesTotal: 1<<32 + files, FilesFree: 1 << 32}
+	if q := uint64(p.Quota.Bytes); q > 0 {
+		sp.BytesTotal, sp.BytesFree = q, min(free, q-min(q, bytes))
+	}
+	if q := uint64(p.Quota.Files); q > 0 {
+		sp.FilesTotal, sp.FilesFree = q, q-min(q, files)
+	}
+	return sp, nil
+}

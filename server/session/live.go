@@ -1,0 +1,358 @@
+package session
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sallyport/crypto/keyring"
+	"sallyport/policy"
+	"sallyport/policy/policydb"
+	"sallyport/server/audit"
+	"sallyport/vfs"
+)
+
+// sweepEvery is how often ages and idle times are looked at.
+const sweepEvery = time.Second
+
+// Session is one logged-in connection. Closed through Conn.Close. Safe for concurrent use.
+type Session struct {
+	conn    *Conn
+	account *accountState
+	name    string
+	proof   proof
+	seq     uint64 // order of logins
+	since   time.Time
+	active  atomic.Int64 // ns since 1970
+	events  atomic.Uint64
+	in, out atomic.Uint64 // bytes of content
+	guard   *Guard        // set before the session is handed out
+	through bool          // the login is; guarded by conn.mu
+}
+
+// accountState is what the sessions of one account share.
+type accountState struct {
+	id     keyring.AccountID
+	policy atomic.Pointer[policy.Effective]
+	// names is held for reading from resolving a path to using it, and for writing by what can change where a path leads
+	// (renames, symlinks), if rights differ from path to path: else somebody could swap a directory for a symlink in between.
+	names    sync.RWMutex
+	sessions map[*Session]struct{} // guarded by Manager.mu
+}
+
+// setPolicy keeps the newest revision.
+func (a *accountState) setPolicy(p *policy.Effective) {
+	for {
+		old := a.policy.Load()
+		if old != nil && old.Revision > p.Revision || a.policy.CompareAndSwap(old, p) {
+			return
+		}
+	}
+}
+
+// reserve is the quota of the account's volume.
+func (a *accountState) reserve(bytes, files int64) error {
+	p := a.policy.Load()
+	switch {
+	case p.Quota.Bytes > 0 && bytes > p.Quota.Bytes:
+		return p.Deny(policy.CodeQuotaBytes, "quota.bytes")
+	case p.Quota.Files > 0 && files > p.Quota.Files:
+		return p.Deny(policy.CodeQuotaFiles, "quota.files")
+	}
+	return nil
+}
+
+// ID is that of the connection.
+func (s *Session) ID() string { return s.conn.id }
+
+// Account is the name.
+func (s *Session) Account() string { return s.name }
+
+// Policy is the one in force now; it changes while the session lives.
+func (s *Session) Policy() *policy.Effective { return s.account.policy.Load() }
+
+// Files is the account's volume behind policy and audit.
+func (s *Session) Files() *Guard { return s.guard }
+
+// Touch tells that the client did something. Calls of Guard and File do so themselves.
+func (s *Session) Touch() { s.active.Store(s.conn.m.o.Now().UnixNano()) }
+
+// admit registers the session; nil if the connection is gone already.
+func (m *Manager) admit(c *Conn, a *policydb.Account, how proof, f policy.Facts) *Session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m.closed || c.closed || c.ended.Load() != nil {
+		return nil
+	}
+	state := m.accounts[a.ID]
+	if state == nil {
+		state = &accountState{id: a.ID, sessions: map[*Session]struct{}{}}
+		m.accounts[a.ID] = state
+	}
+	m.seq++
+	s := &Session{conn: c, account: state, name: a.Name, proof: how, seq: m.seq, since: f.Since}
+	s.active.Store(f.Since.UnixNano())
+	state.sessions[s] = struct{}{}
+	c.facts, c.session = f, s
+	return s
+}
+
+// leave takes the session out of the table and ends its view.
+func (s *Session) leave() {
+	m := s.conn.m
+	if s.guard != nil {
+		if err := s.guard.view.Close(); err != nil {
+			m.o.Log.Warn("closing a view", "session", s.conn.id, "error", err)
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(s.account.sessions, s)
+	if len(s.account.sessions) == 0 && m.accounts[s.account.id] == s.account {
+		delete(m.accounts, s.account.id)
+	}
+	s.conn.mu.Lock()
+	s.conn.session = nil
+	s.conn.mu.Unlock()
+}
+
+// close is leave with its audit event.
+func (s *Session) close() {
+	e := s.event(audit.Logout)
+	s.leave()
+	e.Bytes = s.in.Load() + s.out.Load()
+	if d := s.conn.ended.Load(); d != closedDenial {
+		e.Code = d.Code
+	}
+	s.conn.m.later(e)
+	s.conn.m.o.Log.Info("session closed", "session", s.conn.id, "account", s.account.id.String(), "in", s.in.Load(), "out", s.out.Load())
+}
+
+// open opens the volume.
+func (s *Session) open(ctx context.Context) error {
+	m := s.conn.m
+	v, err := m.o.FS.Volume(ctx, s.account.id)
+	if errors.Is(err, keyring.ErrSealed) {
+		return ErrSealed
+	}
+	if err != nil {
+		return fmt.Errorf("opening the volume: %w", err)
+	}
+	v.SetReserve(s.account.reserve)
+	s.guard = newGuard(s, v.View(vfs.ViewOptions{Writer: s.conn.id, Note: s.note, Broken: s.keep}))
+	return nil
+}
+
+// facts of the session now; earlier is how many sessions of the account are older.
+func (s *Session) facts(earlier int) policy.Facts {
+	f := s.conn.current()
+	f.Sessions, f.Since, f.LastActive = earlier, s.since, time.Unix(0, s.active.Load())
+	return f
+}
+
+// earlier counts older sessions of the account, so that of two logins at once the first gets the last place.
+func (m *Manager) earlier(s *Session) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for other := range s.account.sessions {
+		if other.seq < s.seq {
+			n++
+		}
+	}
+	return n
+}
+
+// holds says whether what a session proved itself with is still good.
+func (m *Manager) holds(s *Session) *policy.Denial {
+	a, err := m.account(s.name)
+	if err != nil || a.ID != s.account.id {
+		return goneDenial
+	}
+	return s.judge(a, m.o.Now())
+}
+
+var (
+	goneDenial       = policy.Deny(policy.CodeAccountGone, "account disabled or removed", "account")
+	credentialDenial = policy.Deny(policy.CodeCredential, "credential changed or removed", "account")
+)
+
+func (s *Session) judge(a *policydb.Account, now time.Time) *policy.Denial {
+	switch {
+	case a.Removed || !a.Enabled:
+		return goneDenial
+	case s.proof.key != nil && a.FindKey(s.proof.key, now) == nil:
+		return credentialDenial
+	case s.proof.key == nil && a.PasswordVersion != s.proof.version:
+		return credentialDenial
+	}
+	return nil
+}
+
+// placed is a session with the number of older ones of its account.
+type placed struct {
+	s       *Session
+	earlier int
+}
+
+// sessions of the table with their places, and the connections before login.
+func (m *Manager) table() (live []placed, waiting []*Conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range m.conns {
+		if !c.loggedIn() {
+			waiting = append(waiting, c)
+		}
+	}
+	for _, a := range m.accounts {
+		list := make([]*Session, 0, len(a.sessions))
+		for s := range a.sessions {
+			list = append(list, s)
+		}
+		slices.SortFunc(list, func(x, y *Session) int { return cmp.Compare(x.seq, y.seq) })
+		for i, s := range list {
+			live = append(live, placed{s, i})
+		}
+	}
+	return live, waiting
+}
+
+// Recheck decides again on every connection under the policy in force: the same Admit as at login, on the stored facts.
+// It never waits for a connection to end; those that may not stay are refused every call from here on.
+func (m *Manager) Recheck(*policy.Revision) {
+	r := m.revision() // not the argument: changes may be told out of order
+	now := m.o.Now()
+	live, waiting := m.table()
+	resolved := map[string]*policy.Effective{}
+	for _, l := range live {
+		p := resolved[l.s.name]
+		if p == nil {
+			p = r.Resolve(l.s.name)
+			resolved[l.s.name] = p
+		}
+		l.s.account.setPolicy(p)
+		if d := policy.Admit(p, l.s.facts(l.earlier), now); d != nil {
+			l.s.conn.end(d, "", "policy")
+		}
+	}
+	site := r.Resolve("")
+	for _, c := range waiting {
+		if d := policy.Admit(site, c.current(), now); d != nil {
+			c.end(d, "", "policy")
+		}
+	}
+}
+
+// recheckAccount ends the sessions of an account that was disabled or removed, and those whose credential is gone.
+func (m *Manager) recheckAccount(a *policydb.Account) {
+	m.mu.Lock()
+	var list []*Session
+	if state := m.accounts[a.ID]; state != nil {
+		for s := range state.sessions {
+			list = append(list, s)
+		}
+	}
+	m.mu.Unlock()
+	for _, s := range list {
+		if d := s.judge(a, m.o.Now()); d != nil {
+			s.conn.end(d, "", "account")
+		}
+	}
+}
+
+// sweepLoop ends in Close.
+func (m *Manager) sweepLoop() {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			m.sweep()
+		case <-m.ctx.Done():
+			return
+		}
+	}
+}
+
+// sweep ends what is idle, too old, too slow to log in, or in by a key or an exception that has ended.
+func (m *Manager) sweep() {
+	now := m.o.Now()
+	live, waiting := m.table()
+	for _, l := range live {
+		p := l.s.Policy()
+		if p == nil {
+			continue // its login is about to decide
+		}
+		if d := policy.Admit(p, l.s.facts(l.earlier), now); d != nil {
+			l.s.conn.end(d, "", "")
+		} else if e := l.s.proof.expires; !e.IsZero() && !now.Before(e) {
+			l.s.conn.end(credentialDenial, "", "key expired")
+		}
+	}
+	for _, c := range waiting {
+		if now.Sub(c.since) >= m.o.Limits.LoginTime && !c.isBusy() {
+			c.end(policy.Deny(policy.CodeLoginTimeout, "limits.login_time", "sallyport.yaml"), "", "")
+		}
+	}
+}
+
+// Info is a live session as the operator sees it.
+type Info struct {
+	ID       string
+	Account  string
+	Facts    policy.Facts
+	Since    time.Time
+	Active   time.Time
+	BytesIn  uint64 // content uploaded
+	BytesOut uint64 // content downloaded
+}
+
+func (s *Session) info() Info {
+	return Info{ID: s.conn.id, Account: s.name, Facts: s.conn.current(), Since: s.since, Active: time.Unix(0, s.active.Load()),
+		BytesIn: s.in.Load(), BytesOut: s.out.Load()}
+}
+
+// List is every live session, the oldest first.
+func (m *Manager) List() []Info {
+	live, _ := m.table()
+	slices.SortFunc(live, func(x, y placed) int { return cmp.Compare(x.s.seq, y.s.seq) })
+	var out []Info
+	for _, l := range live {
+		out = append(out, l.s.info())
+	}
+	return out
+}
+
+// Kill ends the sessions that match and counts them; who and why go to the audit log.
+func (m *Manager) Kill(match func(Info) bool, who, why string) int {
+	live, _ := m.table()
+	n := 0
+	for _, l := range live {
+		if match(l.s.info()) && l.s.conn.end(policy.Deny(policy.CodeKilled, "session kill", "operator"), who, why) {
+			n++
+		}
+	}
+	return n
+}
+
+// Counts are for metrics.
+type Counts struct{ Connections, Sessions, Unauthenticated, Bans int }
+
+// Counts of now.
+func (m *Manager) Counts() Counts {
+	bans := len(m.Bans())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for _, a := range m.accounts {
+		n += len(a.sessions)
+	}
+	return Counts{len(m.conns), n, m.unauth, bans}
+}

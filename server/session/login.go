@@ -1,0 +1,269 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"sallyport/policy"
+	"sallyport/policy/policydb"
+	"sallyport/server/audit"
+)
+
+// Credential proves an account; exactly one field is set.
+type Credential struct {
+	Password  Secret
+	PublicKey []byte // SSH wire format; possession already verified by the front-end
+}
+
+// Secret never prints.
+type Secret string
+
+const redacted = "[redacted]"
+
+func (Secret) String() string               { return redacted }
+func (Secret) GoString() string             { return redacted }
+func (Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
+func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+const (
+	methodPassword = "password"
+	methodKey      = "publickey"
+)
+
+func (c Credential) method() string {
+	if c.PublicKey != nil {
+		return methodKey
+	}
+	return methodPassword
+}
+
+// Login authenticates, admits, audits, and opens the volume. Errors: ErrAuth (one answer, after one time, for unknown
+// accounts, wrong secrets and disabled accounts), ErrSealed, ErrAudit, *policy.Denial, or an internal error.
+func (c *Conn) Login(ctx context.Context, account string, cred Credential) (*Session, error) {
+	if err := c.ready(ctx); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	if c.session != nil || c.closed || c.busy {
+		c.mu.Unlock()
+		return nil, ErrClosed
+	}
+	c.busy = true
+	facts := c.facts
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.busy = false
+		c.mu.Unlock()
+	}()
+	facts.Method = cred.method()
+	// A front-end that forgot to ask must not have a password looked at that came in clear.
+	if d := policy.AdmitUser(c.m.resolve(account), facts, c.m.o.Now()); d != nil {
+		return nil, c.m.refused(c, nil, facts, d)
+	}
+	a, proof, err := c.m.authenticate(ctx, c, account, cred, facts)
+	if err != nil {
+		return nil, err
+	}
+	return c.m.enter(ctx, c, a, proof, facts)
+}
+
+// account finds an account; for an unknown name it returns one that cannot log in.
+func (m *Manager) account(name string) (*policydb.Account, error) {
+	if !policy.ValidName(name) {
+		name = nobody // the same work
+	}
+	a, err := m.o.Policy.Account(name)
+	if errors.Is(err, policydb.ErrNoAccount) {
+		return &policydb.Account{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading an account: %w", err)
+	}
+	return a, nil
+}
+
+// proof is how a session proved itself, to see whether that still holds.
+type proof struct {
+	key     []byte    // public key
+	expires time.Time // of the key; zero = never
+	version uint64    // of the password, if key is nil
+}
+
+// authenticate verifies the credential.
+func (m *Manager) authenticate(ctx context.Context, c *Conn, name string, cred Credential, facts policy.Facts) (*policydb.Account, proof, error) {
+	p := m.resolve(name)
+	if d := m.throttle.allow(c.addr, name, facts.Method, p, m.o.Now()); d != nil {
+		return nil, proof{}, m.refused(c, nil, facts, d)
+	}
+	a, err := m.account(name)
+	if err != nil {
+		return nil, proof{}, err
+	}
+	if facts.Method == methodKey {
+		if k := a.FindKey(cred.PublicKey, m.o.Now()); k != nil && a.Enabled {
+			return a, proof{key: k.Blob, expires: k.Expires}, nil
+		}
+		err := c.keyRefused(name)
+		m.refusedLogin(c, a, facts, "")
+		return nil, proof{}, err
+	}
+	good, err := m.checkPassword(ctx, c, a, name, cred.Password, p, facts)
+	if err != nil {
+		return nil, proof{}, err
+	}
+	if !good {
+		m.fail(c, name, cred.Password)
+		m.refusedLogin(c, a, facts, "")
+		return nil, proof{}, ErrAuth
+	}
+	return a, proof{version: a.PasswordVersion}, nil
+}
+
+// checkPassword takes as long for an account that does not exist, is disabled or has no password as for one that has: each
+// wrong password costs one hash, of the decoy if need be.
+func (m *Manager) checkPassword(ctx context.Context, c *Conn, a *policydb.Account, name string, secret Secret, p *policy.Effective, facts policy.Facts) (bool, error) {
+	usable := a.Enabled && a.HasPassword() && len(secret) <= policy.MaxPassword
+	if usable && m.proofs.has(a, secret, m.o.Now()) {
+		return true, nil
+	}
+	if err := m.gate.enter(ctx, c.addr); err != nil {
+		var d *policy.Denial
+		if errors.As(err, &d) {
+			return false, m.refused(c, a, facts, d)
+		}
+		return false, err
+	}
+	defer m.gate.leave(c.addr)
+	// Others may have failed while this one waited.
+	if d := m.throttle.allow(c.addr, name, facts.Method, p, m.o.Now()); d != nil {
+		return false, m.refused(c, a, facts, d)
+	}
+	against := a
+	if !usable {
+		against = m.decoy
+	}
+	good := against.CheckPassword(string(secret[:min(len(secret), policy.MaxPassword)])) && usable
+	if good {
+		m.proofs.add(a, secret, m.o.Now())
+	}
+	return good, nil
+}
+
+// fail counts a failed login and bans the address when it was one too many.
+func (m *Manager) fail(c *Conn, name string, secret Secret) {
+	var wrong digest
+	if secret != "" {
+		wrong = m.proofs.wrong(c.addr, name, secret)
+	}
+	b := m.throttle.fail(c.addr, name, wrong, m.resolve(name), m.o.Now())
+	if b == nil {
+		return
+	}
+	m.o.Log.Warn("address banned", "address", b.Address.String(), "until", b.Until, "failures", b.Failures)
+	m.later(audit.Event{Action: audit.Ban, Remote: c.current().Remote, Code: policy.CodeBanned, Count: uint64(b.Failures)})
+	d := policy.Deny(policy.CodeBanned, "login.ban_after", "site")
+	for _, other := range m.snapshot() {
+		if other.addr == c.addr && other != c && !other.loggedIn() {
+			other.end(d, "", "")
+		}
+	}
+}
+
+func (c *Conn) loggedIn() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.session != nil
+}
+
+// refused records a login that policy refuses and returns the denial.
+func (m *Manager) refused(c *Conn, a *policydb.Account, f policy.Facts, d *policy.Denial) error {
+	m.refusedLogin(c, a, f, d.Code)
+	return d
+}
+
+// refusedLogin records a failed login. What strangers can cause as fast as they can send is recorded once a minute and
+// address, with a count; a denial after a good credential always.
+func (m *Manager) refusedLogin(c *Conn, a *policydb.Account, f policy.Facts, code string) {
+	e := audit.Event{Action: audit.LoginRefused, Session: c.id, Remote: f.Remote, Protocol: string(f.Protocol), Client: f.Client, Method: f.Method, Code: code}
+	if a != nil {
+		e.Account = audit.ID(a.ID)
+	}
+	switch code {
+	case policy.CodeAddressRate, policy.CodeAccountRate, policy.CodeBusy, policy.CodeBanned, policy.CodeSSLRequired:
+		if e.Count = m.throttle.note(c.addr, m.o.Now()); e.Count == 0 {
+			return
+		}
+	}
+	m.later(e)
+}
+
+// later queues an audit record that nobody waits for.
+func (m *Manager) later(e audit.Event) {
+	if m.o.Audit == nil {
+		return
+	}
+	e.Time = m.o.Now()
+	if err := m.o.Audit.AppendAsync(e); err != nil && !errors.Is(err, audit.ErrClosed) {
+		// Err of the log refuses everything from here on; this is only for the operator to see why.
+		m.o.Log.Error("audit log cannot be written", "error", err)
+	}
+}
+
+// enter makes the session of an account that proved itself: registers it, then reads policy and account, then decides.
+func (m *Manager) enter(ctx context.Context, c *Conn, a *policydb.Account, how proof, f policy.Facts) (*Session, error) {
+	now := m.o.Now()
+	f.Since, f.LastActive = now, now
+	s := m.admit(c, a, how, f)
+	if s == nil {
+		return nil, c.endedErr()
+	}
+	if err := m.settle(ctx, s); err != nil {
+		s.leave()
+		return nil, err
+	}
+	m.throttle.succeed(c.addr, a.Name, now)
+	m.mu.Lock()
+	m.uncount(c)
+	m.mu.Unlock()
+	m.o.Log.Info("session opened", "session", c.id, "account", a.ID.String(), "protocol", string(f.Protocol), "remote", f.Remote.String())
+	return s, nil
+}
+
+func (c *Conn) endedErr() error {
+	if d := c.ended.Load(); d != nil {
+		return d
+	}
+	return ErrClosed
+}
+
+// settle decides on a registered session and opens its volume.
+func (m *Manager) settle(ctx context.Context, s *Session) error {
+	c := s.conn
+	s.account.setPolicy(m.revision().Resolve(s.name))
+	p := s.Policy()
+	if d := policy.Admit(p, s.facts(m.earlier(s)), m.o.Now()); d != nil {
+		return m.refused(c, &policydb.Account{ID: s.account.id}, c.current(), d)
+	}
+	if d := m.holds(s); d != nil {
+		return m.refused(c, &policydb.Account{ID: s.account.id}, c.current(), d)
+	}
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	e := s.event(audit.Login)
+	e.Revision = p.Revision
+	if err := m.o.Audit.Append(ctx, e); err != nil {
+		return fmt.Errorf("%w: %w", ErrAudit, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if d := c.ended.Load(); d != nil { // a change meanwhile found the session in the table, or the front-end closed it
+		return d
+	}
+	s.through = true
+	return nil
+}
