@@ -12,16 +12,15 @@ import (
 	"sallyport/crypto/record"
 )
 
-// testKeys are the keys of a fixed account.
-func testKeys(t testing.TB) *record.AccountKeys {
-	t.Helper()
+// fixedKeys are the keys of a fixed account.
+func fixedKeys() *record.AccountKeys {
 	var key record.Key
 	for i := range key {
 		key[i] = byte(i)
 	}
 	keys, err := record.Derive(&key, record.AccountID{1, 2, 3}, 1)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	return keys
 }
@@ -42,7 +41,7 @@ type testDB struct {
 
 func newDB(t testing.TB) *testDB {
 	t.Helper()
-	d := &testDB{path: filepath.Join(t.TempDir(), "tree-1.db"), keys: testKeys(t), o: Options{Now: testClock()}}
+	d := &testDB{path: filepath.Join(t.TempDir(), "tree-1.db"), keys: fixedKeys(), o: Options{Now: testClock()}}
 	create := d.o
 	create.Create = true
 	var err error
