@@ -39,7 +39,7 @@ type core struct {
 func openCore(ctx context.Context, v *Volume) (*core, error) {
 	keys, err := v.fs.o.Keyring.Account(v.id)
 	if err != nil {
-		return nil, fmt.Errorf("vfs: opening volume %x: %w", v.id, err)
+		return nil, openError(v, err)
 	}
 	dir := v.fs.dir(v.id)
 	files, err := blobdir.Open(filepath.Join(dir, "blobs"))
@@ -64,14 +64,15 @@ func openCore(ctx context.Context, v *Volume) (*core, error) {
 
 // openError is for the operator, who finds the volume by its id; the client gets what it wraps.
 func openError(v *Volume, err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("vfs: volume %x is missing or incomplete: %w", v.id, fs.ErrNotExist)
+	text := fmt.Sprintf("opening volume %x", v.id)
+	switch pub := public(err); {
+	case errors.Is(err, fs.ErrNotExist):
+		return &volumeError{text: text + ", which is missing or incomplete", err: fs.ErrNotExist}
+	case errors.Is(pub, ErrIntegrity):
+		return &volumeError{text: fmt.Sprintf("%s, which is damaged and refused; restore its directory from a copy (%v)", text, err), err: ErrIntegrity}
+	default:
+		return &volumeError{text: text, err: pub}
 	}
-	pub := public(err)
-	if errors.Is(pub, ErrIntegrity) {
-		return fmt.Errorf("vfs: volume %x is damaged and refused (restore its directory from a copy, or run vfs verify): %w: %s", v.id, ErrIntegrity, err)
-	}
-	return fmt.Errorf("vfs: opening volume %x: %w", v.id, pub)
 }
 
 func (c *core) close() error {

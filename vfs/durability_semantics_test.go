@@ -283,14 +283,6 @@ var durabilitySentences = map[string]func(*testing.T){
 	},
 }
 
-// discard ends a bench whose volume is damaged on purpose.
-func (b *bench) discard() {
-	if err := b.fs.Close(); err != nil {
-		b.t.Errorf("closing: %v", err)
-	}
-	b.fs = nil
-}
-
 func appendTo(path string, p []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {

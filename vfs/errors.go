@@ -48,11 +48,14 @@ var sentinels = []error{
 // public turns any error of a lower layer into one that callers branch on and clients may see.
 func public(err error) error {
 	var q *quotaError
+	var v *volumeError
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &q):
 		return q
+	case errors.As(err, &v):
+		return v.err
 	case errors.Is(err, meta.ErrIntegrity), errors.Is(err, content.ErrIntegrity), errors.Is(err, record.ErrAuth):
 		return ErrIntegrity
 	case errors.Is(err, meta.ErrReadOnly):
@@ -124,3 +127,12 @@ type quotaError struct{ cause error }
 
 func (e *quotaError) Error() string   { return ErrQuota.Error() }
 func (e *quotaError) Unwrap() []error { return []error{ErrQuota, e.cause} }
+
+// volumeError is why a volume is refused: a text for the operator, and what the client may know.
+type volumeError struct {
+	text string
+	err  error
+}
+
+func (e *volumeError) Error() string { return "vfs: " + e.text + ": " + e.err.Error() }
+func (e *volumeError) Unwrap() error { return e.err }

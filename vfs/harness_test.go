@@ -47,15 +47,25 @@ func newBenchWith(t testing.TB, o Options) *bench {
 		t.Fatal(err)
 	}
 	b.open()
-	t.Cleanup(func() {
-		if b.fs != nil {
-			b.verify()
-			if err := b.fs.Close(); err != nil {
-				t.Errorf("closing: %v", err)
-			}
-		}
-	})
+	t.Cleanup(b.end)
 	return b
+}
+
+// end checks everything and closes, once.
+func (b *bench) end() {
+	if b.fs == nil {
+		return
+	}
+	b.verify()
+	b.discard()
+}
+
+// discard closes without a check, for a volume that is damaged on purpose.
+func (b *bench) discard() {
+	if err := b.fs.Close(); err != nil {
+		b.t.Errorf("closing: %v", err)
+	}
+	b.fs = nil
 }
 
 func (b *bench) start(o Options) {
@@ -97,12 +107,7 @@ func (b *bench) crash() *bench {
 	}
 	c.start(Options{})
 	c.open()
-	b.t.Cleanup(func() {
-		c.verify()
-		if err := c.fs.Close(); err != nil {
-			b.t.Errorf("closing the copy: %v", err)
-		}
-	})
+	b.t.Cleanup(c.end)
 	return c
 }
 
