@@ -66,6 +66,7 @@ func (b *bench) discard() {
 		b.t.Errorf("closing: %v", err)
 	}
 	b.fs = nil
+	os.RemoveAll(b.state) // a model test makes hundreds
 }
 
 func (b *bench) start(o Options) {
