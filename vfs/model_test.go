@@ -169,11 +169,8 @@ func (m *model) interrupt(s *msession, st *mstate) {
 	if !resumable {
 		f.interrupted = true
 		if st.file == nil && st.dirty { // its bytes are in that file's history: the state is that of the file now
-			f.version++
 			st.file = f
 			delete(s.fresh, st.name)
-		} else if st.dirty {
-			f.version++
 		}
 		return
 	}
@@ -290,7 +287,9 @@ type machine struct {
 
 var modelNames = []string{"a", "b", "d/c", "d/e"}
 
-func (m *machine) session(t *rapid.T) *msession { return rapid.SampledFrom(m.sessions).Draw(t, "session") }
+func (m *machine) session(t *rapid.T) *msession {
+	return rapid.SampledFrom(m.sessions).Draw(t, "session")
+}
 
 func (m *machine) name(t *rapid.T) string { return rapid.SampledFrom(modelNames).Draw(t, "name") }
 
