@@ -88,7 +88,7 @@ func (c *conn) sftp(ch ssh.Channel, g guest) {
 		_ = ch.Close()
 	})
 	f := newFilter(c.ctx, filterOptions{
-		channel: ch, end: end, guest: g, pool: &c.s.pool, budget: &c.handles, log: c.log,
+		channel: corkedChannel{ch, c.under}, end: end, guest: g, pool: &c.s.pool, budget: &c.handles, log: c.log,
 	})
 	if c.add(f, ch) {
 		f.drain()

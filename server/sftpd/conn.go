@@ -22,6 +22,8 @@ type conn struct {
 	ctx context.Context // ends when the connection is cut or over
 	end context.CancelFunc
 	log *slog.Logger
+	// under is what x/crypto works on; set by handshake.
+	under *clientConn
 
 	handles  atomic.Int64 // that may still be opened
 	channels atomic.Int64 // that are open
@@ -91,7 +93,8 @@ func (c *conn) handshake(v visitor, facts policy.Facts, limit time.Time) (*ssh.S
 	}
 	ctx, cancel := context.WithDeadline(c.ctx, limit)
 	defer cancel()
-	under := &clientConn{Conn: c.nc, heard: &c.heard}
+	under := &clientConn{Conn: c.nc, heard: &c.heard, bulk: &c.s.bulk}
+	c.under = under
 	h, err := under.peek(serverIdent, limit)
 	if err != nil {
 		return fail(err)

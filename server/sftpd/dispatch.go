@@ -41,11 +41,11 @@ func (f *filter) dispatch(buf *buffer) error {
 	case fxpExtended:
 		f.parseExtended(r, in)
 	case fxpRealpath, fxpReadlink:
-		f.parseLibrary(r, in, 1, false)
+		f.parseLibrary(r, in, 1, quick)
 	case fxpRemove, fxpRmdir:
-		f.parseLibrary(r, in, 1, true)
+		f.parseLibrary(r, in, 1, slow)
 	case fxpRename, fxpSymlink:
-		f.parseLibrary(r, in, 2, true)
+		f.parseLibrary(r, in, 2, slow)
 	default:
 		r.refuse("unknown", errUnknownOp)
 	}
@@ -115,7 +115,9 @@ func (f *filter) parseClose(r *request, in *fields) {
 		return
 	}
 	f.handles.remove(h)
-	r.changes, r.slow = h.write, h.write
+	if r.changes = h.write; h.write {
+		r.pace = slow // it commits
+	}
 	r.run = func(*request) error {
 		defer f.handles.release()
 		return h.close()
@@ -175,7 +177,7 @@ func (f *filter) parseFsetstat(r *request, in *fields) {
 	if h == nil {
 		return
 	}
-	r.changes, r.slow = true, true
+	r.changes, r.pace = true, slow
 	r.run = func(*request) error {
 		switch {
 		case empty:
@@ -221,17 +223,17 @@ func (f *filter) sendStat(r *request, stat func(string) (info, error), name stri
 
 func (f *filter) parseMkdir(r *request, in *fields) {
 	name, a := clean(in.string()), readAttrs(in)
-	r.op, r.slow = "mkdir", true
+	r.op, r.pace = "mkdir", slow
 	r.run = func(*request) error { return f.tree.Mkdir(name, a.perm(fs.FileMode(0o755))) }
 }
 
 // parseLibrary has pkg/sftp serve the packet, which must hold n names: the
 // library ends the session on a packet that it cannot read.
-func (f *filter) parseLibrary(r *request, in *fields, n int, slow bool) {
+func (f *filter) parseLibrary(r *request, in *fields, n int, p pace) {
 	for range n {
 		in.bytes()
 	}
-	r.op, r.slow = "name", slow
+	r.op, r.pace = "name", p
 	r.run = func(r *request) error {
 		reply, err := f.library.do(r.buf.b)
 		if err != nil {

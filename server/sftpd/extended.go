@@ -43,7 +43,7 @@ func (f *filter) parseExtended(r *request, in *fields) {
 	switch r.op {
 	case "posix-rename@openssh.com":
 		from, to := clean(in.string()), clean(in.string())
-		r.slow = true
+		r.pace = slow
 		r.run = func(*request) error { return f.tree.Rename(from, to) }
 	case "hardlink@openssh.com":
 		r.refuse(r.op, errHardlink)
@@ -93,7 +93,7 @@ func (f *filter) parseExtended(r *request, in *fields) {
 func (f *filter) parseSetstat(r *request, in *fields, op string, set func(string, vfs.AttrChange) error) {
 	name := clean(in.string())
 	change, empty := readAttrs(in).change()
-	r.op, r.slow = op, true
+	r.op, r.pace = op, slow
 	r.run = func(*request) error {
 		if empty {
 			_, err := f.tree.lstat(name)
@@ -109,7 +109,7 @@ func (f *filter) parseFsync(r *request, in *fields) {
 	if h == nil {
 		return
 	}
-	r.changes, r.slow = true, true
+	r.changes, r.pace = true, slow
 	r.run = func(*request) error {
 		if h.file == nil {
 			return errNotFile
@@ -202,7 +202,7 @@ func (f *filter) parseCopy(r *request, in *fields) {
 	if n == 0 {
 		n = math.MaxInt64 // to the end
 	}
-	r.slow, r.cost = true, copyChunk
+	r.pace, r.cost = long, copyChunk
 	switch {
 	case to == nil:
 	case from == nil:
@@ -282,7 +282,7 @@ func (f *filter) parseCheckHandle(r *request, in *fields) {
 	if h == nil {
 		return
 	}
-	r.shared, r.slow, r.cost = true, true, copyChunk
+	r.shared, r.pace, r.cost = true, long, copyChunk
 	r.run = func(r *request) error {
 		switch {
 		case h.file == nil:
@@ -298,7 +298,7 @@ func (f *filter) parseCheckHandle(r *request, in *fields) {
 func (f *filter) parseCheckName(r *request, in *fields) {
 	name := clean(in.string())
 	q := readCheck(in)
-	r.shared, r.slow, r.cost = true, true, copyChunk
+	r.shared, r.pace, r.cost = true, long, copyChunk
 	r.run = func(r *request) error {
 		if !f.handles.reserve() {
 			return errHandles

@@ -192,9 +192,18 @@ type request struct {
 	order    *order // nil: nothing to wait for
 	shared   bool   // may overlap its like
 	changes  bool   // changes a file by handle
-	slow     bool   // may wait for the disk: never in the way of other handles
+	pace     pace
 	answered bool
 }
+
+// pace is how long a request may take.
+type pace int
+
+const (
+	quick pace = iota
+	slow       // may wait for the disk: never in the way of other handles
+	long       // as long as the file is: never in the way of anything
+)
 
 // start runs r in place when nothing could want to overtake it, which spares
 // two goroutine switches, or else beside the reading of packets.
@@ -234,7 +243,10 @@ func (f *filter) start(r *request) {
 }
 
 func (f *filter) inPlace(r *request) bool {
-	if r.slow {
+	switch r.pace {
+	case long:
+		return false
+	case slow:
 		return f.busy.Load() == 1 && f.handles.count() == 0 && f.in.Buffered() == 0
 	}
 	// A read that is alone gains nothing from a goroutine of its own.

@@ -3,11 +3,9 @@ package sftpd
 import (
 	"bytes"
 	"errors"
-	"net"
 	"os"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -180,38 +178,4 @@ func earlier(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-// clientConn is the connection under x/crypto/ssh: it gives back what peek
-// read, and swallows the identification that peek has sent already.
-type clientConn struct {
-	net.Conn
-	unread []byte // read ahead by peek
-	unsent []byte // what x/crypto is going to write first
-	heard  *atomic.Int64
-}
-
-func (c *clientConn) Read(p []byte) (int, error) {
-	if len(c.unread) > 0 {
-		n := copy(p, c.unread)
-		c.unread = c.unread[n:]
-		if len(c.unread) == 0 {
-			c.unread = nil
-		}
-		return n, nil
-	}
-	n, err := c.Conn.Read(p)
-	c.heard.Store(time.Now().UnixNano())
-	return n, err
-}
-
-func (c *clientConn) Write(p []byte) (int, error) {
-	if c.unsent != nil {
-		same := bytes.Equal(p, c.unsent)
-		c.unsent = nil
-		if same {
-			return len(p), nil
-		}
-	}
-	return c.Conn.Write(p)
 }

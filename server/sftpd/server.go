@@ -52,6 +52,7 @@ type Server struct {
 	limits   Limits
 	lobby    lobby
 	pool     bufferPool
+	bulk     sync.Pool // of *[bulkSize]byte
 
 	connections, accepted, turnedAway, failed, steered atomic.Int64
 

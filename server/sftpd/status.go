@@ -12,6 +12,7 @@ import (
 
 	"github.com/pkg/sftp"
 
+	"sallyport/crypto/keyring"
 	"sallyport/policy"
 	"sallyport/server/session"
 	"sallyport/vfs"
@@ -90,18 +91,20 @@ var statuses = []struct {
 	{vfs.ErrLoop, status{fxFailure, "too many levels of symbolic links"}},
 	{vfs.ErrNameTooLong, status{fxFailure, "name too long"}},
 	{vfs.ErrBadName, status{fxFailure, "name not allowed"}},
-	{vfs.ErrBusy, status{fxFailure, "the name is being created by another session"}},
+	{vfs.ErrBusy, status{fxFailure, "in use by another session; try again"}},
 	{vfs.ErrInterrupted, status{fxFailure, "an upload of this file was interrupted; upload it completely or remove it first"}},
 	{vfs.ErrReadOnly, status{fxFailure, "no writes until the operator has checked the storage"}},
 	{vfs.ErrTooMany, status{fxFailure, "too many open files"}},
+	{vfs.ErrQuota, status{fxFailure, "quota exceeded"}},
 	{session.ErrSealed, status{fxFailure, "the server is sealed"}},
+	{keyring.ErrSealed, status{fxFailure, "the server is sealed"}},
 	{fs.ErrNotExist, status{fxNoSuchFile, "no such file or directory"}},
 	{fs.ErrPermission, status{fxPermissionDenied, "permission denied"}},
 	{fs.ErrExist, status{fxFailure, "already exists"}},
 	{fs.ErrClosed, status{fxFailure, "no such handle"}},
 	{fs.ErrInvalid, status{fxFailure, "not possible here"}},
 	{syscall.ENOSPC, status{fxFailure, "no space left"}},
-	{syscall.EDQUOT, status{fxFailure, "quota exceeded"}},
+	{syscall.EFBIG, status{fxFailure, "file too large"}},
 	{errors.ErrUnsupported, status{fxOpUnsupported, "operation not supported"}},
 	{context.Canceled, status{fxFailure, "the session is ending"}},
 }
