@@ -78,9 +78,9 @@ func (c *conn) serve(leave func()) {
 	leave()
 	c.s.connections.Add(1)
 	defer c.s.connections.Add(-1)
-	c.log.Info("session opened", "client", string(sc.ClientVersion()))
+	c.log.Debug("connection logged in", "client", string(sc.ClientVersion()))
 	c.loop(sc, guest, chans, reqs)
-	c.log.Info("session closed")
+	c.log.Debug("connection closed")
 }
 
 // handshake exchanges keys and authenticates, all before limit.

@@ -81,7 +81,7 @@ func (f *filter) parseOpen(r *request, in *fields) {
 }
 
 // openFlags maps open flags as OpenSSH's sftp-server does: what neither reads
-// nor writes reads.
+// nor writes reads. Only what writes creates or truncates.
 func openFlags(pflags uint32) (flag int, read, write bool) {
 	read, write = pflags&fxfRead != 0, pflags&(fxfWrite|fxfAppend) != 0
 	switch {
@@ -92,7 +92,7 @@ func openFlags(pflags uint32) (flag int, read, write bool) {
 	default:
 		flag, read = os.O_RDONLY, true
 	}
-	if pflags&fxfCreat != 0 {
+	if write && pflags&fxfCreat != 0 {
 		flag |= os.O_CREATE
 		if pflags&fxfExcl != 0 {
 			flag |= os.O_EXCL

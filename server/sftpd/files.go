@@ -1,7 +1,6 @@
 package sftpd
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -18,9 +17,7 @@ func (f *filter) open(r *request, name string, pflags uint32, a attrs) error {
 		return errHandles
 	}
 	flag, read, write := openFlags(pflags)
-	// The file outlives this request, and its Close must not fail because the
-	// connection has gone.
-	opened, err := f.tree.openFile(context.WithoutCancel(f.ctx), name, flag, a.perm(fs.FileMode(0o644)))
+	opened, err := f.tree.openFile(f.ctx, name, flag, a.perm(fs.FileMode(0o644)))
 	if err != nil {
 		f.handles.release()
 		return err

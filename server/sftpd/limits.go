@@ -10,9 +10,11 @@ import (
 // Limits bound what a client may cost. A zero field means its default.
 type Limits struct {
 	// Handshakes is how many connections may be before the end of their
-	// login, in total. Default 256.
+	// login, in total. Default 1024: the session manager, which has a fairer
+	// rule (it sends away the oldest of the busiest address), counts to less.
+	// This is the wall behind it.
 	Handshakes int
-	// HandshakesPerNet is the same for one address (IPv6: one /64). Default 16.
+	// HandshakesPerNet is the same for one address (IPv6: one /64). Default 128.
 	HandshakesPerNet int
 	// PreAuth is the time from accept to login, all of it. Default 20 s.
 	PreAuth time.Duration
@@ -37,8 +39,8 @@ func (l Limits) withDefaults() Limits {
 			*v = d
 		}
 	}
-	def(&l.Handshakes, 256)
-	def(&l.HandshakesPerNet, 16)
+	def(&l.Handshakes, 1024)
+	def(&l.HandshakesPerNet, 128)
 	def(&l.AuthTries, 10)
 	def(&l.Channels, 10)
 	def(&l.Handles, 1024)

@@ -314,7 +314,7 @@ func TestOpenFlags(t *testing.T) {
 		{fxfWrite | fxfCreat | fxfExcl, os.O_WRONLY | os.O_CREATE | os.O_EXCL, false, true},
 		{fxfRead | fxfWrite, os.O_RDWR, true, true},
 		{fxfAppend, os.O_WRONLY | os.O_APPEND, false, true},
-		{fxfRead | fxfTrunc, os.O_RDONLY, true, false},
+		{fxfRead | fxfTrunc | fxfCreat, os.O_RDONLY, true, false},
 		{fxfWrite | fxfExcl, os.O_WRONLY, false, true},
 	}
 	for _, tt := range tests {

@@ -97,6 +97,8 @@ var statuses = []struct {
 	{vfs.ErrTooMany, status{fxFailure, "too many open files"}},
 	{vfs.ErrQuota, status{fxFailure, "quota exceeded"}},
 	{session.ErrSealed, status{fxFailure, "the server is sealed"}},
+	{session.ErrAudit, status{fxFailure, "nothing can be recorded, so nothing may happen; the operator has been told"}},
+	{session.ErrClosed, status{fxFailure, "the session is ending"}},
 	{keyring.ErrSealed, status{fxFailure, "the server is sealed"}},
 	{fs.ErrNotExist, status{fxNoSuchFile, "no such file or directory"}},
 	{fs.ErrPermission, status{fxPermissionDenied, "permission denied"}},
