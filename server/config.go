@@ -117,10 +117,16 @@ type Shutdown struct {
 	Drain time.Duration `yaml:"drain" json:"drain"`
 }
 
-// Limits bound what the process takes from its host.
+// Limits bound what strangers and the process may take.
 type Limits struct {
-	WindowMemory int64 `yaml:"window_memory" json:"window_memory"` // bytes of uploads not yet on disk, all sessions together
-	OpenFiles    int64 `yaml:"open_files" json:"open_files"`       // RLIMIT_NOFILE asked for; 0 = as high as allowed
+	Connections               int           `yaml:"connections" json:"connections"`                                 // at once, in all
+	PerAddress                int           `yaml:"per_address" json:"per_address"`                                 // at once, of one address (IPv6: of one /64)
+	Unauthenticated           int           `yaml:"unauthenticated" json:"unauthenticated"`                         // before login, in all
+	UnauthenticatedPerAddress int           `yaml:"unauthenticated_per_address" json:"unauthenticated_per_address"` // before login, of one address
+	LoginTime                 time.Duration `yaml:"login_time" json:"login_time"`                                   // from connect to login
+	PasswordWorkers           int           `yaml:"password_workers" json:"password_workers"`                       // passwords hashed at once; 0 = half of the processors
+	WindowMemory              int64         `yaml:"window_memory" json:"window_memory"`                             // bytes of uploads not yet on disk, all sessions together
+	OpenFiles                 int64         `yaml:"open_files" json:"open_files"`                                   // RLIMIT_NOFILE asked for; 0 = as high as allowed
 }
 
 // DefaultConfig is the configuration of a host without sallyport.yaml.
@@ -136,7 +142,10 @@ func DefaultConfig() *Config {
 		Passive:  Passive{Ports: "50000-50999", PublicAddress: "auto"},
 		Log:      Log{Level: "info", Format: "auto"},
 		Shutdown: Shutdown{Drain: 10 * time.Second},
-		Limits:   Limits{WindowMemory: 256 << 20},
+		Limits: Limits{
+			Connections: 10_000, PerAddress: 1024, Unauthenticated: 512, UnauthenticatedPerAddress: 64,
+			LoginTime: 2 * time.Minute, WindowMemory: 256 << 20,
+		},
 	}
 }
 

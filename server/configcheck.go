@@ -26,14 +26,30 @@ func (l *Loaded) check() ConfigErrors {
 	if l.Shutdown.Drain < 0 || l.Shutdown.Drain > 10*time.Minute {
 		c.fail("shutdown.drain", "must be between 0s and 10m", "")
 	}
-	if l.Limits.WindowMemory < 4<<20 {
-		c.fail("limits.window_memory", "must be at least 4194304 bytes, the window of one upload", "")
-	}
-	if l.Limits.OpenFiles < 0 {
-		c.fail("limits.open_files", "must not be negative", "")
-	}
+	c.limits()
 	slices.SortStableFunc(c.errs, func(a, b *ConfigError) int { return cmp.Or(a.Line-b.Line, a.Col-b.Col) })
 	return c.errs
+}
+
+func (c *checker) limits() {
+	l := c.l.Limits
+	for key, n := range map[string]int{
+		"connections": l.Connections, "per_address": l.PerAddress,
+		"unauthenticated": l.Unauthenticated, "unauthenticated_per_address": l.UnauthenticatedPerAddress,
+	} {
+		if n < 1 {
+			c.fail("limits."+key, "must be at least 1", "")
+		}
+	}
+	if l.LoginTime < time.Second {
+		c.fail("limits.login_time", "must be at least 1s", "")
+	}
+	if l.WindowMemory < 4<<20 {
+		c.fail("limits.window_memory", "must be at least 4194304 bytes, the window of one upload", "")
+	}
+	if l.OpenFiles < 0 || l.PasswordWorkers < 0 {
+		c.fail("limits", "must not be negative", "")
+	}
 }
 
 type checker struct {

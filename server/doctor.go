@@ -234,7 +234,7 @@ func (d *doctor) clock() {
 func (d *doctor) disk() {
 	var s unix.Statfs_t
 	if err := unix.Statfs(d.c.State.Dir, &s); err != nil {
-		d.add("disk", Fail, d.c.State.Dir+": "+err.Error(), "")
+		d.add("disk", Fail, err.Error()+": "+d.c.State.Dir, "see the check of the state directory")
 		return
 	}
 	free := s.Bavail * uint64(s.Bsize)

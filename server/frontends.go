@@ -1,9 +1,10 @@
 package server
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"sallyport/server/admin"
@@ -37,10 +38,19 @@ func (s *Server) adminOptions() admin.Options {
 		Log: s.log.With("front_end", "admin"), UIDs: s.config.Admin.UIDs,
 		Policy: s.parts.policy, Keyring: s.parts.keyring, Volumes: s.parts.volumes,
 		Status: s.status, Reload: s.reload,
-		HostKeys: s.hostKeys.List, RotateHostKeys: s.hostKeys.Rotate,
+		HostKeys: s.hostKeys.List, RotateHostKeys: s.rotateHostKeys,
 		Certs: s.certs.List, RotateCerts: s.rotateCerts,
+		Sessions: s.parts.listSessions, Kill: s.parts.kill, Bans: s.parts.bans, Unban: s.parts.unban,
 		Record: s.parts.audit.Append, Tail: s.parts.audit.Tail, VerifyAudit: s.parts.audit.Verify,
 	}
+}
+
+func (s *Server) rotateHostKeys(kinds ...string) error {
+	err := s.hostKeys.Rotate(kinds...)
+	if errors.Is(err, ErrNoSuchKey) {
+		return &admin.Error{Code: admin.CodeNotFound, Message: err.Error(), Hint: "kinds are " + strings.Join(hostKeyKinds, ", ")}
+	}
+	return err
 }
 
 // rotateCerts makes a new self-signed certificate if the server uses its own,
@@ -76,10 +86,4 @@ func publicAddress(p Passive) func(local, remote netip.Addr) netip.Addr {
 		}
 		return general
 	}
-}
-
-// run owns what works in the background of the parts; it ends with ctx.
-func (p *parts) run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
 }

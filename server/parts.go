@@ -17,6 +17,7 @@ import (
 
 // parts are the floors below the front-ends, opened bottom up.
 type parts struct {
+	log      *slog.Logger
 	keyring  *keyring.Keyring
 	policy   *policydb.DB
 	audit    *audit.Log
@@ -27,14 +28,14 @@ type parts struct {
 // openParts opens everything that needs the key. On error what was opened is
 // closed again.
 func openParts(ctx context.Context, c *Config, log *slog.Logger) (*parts, error) {
-	p := &parts{}
-	if err := p.open(ctx, c, log); err != nil {
+	p := &parts{log: log}
+	if err := p.open(ctx, c); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
 }
 
-func (p *parts) open(ctx context.Context, c *Config, log *slog.Logger) (err error) {
+func (p *parts) open(ctx context.Context, c *Config) (err error) {
 	if p.keyring, err = openKeyring(ctx, c); err != nil {
 		return err
 	}
@@ -51,24 +52,29 @@ func (p *parts) open(ctx context.Context, c *Config, log *slog.Logger) (err erro
 	if p.audit, err = audit.Open(audit.Options{Dir: filepath.Join(c.State.Dir, "audit"), Box: box}); err != nil {
 		return fmt.Errorf("opening the audit log: %w", err)
 	}
-	p.volumes, err = vfs.Open(ctx, vfs.Options{Dir: filepath.Join(c.State.Dir, "accounts"), Keyring: p.keyring, WindowBudget: c.Limits.WindowMemory})
+	p.volumes, err = vfs.Open(ctx, vfs.Options{
+		Dir: filepath.Join(c.State.Dir, "accounts"), Keyring: p.keyring, WindowBudget: c.Limits.WindowMemory, Recovered: session.Recovered,
+	})
 	if err != nil {
 		return fmt.Errorf("opening the volumes: %w", err)
 	}
-	return p.leftovers(log)
+	if p.sessions, err = p.newSessions(c); err != nil {
+		return err
+	}
+	return p.leftovers()
 }
 
 // leftovers names keys of accounts that the account table does not know: a
 // removal that a crash cut short, or an account table put back to an earlier
 // state. They are never destroyed unasked, because the second case needs them.
-func (p *parts) leftovers(log *slog.Logger) error {
+func (p *parts) leftovers() error {
 	accounts, err := p.policy.Accounts()
 	if err != nil {
 		return fmt.Errorf("reading the accounts: %w", err)
 	}
 	for _, id := range p.keyring.Accounts() {
 		if !slices.ContainsFunc(accounts, func(a *policydb.Account) bool { return a.ID == id }) {
-			log.Warn("the keyring has the key of an account that does not exist", "account", id)
+			p.log.Warn("the keyring has the key of an account that does not exist", "account", id)
 		}
 	}
 	return nil
@@ -77,6 +83,9 @@ func (p *parts) leftovers(log *slog.Logger) error {
 // close is the reverse of open; every part is closed even if one fails.
 func (p *parts) close() error {
 	var errs []error
+	if p.sessions != nil {
+		errs = append(errs, p.sessions.Close())
+	}
 	if p.volumes != nil {
 		errs = append(errs, p.volumes.Close())
 	}

@@ -29,6 +29,8 @@ func (s *Server) watch(ctx context.Context) {
 // change while running is taken over: log level, certificates, host keys. A
 // bad file changes nothing. Settings that need a restart are named in the log.
 func (s *Server) reload(context.Context) error {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
 	s.tell(reloading())
 	defer s.tell("READY=1\nSTATUS=ready")
 	next, err := LoadConfig(s.o.Source)

@@ -18,6 +18,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,6 +55,8 @@ type Server struct {
 	log     *slog.Logger
 	level   *slog.LevelVar
 	state   atomic.Pointer[string] // starting, ready, stopping
+
+	reloading sync.Mutex // one reload at a time: SIGHUP and the admin socket both ask
 
 	certs    *CertSet
 	hostKeys *HostKeySet
@@ -149,7 +152,6 @@ func (s *Server) run(ctx context.Context, adminListener, health net.Listener) er
 	if health != nil {
 		g.Go(func() error { return s.serveHealth(inside, health) })
 	}
-	g.Go(func() error { return s.parts.run(inside) })
 	g.Go(func() error { s.watch(gctx); return nil })
 	s.setState("ready")
 	s.tell("READY=1\nSTATUS=ready")
@@ -177,7 +179,7 @@ func (s *Server) run(ctx context.Context, adminListener, health net.Listener) er
 func (s *Server) stop(closeDoors func()) {
 	s.setState("stopping")
 	s.tell("STOPPING=1\nSTATUS=draining")
-	s.log.Info("stopping", "drain", s.config.Shutdown.Drain)
+	s.log.Info("stopping", "drain", s.config.Shutdown.Drain.String())
 	drain, cancel := context.WithTimeout(context.Background(), s.config.Shutdown.Drain)
 	defer cancel()
 	var g errgroup.Group
@@ -236,6 +238,8 @@ func (s *Server) status() admin.Status {
 		Version: s.o.Version, PID: os.Getpid(), State: *s.state.Load(), Started: s.started, StateDir: s.config.State.Dir,
 		Seal: s.config.Seal.Kind + " " + filepath.Base(s.config.KeyFile()), Listeners: s.listeners(),
 	}
+	st.Revision, st.Sessions = s.parts.policy.Current().N, s.parts.sessions.Counts().Sessions
+	st.Accounts = len(s.parts.keyring.Accounts())
 	for _, c := range s.certs.List() {
 		if left := time.Until(c.NotAfter); left < certWarnBefore {
 			st.Warnings = append(st.Warnings, fmt.Sprintf("certificate %s expires %s", c.File, c.NotAfter.Format(time.DateOnly)))

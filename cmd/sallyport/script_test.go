@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,13 +34,13 @@ func TestStories(t *testing.T) {
 			return nil
 		},
 		Condition: func(name string) (bool, error) {
-			if name == "root" {
-				return os.Getuid() == 0, nil
+			if name == "romount" { // whether this user may mount something in a namespace of its own
+				return exec.Command("unshare", "-m", "mount", "--bind", os.TempDir(), os.TempDir()).Run() == nil, nil
 			}
 			return false, fmt.Errorf("unknown condition %s", name)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "await": await, "connection": connect, "mode": mode, "flip": flip,
+			"exits": exits, "await": await, "connection": connect, "listeners": listeners, "mode": mode, "flip": flip, "fill": fill, "signal": sendSignal,
 		},
 	})
 }
@@ -125,6 +126,21 @@ func connect(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// listeners makes $server_pid, $sftp_port, $ftps_explicit_port and
+// $ftps_implicit_port of the running server's status.
+func listeners(ts *testscript.TestScript, _ bool, _ []string) {
+	ts.Check(ts.Exec("sallyport", "status", "-o", "json"))
+	var st struct {
+		PID       int
+		Listeners []struct{ Protocol, Address string }
+	}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &st))
+	ts.Setenv("server_pid", strconv.Itoa(st.PID))
+	for _, l := range st.Listeners {
+		ts.Setenv(strings.ReplaceAll(l.Protocol, "-", "_")+"_port", l.Address[strings.LastIndexByte(l.Address, ':')+1:])
+	}
+}
+
 // mode OCTAL FILE… checks permissions.
 func mode(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 {
@@ -161,4 +177,32 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	data[at] ^= 0xff
 	ts.Check(os.WriteFile(files[0], data, 0o600))
+}
+
+// fill FILE BYTES writes a file whose every byte depends on its place.
+func fill(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: fill FILE BYTES")
+	}
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	data := make([]byte, n)
+	for i := range data {
+		data[i] = byte(i ^ i>>8 ^ i>>16)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o600))
+}
+
+// sendSignal NAME PID
+func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: signal HUP|INT|TERM PID")
+	}
+	pid, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	sig, ok := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "INT": syscall.SIGINT, "TERM": syscall.SIGTERM}[args[0]]
+	if !ok || pid <= 1 {
+		ts.Fatalf("cannot send %s to %d", args[0], pid)
+	}
+	ts.Check(syscall.Kill(pid, sig))
 }

@@ -33,6 +33,19 @@ func (a *app) serveCommand() *cobra.Command {
 		}}
 }
 
+func (a *app) reloadCommand() *cobra.Command {
+	return &cobra.Command{Use: "reload", Short: "Have the running server read its configuration, certificates and host keys again", Args: exactly(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
+				if err := cl.Reload(ctx); err != nil {
+					return err
+				}
+				a.say("reloaded")
+				return nil
+			})
+		}}
+}
+
 // serve runs a server of l and calls ready when it serves.
 func (a *app) serve(ctx context.Context, source server.Source, l *server.Loaded, ready func(context.Context, admin.Status) error) error {
 	hangup := make(chan os.Signal, 1)

@@ -17,9 +17,9 @@ func (a *app) sessionCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				v := view{value: s, header: []string{"ID", "ACCOUNT", "PROTOCOL", "REMOTE", "METHOD", "SINCE", "ACTIVE", "CLIENT"}, empty: "no sessions"}
+				v := view{value: s, header: []string{"ID", "ACCOUNT", "PROTOCOL", "REMOTE", "METHOD", "SINCE", "ACTIVE", "IN", "OUT", "CLIENT"}, empty: "no sessions"}
 				for _, x := range s.Sessions {
-					v.rows = append(v.rows, []string{x.ID, x.Account, x.Protocol, x.Remote, orDash(x.Method), stamp(x.Since), stamp(x.Active), x.Client})
+					v.rows = append(v.rows, []string{x.ID, x.Account, x.Protocol, x.Remote, orDash(x.Method), stamp(x.Since), stamp(x.Active), fmt.Sprint(x.BytesIn), fmt.Sprint(x.BytesOut), x.Client})
 				}
 				return a.show(v)
 			})
@@ -54,9 +54,9 @@ func (a *app) banCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				v := view{value: b, header: []string{"ADDRESS", "UNTIL", "REASON"}, empty: "no bans"}
+				v := view{value: b, header: []string{"ADDRESS", "UNTIL", "FAILURES"}, empty: "no bans"}
 				for _, x := range b.Bans {
-					v.rows = append(v.rows, []string{x.Address, stamp(x.Until), x.Reason})
+					v.rows = append(v.rows, []string{x.Address, stamp(x.Until), fmt.Sprint(x.Failures)})
 				}
 				return a.show(v)
 			})

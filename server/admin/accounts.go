@@ -39,6 +39,9 @@ func (s *Server) accountAdd(ctx context.Context, who Peer, r AccountAdd) (Accoun
 	if err := s.o.Volumes.Create(ctx, id); err != nil {
 		return undo(fmt.Errorf("making the account's volume: %w", err))
 	}
+	if err := s.folders(ctx, id, r.Paths); err != nil {
+		return undo(fmt.Errorf("making the account's folders: %w", err))
+	}
 	_, err = s.o.Policy.CreateAccount(ctx, policydb.NewAccount{Name: r.Name, ID: id, Who: who.String(), Why: r.Reason, Groups: r.Groups, Grants: grants})
 	if err != nil {
 		return undo(err)
@@ -58,6 +61,25 @@ func (s *Server) accountAdd(ctx context.Context, who Peer, r AccountAdd) (Accoun
 		return Account{}, err
 	}
 	return s.account(r.Name)
+}
+
+// folders makes the directories that rights are given for: the account may
+// have no right to make them itself.
+func (s *Server) folders(ctx context.Context, id keyring.AccountID, rights []PathRight) error {
+	if len(rights) == 0 {
+		return nil
+	}
+	v, err := s.o.Volumes.Volume(ctx, id)
+	if err != nil {
+		return err
+	}
+	view := v.View(vfs.ViewOptions{Writer: "admin"})
+	for _, r := range rights {
+		if err := view.MkdirAll(r.Path, 0o755); err != nil {
+			return errors.Join(err, view.Close())
+		}
+	}
+	return view.Close()
 }
 
 // checkAdd turns a request into grants and keys, or says what is wrong with it.

@@ -197,8 +197,14 @@ func TestANewAccountHasExactlyWhatIsGiven(t *testing.T) {
 	if len(list.Accounts) != 2 || list.Accounts[0].Name != "bare" {
 		t.Errorf("list is %+v", list)
 	}
-	if _, err := f.volumes.Volume(t.Context(), f.keyring.Accounts()[0]); err != nil {
-		t.Errorf("volume: %v", err)
+	a, err := f.policy.Account("full")
+	check(t, err)
+	v, err := f.volumes.Volume(t.Context(), a.ID)
+	check(t, err)
+	view := v.View(vfs.ViewOptions{})
+	defer view.Close()
+	if fi, err := view.Stat("/in"); err != nil || !fi.IsDir() {
+		t.Errorf("the folder that rights are given for is not there: %v, %v", fi, err)
 	}
 	if len(f.acts) != 2 || f.acts[0].Action != audit.AccountAdd || f.acts[0].Account.IsZero() {
 		t.Errorf("audit acts: %+v", f.acts)

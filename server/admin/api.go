@@ -128,6 +128,8 @@ type Session struct {
 	Method   string    `json:"method"`
 	Since    time.Time `json:"since"`
 	Active   time.Time `json:"active"` // last activity
+	BytesIn  uint64    `json:"bytes_in"`
+	BytesOut uint64    `json:"bytes_out"`
 }
 
 // Sessions is sorted by start.
@@ -290,9 +292,9 @@ type VolumeStats struct {
 
 // Ban of an address.
 type Ban struct {
-	Address string    `json:"address"`
-	Until   time.Time `json:"until"`
-	Reason  string    `json:"reason,omitempty"`
+	Address  string    `json:"address"`
+	Until    time.Time `json:"until"`
+	Failures int       `json:"failures"` // logins that brought it about
 }
 
 // Bans in force.

@@ -86,8 +86,7 @@ type host struct {
 	done chan error
 	stop context.CancelFunc
 
-	panics   uint64 // how many the test provokes
-	password string
+	panics uint64 // how many the test provokes
 }
 
 func start(t *testing.T, m Mode, change ...func(*Options)) *host {
@@ -98,7 +97,7 @@ func start(t *testing.T, m Mode, change ...func(*Options)) *host {
 func startAt(t *testing.T, m Mode, addr string, change ...func(*Options)) *host {
 	t.Helper()
 	cert, _ := testCert()
-	h := &host{t: t, vol: newFake(), mode: m, password: "secret", log: &syncBuffer{}, done: make(chan error, 1)}
+	h := &host{t: t, vol: newFake(), mode: m, log: &syncBuffer{}, done: make(chan error, 1)}
 	o := Options{
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
 		Log:         slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -194,7 +193,7 @@ func (c *client) login() *client {
 	c.t.Helper()
 	c.secure()
 	c.cmd(331, "USER alice")
-	c.cmd(230, "PASS %s", c.h.password)
+	c.cmd(230, "PASS secret")
 	if c.h.mode == Explicit {
 		c.cmd(200, "PBSZ 0")
 		c.cmd(200, "PROT P")

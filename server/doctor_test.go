@@ -1,0 +1,94 @@
+package server
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sallyport/server/admin"
+)
+
+// host is a fresh state on free ports.
+func host(t *testing.T) *Loaded {
+	t.Helper()
+	dir := t.TempDir()
+	l, err := LoadConfig(Source{NoFile: true, Flags: map[string]string{
+		"state.dir": filepath.Join(dir, "state"), "seal.key_file": filepath.Join(dir, "seal.key"), "passive.ports": "",
+		"listeners": `[{protocol: sftp, address: "127.0.0.1:0"}]`, "log.level": "error",
+	}})
+	check(t, err)
+	check(t, CreateState(t.Context(), l.Config))
+	return l
+}
+
+func result(findings []Finding, check string) (Result, string) {
+	worst, detail := Result(""), ""
+	for _, f := range findings {
+		if f.Check == check && (worst == "" || worst == OK || f.Result == Fail) {
+			worst, detail = f.Result, f.Detail+" / "+f.Hint
+		}
+	}
+	return worst, detail
+}
+
+func TestDoctorFindsWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, check string
+		want        Result
+		say         string
+		spoil       func(t *testing.T, l *Loaded) *admin.Status
+		later       time.Duration
+	}{
+		{"nothing", "state", OK, "is private", nil, 0},
+		{"no state", "state", Fail, "sallyport init", func(_ *testing.T, l *Loaded) *admin.Status { l.State.Dir += "x"; return nil }, 0},
+		{"open state directory", "state", Fail, "chmod 0700", func(t *testing.T, l *Loaded) *admin.Status { check(t, os.Chmod(l.State.Dir, 0o755)); return nil }, 0},
+		{"open key file", "seal", Fail, "chmod 0600", func(t *testing.T, l *Loaded) *admin.Status { check(t, os.Chmod(l.KeyFile(), 0o644)); return nil }, 0},
+		{"no key file", "seal", Fail, "no such file", func(t *testing.T, l *Loaded) *admin.Status { check(t, os.Remove(l.KeyFile())); return nil }, 0},
+		{"self-signed", "certificate", Warn, "self-signed", nil, 0},
+		{"soon over", "certificate", Warn, "expires in 24 days", nil, 800 * 24 * time.Hour},
+		{"over", "certificate", Fail, "expired", nil, 900 * 24 * time.Hour},
+		{"certificate gone", "certificate", Fail, "server.crt", func(t *testing.T, l *Loaded) *admin.Status {
+			pairs, _ := l.Certificates()
+			check(t, os.Remove(pairs[0].Certificate))
+			return nil
+		}, 0},
+		{"open host key", "host key", Fail, "chmod 0600", func(t *testing.T, l *Loaded) *admin.Status {
+			check(t, os.Chmod(filepath.Join(l.HostKeyDir(), "ssh_host_rsa_key"), 0o640))
+			return nil
+		}, 0},
+		{"port taken", "port", Fail, "another program has this port", func(t *testing.T, l *Loaded) *admin.Status {
+			open, err := listenAll(t.Context(), l.Listeners, nil)
+			check(t, err)
+			t.Cleanup(func() { closeAll(open) })
+			l.Listeners[0].Address = open[0].Addr().String()
+			return nil
+		}, 0},
+		{"another listener", "port", Fail, "restart it", func(_ *testing.T, l *Loaded) *admin.Status {
+			l.Listeners[0].Address = "127.0.0.1:2022"
+			return &admin.Status{State: "ready", PID: os.Getpid(), Listeners: []admin.Listener{{Protocol: "sftp", Address: "127.0.0.1:2023"}}}
+		}, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l := host(t)
+			var running *admin.Status
+			if tt.spoil != nil {
+				running = tt.spoil(t, l)
+			}
+			findings := Doctor(t.Context(), l, running, time.Now().Add(tt.later))
+			got, detail := result(findings, tt.check)
+			if got != tt.want || !strings.Contains(detail, tt.say) {
+				t.Errorf("%s: %s %q, want %s with %q\n%+v", tt.check, got, detail, tt.want, tt.say, findings)
+			}
+			for _, f := range findings {
+				if f.Result == Fail && f.Hint == "" {
+					t.Errorf("no way out for %+v", f)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,63 @@
+package server
+
+import (
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/server/admin"
+	"sallyport/server/session"
+)
+
+// newSessions starts the session manager on the open parts.
+func (p *parts) newSessions(c *Config) (*session.Manager, error) {
+	l := c.Limits
+	return session.New(session.Options{
+		Policy: p.policy, FS: p.volumes, Audit: p.audit, Log: p.log.With("part", "session"),
+		PasswordWorkers: l.PasswordWorkers,
+		Limits: session.Limits{
+			Connections: l.Connections, PerAddress: l.PerAddress,
+			Unauthenticated: l.Unauthenticated, UnauthPerAddress: l.UnauthenticatedPerAddress, LoginTime: l.LoginTime,
+		},
+		HostSpace: func() (total, free uint64, err error) {
+			var s unix.Statfs_t
+			if err := unix.Statfs(c.State.Dir, &s); err != nil {
+				return 0, 0, err
+			}
+			return s.Blocks * uint64(s.Bsize), s.Bavail * uint64(s.Bsize), nil
+		},
+	})
+}
+
+func describeSession(i session.Info) admin.Session {
+	return admin.Session{
+		ID: i.ID, Account: i.Account, Protocol: string(i.Facts.Protocol), Remote: i.Facts.Remote.String(), Client: i.Facts.Client,
+		Method: i.Facts.Method, Since: i.Since, Active: i.Active, BytesIn: i.BytesIn, BytesOut: i.BytesOut,
+	}
+}
+
+// listSessions, kill, bans and unban are what the admin socket may do with sessions.
+func (p *parts) listSessions() []admin.Session {
+	var out []admin.Session
+	for _, i := range p.sessions.List() {
+		out = append(out, describeSession(i))
+	}
+	return out
+}
+
+func (p *parts) kill(match func(admin.Session) bool, who, reason string) int {
+	return p.sessions.Kill(func(i session.Info) bool { return match(describeSession(i)) }, who, reason)
+}
+
+func (p *parts) bans() []admin.Ban {
+	var out []admin.Ban
+	for _, b := range p.sessions.Bans() {
+		out = append(out, admin.Ban{Address: b.Address.String(), Until: b.Until, Failures: b.Failures})
+	}
+	return out
+}
+
+func (p *parts) unban(address string) bool {
+	a, err := netip.ParseAddr(address)
+	return err == nil && p.sessions.Unban(a.Unmap())
+}
