@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"math"
 	"os"
 	"time"
 
@@ -24,14 +25,25 @@ func (a AttrChange) attrs() attrs {
 		out.mode = &m
 	}
 	if a.Atime != nil {
-		t := a.Atime.UnixNano()
+		t := nanos(*a.Atime)
 		out.atime = &t
 	}
 	if a.Mtime != nil {
-		t := a.Mtime.UnixNano()
+		t := nanos(*a.Mtime)
 		out.mtime = &t
 	}
 	return out
+}
+
+// nanos is t in ns since 1970, as near as that can be: protocols carry years that it cannot.
+func nanos(t time.Time) int64 {
+	switch sec := t.Unix(); {
+	case sec > math.MaxInt64/int64(time.Second)-1:
+		return math.MaxInt64
+	case sec < math.MinInt64/int64(time.Second)+1:
+		return math.MinInt64
+	}
+	return t.UnixNano()
 }
 
 // Chmod implements afero.Fs.
@@ -87,21 +99,40 @@ func (w *View) setAttr(name string, a AttrChange, follow bool) error {
 	})
 }
 
-// resize is a write session of its own: open, truncate, close.
+// resize truncates what this session is writing; else it is a write session of its own: open, truncate, close.
 func (w *View) resize(name string, a AttrChange, follow bool) error {
-	if !follow {
-		if i, err := w.stat("truncate", name, false); err != nil {
+	var own *inode
+	var i *Info
+	err := w.run("truncate", name, func(_ context.Context, c *core) error {
+		p, err := w.at(c, name, follow)
+		switch {
+		case err != nil:
 			return err
-		} else if i.Mode()&fs.ModeSymlink != 0 {
-			return fail("truncate", name, fs.ErrInvalid)
+		case !p.exists():
+			return fs.ErrNotExist
+		case p.kind() == meta.Symlink:
+			return fs.ErrInvalid
 		}
+		i = p.info()
+		if p.own == nil || !p.own.keep(attrs{}) {
+			return nil
+		}
+		own = p.own
+		if err := permit(&i.node, mayWrite); err != nil {
+			return err
+		}
+		if err := own.truncate(nil, *a.Size); err != nil {
+			return err
+		}
+		own.keep(a.attrs())
+		return nil
+	})
+	if err != nil || own != nil {
+		return err
 	}
 	flag := os.O_WRONLY
-	if *a.Size == 0 { // a new beginning, which is allowed after an interrupted upload
+	if *a.Size == 0 && (i.Size() > 0 || i.Interrupted()) { // a new beginning, which is allowed after an interrupted upload
 		flag |= os.O_TRUNC
-		if i, err := w.stat("truncate", name, true); err == nil && i.Size() == 0 && !i.Interrupted() {
-			flag = os.O_WRONLY // no change
-		}
 	}
 	f, err := w.OpenHandle(context.Background(), name, flag, 0)
 	if err != nil {

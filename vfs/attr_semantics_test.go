@@ -155,7 +155,24 @@ var attrSentences = map[string]func(*testing.T){
 			ok(t, w.Chtimes(name, time.Time{}, someTime)) // after Close, as MFMT and rclone do
 			wantTimes(t, other, name, someTime, someTime)
 		}
-		f := openFile(t, w, "new", os.O_WRONLY) // attributes alone are a change
+		f := openFile(t, w, "new", os.O_RDWR)
+		ok(t, w.SetAttr("new", AttrChange{Size: ptr(int64(3))})) // by path
+		wantRead(t, f, []byte("Con"))
+		wantContent(t, other, "new", []byte("Content"))
+		ok(t, f.Close())
+		wantContent(t, other, "new", []byte("Con"))
+		ok(t, w.SetAttr("new", AttrChange{Size: ptr(int64(0)), Mtime: &later})) // with nothing open: at once
+		wantContent(t, other, "new", nil)
+		wantTimes(t, other, "new", someTime, later)
+		wantErr(t, w.SetAttr("no", AttrChange{Size: ptr(int64(0))}), fs.ErrNotExist)
+		put(t, w, "new", []byte("Content"))
+		for _, year := range []int{2, 1600, 2300, 9999} { // as far as they can be kept
+			ok(t, w.Chtimes("new", someTime, time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC)))
+			if y := stat(t, w, "new").ModTime().Year(); (y < 2000) != (year < 2000) {
+				t.Fatalf("year %d became %d", year, y)
+			}
+		}
+		f = openFile(t, w, "new", os.O_WRONLY) // attributes alone are a change
 		ok(t, f.SetAttr(AttrChange{Mtime: &later}))
 		ok(t, f.Close())
 		wantTimes(t, other, "new", someTime, later)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/spf13/afero"
 
@@ -23,7 +24,7 @@ type File struct {
 	snap *snapshot  // the version it reads when there is no draft; guarded by in.mu
 
 	use    sync.RWMutex // shared by operations in progress, alone for Close
-	closed bool         // guarded by use
+	closed atomic.Bool  // set with use held alone
 
 	mu    sync.Mutex // guards the position
 	pos   int64
@@ -57,7 +58,7 @@ func (f *File) begin() error {
 func (f *File) op(name string, fn func() error) error {
 	f.use.RLock()
 	defer f.use.RUnlock()
-	if f.closed {
+	if f.closed.Load() {
 		return fail(name, f.name, fs.ErrClosed)
 	}
 	err := fn()
@@ -211,7 +212,7 @@ func (f *File) size() int64 {
 func (f *File) ReadFrom(r io.Reader) (n int64, err error) {
 	f.use.RLock()
 	defer f.use.RUnlock()
-	if f.closed {
+	if f.closed.Load() {
 		return 0, fail("write", f.name, fs.ErrClosed)
 	}
 	if err := f.writing(); err != nil {
@@ -236,7 +237,7 @@ func (f *File) ReadFrom(r io.Reader) (n int64, err error) {
 func (f *File) WriteTo(w io.Writer) (n int64, err error) {
 	f.use.RLock()
 	defer f.use.RUnlock()
-	if f.closed {
+	if f.closed.Load() {
 		return 0, fail("read", f.name, fs.ErrClosed)
 	}
 	if err := f.reading(); err != nil {
@@ -300,10 +301,10 @@ func (f *File) Sync() error {
 	})
 }
 
-// TransferError tells that the transfer broke: Close then ends it as interrupted. Without effect on a handle that is not
-// open for writing.
+// TransferError tells that the transfer broke: Close then ends it as interrupted. It never waits. Without effect on a handle
+// that is closed or not open for writing.
 func (f *File) TransferError(err error) {
-	if err == nil || f.in == nil || !f.how.holds {
+	if err == nil || f.in == nil || !f.how.holds || f.closed.Load() {
 		return
 	}
 	f.in.mu.Lock()
@@ -318,11 +319,11 @@ func (f *File) TransferError(err error) {
 // handle.
 func (f *File) Close() error {
 	f.use.Lock()
-	if f.closed {
+	if f.closed.Load() {
 		f.use.Unlock()
 		return fail("close", f.name, fs.ErrClosed)
 	}
-	f.closed = true
+	f.closed.Store(true)
 	f.use.Unlock()
 	var err error
 	if f.in != nil {

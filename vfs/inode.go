@@ -179,13 +179,16 @@ func (in *inode) append(f *File, p []byte) (n int, at int64, err error) {
 	return n, at, err
 }
 
-// wrote takes note of a change or of its failure.
+// wrote takes note of a change through f (nil = by path) or of its failure.
 func (in *inode) wrote(f *File, n int, err error) error {
 	err = in.c.damage(err)
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if n > 0 {
-		in.dirty, f.moved = true, true
+		in.dirty = true
+		if f != nil {
+			f.moved = true
+		}
 		in.touched = in.c.now()
 	}
 	if err != nil && in.broken == nil {

@@ -255,6 +255,7 @@ func (m *model) openHandle(s *msession, name string, flag int) (h *mhandle, err 
 	case st == nil && f == nil:
 		st = &mstate{name: name, fresh: true}
 		s.fresh[name] = st
+		h.moved = true
 	case st == nil:
 		st = &mstate{name: name, file: f, base: f.mbytes.clone(), version: f.version}
 		s.open[f] = st

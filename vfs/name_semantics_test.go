@@ -311,6 +311,17 @@ var nameSentences = map[string]func(*testing.T){
 		wantErr(t, w.RemoveFile("d"), ErrIsDir)
 		ok(t, w.Rmdir("d"))
 		wantErr(t, w.Rmdir("d"), fs.ErrNotExist)
+		ok(t, w.MkdirAll("tree/sub", 0))
+		ok(t, w.Symlink("/", "tree/root"))
+		for i := range 300 {
+			put(t, w, fmt.Sprintf("tree/sub/%d", i), nil)
+		}
+		own := openFile(t, w, "tree/own", wr)
+		write(t, own, []byte("own"))
+		ok(t, w.RemoveAll("tree"))
+		wantErr(t, w.Rmdir("tree"), fs.ErrNotExist)
+		ok(t, own.Close())
+		wantNames(t, w, "/", "f", "target") // nothing through the link
 	},
 	"N13": func(t *testing.T) {
 		b := newBench(t)

@@ -354,7 +354,7 @@ func (w *View) enter(f *File, p place) error {
 	}
 	w.fresh[p.slot] = in
 	w.files[f] = struct{}{}
-	f.in = in
+	f.in, f.moved = in, true // making the name is a change
 	in.join(f, nil)
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"syscall"
 	"time"
 
 	"sallyport/vfs/blob"
@@ -14,13 +15,19 @@ import (
 // recover finishes what a crash left half done, before anyone uses the volume: uploads that were cut off become partial
 // or interrupted versions, and blobs that nothing needs are removed.
 func (c *core) recover(ctx context.Context) error {
-	if err := c.rescueUploads(ctx); err != nil {
-		return err
+	for _, step := range []func(context.Context) error{c.rescueUploads, c.removeDoomed, c.removeOrphans} {
+		if err := step(ctx); err != nil && !c.later(ctx, err) {
+			return err
+		}
 	}
-	if err := c.removeDoomed(ctx); err != nil {
-		return err
-	}
-	return c.removeOrphans(ctx)
+	return nil
+}
+
+// later says whether recovery may leave something to the next opening: a full disk, or a blob that cannot be read now, must
+// not keep the account from its other files, nor from removing some.
+func (c *core) later(ctx context.Context, err error) bool {
+	pub := public(err)
+	return ctx.Err() == nil && !c.failed.Load() && (errors.Is(pub, syscall.ENOSPC) || errors.Is(pub, ErrIO))
 }
 
 func (c *core) rescueUploads(ctx context.Context) error {
@@ -40,7 +47,10 @@ func (c *core) rescueUploads(ctx context.Context) error {
 		r := rescue{c: c, id: id}
 		r.bytes, err = c.content.Recover(ctx, id)
 		if err != nil {
-			if err = c.damage(err); !errors.Is(err, ErrIntegrity) {
+			if err = c.damage(c.blobFailed(err)); !errors.Is(err, ErrIntegrity) {
+				if c.later(ctx, err) {
+					continue
+				}
 				return err
 			}
 			r.lost = true

@@ -80,7 +80,8 @@ func (w *View) walk(tx *meta.Tx, name string, follow bool) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
-	wk := walker{view: w, tx: tx, follow: follow, at: []place{{slot: slot{dir: meta.Root}, path: "/", home: root, node: root}}}
+	wk := walker{view: w, tx: tx, follow: follow, at: make([]place, 1, 8)}
+	wk.at[0] = place{slot: slot{dir: meta.Root}, path: "/", home: root, node: root}
 	wk.push(name)
 	for {
 		c, ok := wk.pop()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 
 	"sallyport/vfs/content"
 	"sallyport/vfs/extent"
@@ -18,9 +19,9 @@ type snapshot struct {
 	node   meta.Node // as of that version
 	layout *extent.Layout
 
-	mu     sync.Mutex // guards what is below; held over the opening of blobs, which concerns the handles of one session only
+	refs   atomic.Int32
+	mu     sync.Mutex // guards reader; held while blobs are opened, which concerns the handles of one session only
 	reader *content.Reader
-	refs   int
 }
 
 func newSnapshot(c *core, n *meta.Node, l *extent.Layout) *snapshot {
@@ -31,16 +32,17 @@ func newSnapshot(c *core, n *meta.Node, l *extent.Layout) *snapshot {
 }
 
 func (s *snapshot) retain() *snapshot {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.refs++
+	s.refs.Add(1)
 	return s
 }
 
 func (s *snapshot) release() {
+	if s.refs.Add(-1) > 0 {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.refs--; s.refs == 0 && s.reader != nil {
+	if s.reader != nil {
 		s.reader.Close() // read-only: nothing can be lost
 		s.reader = nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"sallyport/vfs/meta"
@@ -199,31 +200,97 @@ func (w *View) unlinkTx(tx *meta.Tx, p *place) error {
 	return w.emit(tx, Change{Op: op, Path: p.path, Bytes: n.Size, Version: n.Version, Result: resultComplete})
 }
 
-// RemoveAll removes what is at name and below it. No error if nothing is there. It is not one transaction: what it could
-// not remove stays, and the first error tells.
+// RemoveAll removes what is at name and below it; symlinks are removed, not followed. No error if nothing is there. It is
+// not one transaction: what it could not remove stays, and the first error tells.
 func (w *View) RemoveAll(name string) error {
-	i, err := w.stat("remove", name, false)
+	return w.change("remove", name, func(ctx context.Context, c *core) error {
+		p, err := w.settled(ctx, c, name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) || err == nil && !p.exists():
+			return nil
+		case err != nil:
+			return err
+		}
+		if p.kind() == meta.Dir {
+			if err := w.clear(ctx, c, &p); err != nil {
+				return err
+			}
+			if p.root() {
+				return nil
+			}
+		}
+		return absentIsFine(w.unlink(ctx, c, &p))
+	})
+}
+
+func absentIsFine(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err != nil {
+	return err
+}
+
+// removeBatch is how many files RemoveAll takes into one transaction.
+const removeBatch = 128
+
+// clear removes everything in the directory at p. It goes by inodes, so that a directory that others replace by a symlink
+// meanwhile leads nowhere else.
+func (w *View) clear(ctx context.Context, c *core, p *place) error {
+	if err := permit(p.node, mayRead|mayWrite|mayTravel); err != nil {
 		return err
 	}
-	if i.IsDir() {
-		err := w.ReadDir(context.Background(), name, func(batch []*Info) error {
-			for _, i := range batch {
-				if err := w.RemoveAll(join(strings.TrimRight(name, "/"), i.Name())); err != nil {
+	l := w.list(c, p.node.ID)
+	for {
+		batch, err := l.next()
+		if err != nil || len(batch) == 0 {
+			return err
+		}
+		var files []place
+		for _, i := range batch {
+			child := place{slot: slot{p.node.ID, i.name}, path: join(p.path, i.name), asked: i.name, home: p.node, node: &i.node}
+			if i.IsDir() {
+				if err := w.clear(ctx, c, &child); err != nil {
+					return err
+				}
+				if err := absentIsFine(w.unlink(ctx, c, &child)); err != nil {
+					return err
+				}
+				continue
+			}
+			if i.node.ID == 0 { // the session's own new file
+				if err := w.settleNew(ctx, &child); err != nil {
 					return err
 				}
 			}
-			return nil
-		})
-		if err != nil {
-			return err
+			files = append(files, child)
+		}
+		for some := range slices.Chunk(files, removeBatch) {
+			err := c.update(ctx, func(tx *meta.Tx) error {
+				for i := range some {
+					if err := absentIsFine(w.unlinkTx(tx, &some[i])); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
 		}
 	}
-	if err := w.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+}
+
+// settleNew commits the session's new file at p, which is about to be removed: its bytes go to history.
+func (w *View) settleNew(ctx context.Context, p *place) error {
+	in := w.ownNew(p.slot)
+	if in == nil {
+		return nil
+	}
+	if err := in.commit(ctx); err != nil {
 		return err
 	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	p.node.ID = in.id
 	return nil
 }
