@@ -179,7 +179,7 @@ func (l *Log) AppendAsync(e Event) error {
 	return nil
 }
 
-// Err is not nil once a record could not be written. It is cheap: ask before every operation.
+// Err is not nil once a record could not be written, or the log was closed. It is cheap: ask before every operation.
 func (l *Log) Err() error {
 	if p := l.failed.Load(); p != nil {
 		return *p
@@ -198,10 +198,9 @@ func (l *Log) Close() error {
 	l.mu.Unlock()
 	close(l.quit)
 	<-l.done
-	if err := l.Err(); err != nil {
-		return err
-	}
-	return nil
+	err := l.Err()
+	l.failed.CompareAndSwap(nil, &ErrClosed)
+	return err
 }
 
 // usable is called with mu held.
