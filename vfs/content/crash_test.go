@@ -180,3 +180,40 @@ func TestAbort(t *testing.T) {
 		r.noLeak(t)
 	}
 }
+
+// Bytes that were truncated away must not come back through recovery: from the
+// moment Truncate returns, metadata knows that the blob is not one line of the file.
+func TestTruncateLeavesTheLine(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		size int64
+		want int
+	}{{10 * segmentPlain, 0}, {8 * segmentPlain, 0}, {8*segmentPlain - 1, 1}, {0, 1}} {
+		r := newRig()
+		d := edit(t, r.Store, nil)
+		copyFrom(t, d, bytes.NewReader(pattern(8*segmentPlain)), 0, 8*segmentPlain)
+		if err := d.Truncate(c.size); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.keys.scattered[r.keys.only(t)]; got != c.want {
+			t.Errorf("truncated to %d: Scatter called %d times, want %d", c.size, got, c.want)
+		}
+		copyFrom(t, d, bytes.NewReader(pattern(5*segmentPlain)), c.size, 5*segmentPlain)
+		finish(t, d)
+		if got := r.keys.scattered[r.keys.only(t)]; got > 1 {
+			t.Errorf("truncated to %d: Scatter called %d times in all", c.size, got)
+		}
+		r.noLeak(t)
+	}
+	// Nothing in the blob yet: the first append says so.
+	r := newRig()
+	d := edit(t, r.Store, nil)
+	writeAt(t, d, pattern(3*segmentPlain), 0)
+	if err := d.Truncate(segmentPlain + 1); err != nil {
+		t.Fatal(err)
+	}
+	finish(t, d)
+	if got := r.keys.scattered[r.keys.only(t)]; got != 1 {
+		t.Errorf("Scatter called %d times, want once", got)
+	}
+}

@@ -10,7 +10,9 @@ import (
 	"syscall"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 
+	"sallyport/vfs/blob"
 	"sallyport/vfs/blob/blobtest"
 )
 
@@ -262,5 +264,70 @@ func TestFinishAgainstWriters(t *testing.T) {
 			}
 		}
 		r.noLeak(t)
+	}
+}
+
+// gate is a blob store whose reads wait.
+type gate struct {
+	blob.Store
+	open chan struct{}
+}
+
+type gatedReader struct {
+	blob.Reader
+	open chan struct{}
+}
+
+func (g *gate) Open(ctx context.Context, id blob.ID) (blob.Reader, error) {
+	r, err := g.Store.Open(ctx, id)
+	return &gatedReader{r, g.open}, err
+}
+
+func (r *gatedReader) ReadAt(p []byte, off int64) (int, error) {
+	<-r.open
+	return r.Reader.ReadAt(p, off)
+}
+
+// Finish and Abort wait for reads under way: their files and buffers are in use.
+func TestEndWaitsForReads(t *testing.T) {
+	t.Parallel()
+	want := pattern(200000)
+	for _, end := range []string{"Finish", "Abort"} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig()
+			base := upload(t, r.Store, want, 1<<20)
+			g := &gate{r.mem, make(chan struct{})}
+			r.Blobs = g
+			d := edit(t, r.Store, base)
+			writeAt(t, d, []byte("change"), 0)
+			stop := d.Abort
+			if end == "Finish" {
+				stop = func() error { _, err := d.Finish(t.Context()); return err }
+			}
+			read, ended := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(read)
+				p := make([]byte, 100000)
+				if n, err := d.ReadAt(p, 70000); n != len(p) || err != nil || !bytes.Equal(p, want[70000:170000]) {
+					t.Errorf("%s: ReadAt = %d, %v", end, n, err)
+				}
+			}()
+			synctest.Wait()
+			go func() {
+				defer close(ended)
+				if err := stop(); err != nil {
+					t.Errorf("%s: %v", end, err)
+				}
+			}()
+			synctest.Wait()
+			select {
+			case <-ended:
+				t.Errorf("%s did not wait for a read", end)
+			default:
+			}
+			close(g.open)
+			<-read
+			<-ended
+		})
 	}
 }

@@ -78,7 +78,7 @@ func (s *Store) survey(ctx context.Context, id blob.ID, key *record.Key) (found 
 			found.bytes += segmentPlain
 			continue
 		}
-		if found.size+int64(len(segment)) == r.Size() {
+		if len(segment) < stream.SegmentSize { // a final segment is never full
 			if tail, err := opener.Open(plain.data[:0], segment, n, true); err == nil {
 				found.size, found.bytes, found.final = r.Size(), found.bytes+uint64(len(tail)), true
 			}

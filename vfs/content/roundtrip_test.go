@@ -10,8 +10,11 @@ import (
 	"sync"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
+	"time"
 
 	"sallyport/vfs/blob/blobdir"
+	"sallyport/vfs/blob/blobtest"
 	"sallyport/vfs/extent"
 )
 
@@ -91,45 +94,85 @@ func copyFrom(t fataler, d *Draft, src io.Reader, off int64, want int) {
 }
 
 // Eight workers take pieces from a queue, as pkg/sftp does, so that pieces
-// arrive out of order but not far apart.
+// arrive out of order but not far apart. In a bubble a worker that lost the
+// processor is waited for, however long that takes.
 func TestWorkersOutOfOrder(t *testing.T) {
 	t.Parallel()
-	want := pattern(9<<20 + 77)
 	for _, piece := range []int{32 << 10, 255 << 10, 10001} {
-		for _, start := range []int64{0, 1000} {
-			r := newRig()
-			base := pattern(int(start))
-			d := edit(t, r.Store, extent.Inlined(base))
-			offs := make(chan int)
-			var wg sync.WaitGroup
-			for range 8 {
-				wg.Go(func() {
-					for off := range offs {
-						p := want[off:min(len(want), off+piece)]
-						if n, err := d.WriteAt(p, start+int64(off)); n != len(p) || err != nil {
-							t.Errorf("WriteAt: %d, %v", n, err)
-						}
-					}
-				})
-			}
-			for off := 0; off < len(want); off += piece {
-				offs <- off
-			}
-			close(offs)
-			wg.Wait()
-			l := finish(t, d)
-			wantContent(t, r.Store, l, append(base, want...))
-			inBlob := 0
-			for _, e := range l.Extents {
-				if e.Blob != extent.Inline {
-					inBlob++
+		for _, start := range []int{0, 1000} {
+			t.Run(fmt.Sprintf("%d from %d", piece, start), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) { workersOutOfOrder(t, piece, start) })
+			})
+		}
+	}
+}
+
+func workersOutOfOrder(t *testing.T, piece, start int) {
+	want := pattern(9<<20 + 77)
+	r, base := newRig(), pattern(start)
+	d := edit(t, r.Store, extent.Inlined(base))
+	offs := make(chan int)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for off := range offs {
+				p := want[off:min(len(want), off+piece)]
+				if n, err := d.WriteAt(p, int64(start+off)); n != len(p) || err != nil {
+					t.Errorf("WriteAt: %d, %v", n, err)
 				}
 			}
-			if inBlob != 1 || r.keys.scattered[r.keys.only(t)] != 0 {
-				t.Errorf("piece %d from %d: %d extents, scattered %d", piece, start, inBlob, r.keys.scattered[r.keys.only(t)])
+		})
+	}
+	for off := 0; off < len(want); off += piece {
+		offs <- off
+	}
+	close(offs)
+	wg.Wait()
+	l := finish(t, d)
+	wantContent(t, r.Store, l, append(base, want...))
+	inBlob := 0
+	for _, e := range l.Extents {
+		if e.Blob != extent.Inline {
+			inBlob++
+		}
+	}
+	if id := r.keys.only(t); inBlob != 1 || r.keys.scattered[id] != 0 {
+		t.Errorf("%d extents, scattered %d", inBlob, r.keys.scattered[id])
+	}
+	r.noLeak(t)
+}
+
+// A piece that comes late, when the window is full of what follows it, still
+// lands in its place; one that never comes holds nobody up for long.
+func TestMissingPiece(t *testing.T) {
+	t.Parallel()
+	for _, late := range []time.Duration{gapPatience / 2, 2 * gapPatience} {
+		synctest.Test(t, func(t *testing.T) {
+			want := pattern(windowMax + 500000)
+			r := newRig()
+			d := edit(t, r.Store, nil)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for off := 100000; off < len(want); off += 32768 {
+					p := want[off:min(len(want), off+32768)]
+					if n, err := d.WriteAt(p, int64(off)); n != len(p) || err != nil {
+						t.Errorf("WriteAt: %d, %v", n, err)
+					}
+				}
+			}()
+			synctest.Wait() // the window is full
+			time.Sleep(late)
+			writeAt(t, d, want[:100000], 0)
+			<-done
+			l := finish(t, d)
+			wantContent(t, r.Store, l, want)
+			if one := oneExtent(l) == ""; one != (late < gapPatience) {
+				t.Errorf("late by %v: %s", late, oneExtent(l))
 			}
 			r.noLeak(t)
-		}
+		})
 	}
 }
 
@@ -383,7 +426,34 @@ func TestManyBlobs(t *testing.T) {
 	}
 }
 
-// Every blob opened is closed, and nothing but sealed bytes goes to the store.
+// A reader that takes half a segment at a time decrypts it once and, when it went on, keeps nothing.
+func TestSequentialReaderKeepsNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig()
+	l := upload(t, r.Store, pattern(10*segmentPlain), 1<<20)
+	faulty := blobtest.Inject(r.mem)
+	r.Blobs = faulty
+	rd, err := r.Open(t.Context(), l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rd.Close()
+	faulty.Set()
+	p := make([]byte, segmentPlain/2)
+	for off := int64(0); off < rd.Size(); off += int64(len(p)) {
+		if _, err := rd.ReadAt(p, off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := faulty.Calls(blobtest.OpRead); n != 10 {
+		t.Errorf("%d reads of the store for 10 segments", n)
+	}
+	if _, cached := r.Budget.Used(); cached != 0 {
+		t.Errorf("keeps %d bytes", cached)
+	}
+}
+
+// Nothing but sealed bytes goes to the store.
 func TestNothingInClear(t *testing.T) {
 	t.Parallel()
 	r := newRig()

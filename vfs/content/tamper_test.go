@@ -179,3 +179,39 @@ func TestDamageWhileOpen(t *testing.T) {
 		t.Errorf("sound part: %v", err)
 	}
 }
+
+// The end is authenticated before anything is served: Open itself fails, and
+// with it the draft's first read.
+func TestDamagedEndIsFoundFirst(t *testing.T) {
+	t.Parallel()
+	r := newRig()
+	want := pattern(3*segmentPlain + 10)
+	d := edit(t, r.Store, nil)
+	writeAt(t, d, want, 0)
+	open, err := d.Checkpoint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := finish(t, d)
+	id := r.keys.only(t)
+	good := r.mem.Bytes(id)
+	for _, c := range []struct {
+		l    *extent.Layout
+		last uint64
+		name string
+	}{{sealed, 3, "sealed"}, {open, 2, "open"}} {
+		b := bytes.Clone(good)
+		b[segmentAt(c.last)+20] ^= 1
+		r.mem.Put(id, b)
+		if _, err := r.Open(t.Context(), c.l); !errors.Is(err, ErrIntegrity) {
+			t.Errorf("%s: Open: %v, want ErrIntegrity", c.name, err)
+		}
+		d := edit(t, r.Store, c.l)
+		if n, err := d.ReadAt(make([]byte, 10), 0); n != 0 || !errors.Is(err, ErrIntegrity) {
+			t.Errorf("%s: Draft.ReadAt = %d, %v", c.name, n, err)
+		}
+		if err := d.Abort(); err != nil {
+			t.Error(err)
+		}
+	}
+}
