@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -64,14 +65,19 @@ func openCore(ctx context.Context, v *Volume) (*core, error) {
 
 // openError is for the operator, who finds the volume by its id; the client gets what it wraps.
 func openError(v *Volume, err error) error {
-	text := fmt.Sprintf("opening volume %x", v.id)
+	cause := strings.ReplaceAll(err.Error(), v.fs.o.Dir+string(filepath.Separator), "")
+	refused := func(why string, pub error) error {
+		return &volumeError{text: fmt.Sprintf("volume %x %s (%s)", v.id, why, cause), err: pub}
+	}
 	switch pub := public(err); {
 	case errors.Is(err, fs.ErrNotExist):
-		return &volumeError{text: text + ", which is missing or incomplete", err: fs.ErrNotExist}
+		return refused("is missing or incomplete", fs.ErrNotExist)
 	case errors.Is(pub, ErrIntegrity):
-		return &volumeError{text: fmt.Sprintf("%s, which is damaged and refused; restore its directory from a copy (%v)", text, err), err: ErrIntegrity}
+		return refused("is damaged and refused: restore its directory from a copy", ErrIntegrity)
+	case errors.Is(pub, ErrBusy):
+		return refused("is in use by another server on this state directory", ErrBusy)
 	default:
-		return &volumeError{text: text, err: pub}
+		return refused("cannot be opened", pub)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"sallyport/crypto/keyring"
 	"sallyport/crypto/record"
+	"sallyport/vfs/blob"
 	"sallyport/vfs/content"
 	"sallyport/vfs/meta"
 )
@@ -58,8 +59,10 @@ func public(err error) error {
 		return v.err
 	case errors.Is(err, meta.ErrIntegrity), errors.Is(err, content.ErrIntegrity), errors.Is(err, record.ErrAuth):
 		return ErrIntegrity
-	case errors.Is(err, meta.ErrReadOnly):
+	case errors.Is(err, meta.ErrReadOnly), errors.Is(err, blob.ErrReadOnly):
 		return ErrReadOnly
+	case errors.Is(err, meta.ErrLocked):
+		return ErrBusy
 	case errors.Is(err, syscall.EDQUOT):
 		return syscall.ENOSPC // the host's quota, not the account's: to the client the disk is full
 	}

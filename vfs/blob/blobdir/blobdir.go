@@ -18,6 +18,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"sallyport/vfs/blob"
 )
@@ -78,6 +79,15 @@ func (d *Dir) adopt() error {
 		}
 	}
 	return nil
+}
+
+// ModTime is when the blob was last written, by the clock of the host; fs.ErrNotExist if there is none.
+func (d *Dir) ModTime(_ context.Context, id blob.ID) (time.Time, error) {
+	info, err := d.root.Lstat(path(id))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("blob %s: %w", id, err)
+	}
+	return info.ModTime(), nil
 }
 
 // Close releases the directory. Writers and readers that are open go on.
