@@ -34,6 +34,8 @@ type DB struct {
 	acked     atomic.Uint64                 // events up to this number have reached the chain
 	commit    func(commit func() error) error
 
+	noSync bool // in tests only
+
 	lastGroup int // members of the last group; the leader's
 
 	mu      sync.Mutex // guards all below
@@ -64,6 +66,7 @@ func Open(ctx context.Context, path string, keys *record.AccountKeys, o Options)
 	if db.commit == nil {
 		db.commit = func(commit func() error) error { return commit() }
 	}
+	db.noSync = o.testOnlyNoSync
 	open := db.openExisting
 	if o.Create {
 		open = db.create
@@ -88,6 +91,8 @@ func (db *DB) openBolt(path string, isNew bool) error {
 			InitialMmapSize: int(max(initialMap, 2*size)),
 			PageSize:        pageSize,
 			NoStatistics:    true,
+			NoSync:          db.noSync,
+			NoGrowSync:      db.noSync,
 			OpenFile: func(path string, _ int, mode os.FileMode) (*os.File, error) {
 				return openLocked(path, mode, isNew)
 			},

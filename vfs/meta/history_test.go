@@ -410,7 +410,7 @@ func TestHistoryModel(t *testing.T) {
 	dir, runs := t.TempDir(), 0
 	rapid.Check(t, func(t *rapid.T) {
 		runs++
-		d := &testDB{path: filepath.Join(dir, fmt.Sprint(runs)), keys: fixedKeys(), o: Options{Now: testClock()}}
+		d := &testDB{path: filepath.Join(dir, fmt.Sprint(runs)), keys: fixedKeys(), o: Options{Now: testClock(), testOnlyNoSync: true}}
 		create := d.o
 		create.Create = true
 		var err error

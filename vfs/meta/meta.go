@@ -49,4 +49,6 @@ type Options struct {
 
 	// testOnlyCommit stands around bbolt's commit, to make it fail with or without effect.
 	testOnlyCommit func(commit func() error) error
+	// testOnlyNoSync leaves out every fsync, for tests of other things in their thousands.
+	testOnlyNoSync bool
 }

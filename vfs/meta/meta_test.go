@@ -41,7 +41,8 @@ type testDB struct {
 
 func newDB(t testing.TB) *testDB {
 	t.Helper()
-	d := &testDB{path: filepath.Join(t.TempDir(), "tree-1.db"), keys: fixedKeys(), o: Options{Now: testClock()}}
+	_, measured := t.(*testing.B)
+	d := &testDB{path: filepath.Join(t.TempDir(), "tree-1.db"), keys: fixedKeys(), o: Options{Now: testClock(), testOnlyNoSync: !measured}}
 	create := d.o
 	create.Create = true
 	var err error
