@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"bytes"
 	"fmt"
 	"runtime/debug"
 
@@ -16,7 +17,8 @@ type snapshot struct {
 	tx      *bbolt.Tx
 	seen    uint64 // number of the bbolt transaction whose result is seen
 	buckets [kinds]*bbolt.Bucket
-	inside  bool // in bbolt, or reading memory that bbolt mapped
+	cursors [kinds]*bbolt.Cursor // of a read transaction, for get
+	inside  bool                 // in bbolt, or reading memory that bbolt mapped
 }
 
 func newSnapshot(tx *bbolt.Tx) *snapshot {
@@ -40,11 +42,23 @@ func (s *snapshot) bucket(kind record.Domain) *bbolt.Bucket {
 }
 
 // get returns the sealed record, in bbolt's memory, or nil.
-func (s *snapshot) get(kind record.Domain, key []byte) []byte {
+func (s *snapshot) get(kind record.Domain, key []byte) (sealed []byte) {
 	s.inside = true
-	v := s.bucket(kind).Get(key)
+	if s.tx.Writable() {
+		sealed = s.bucket(kind).Get(key)
+	} else if k, v := s.cursor(kind).Seek(key); bytes.Equal(k, key) {
+		sealed = v
+	}
 	s.inside = false
-	return v
+	return sealed
+}
+
+// cursor is kept, because a listing gets thousands of records and Get makes a cursor for each.
+func (s *snapshot) cursor(kind record.Domain) *bbolt.Cursor {
+	if s.cursors[kind] == nil {
+		s.cursors[kind] = s.bucket(kind).Cursor()
+	}
+	return s.cursors[kind]
 }
 
 // guarded runs fn with memory faults turned into panics, and turns every panic
