@@ -83,16 +83,18 @@ func (d *dataConn) handshake(ctx context.Context) error {
 	}
 	policy := d.c.login.Policy().Transport
 	d.wire.until = time.Now().Add(d.c.srv.limits.handshake)
-	t := tls.Server(d.wire, d.c.dataTLS.config(policy.FTPSSessionBinding))
+	cfg, strict := d.c.dataTLS.config(policy.FTPSSessionBinding)
+	t := tls.Server(d.wire, cfg)
 	if err := t.HandshakeContext(ctx); err != nil {
-		if errors.Is(err, errNotResumed) {
-			d.c.srv.counters.unbound.Add(1)
-			return dataError{errNotResumed, err}
-		}
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
 			return dataError{errNoData, err} // it was no attempt at TLS; another one may go well
 		}
 		return dataError{errDataTLS, err}
+	}
+	if err := d.c.dataTLS.judge(t.ConnectionState(), strict); err != nil {
+		d.c.srv.counters.unbound.Add(1)
+		_ = t.CloseWrite()
+		return err
 	}
 	d.wire.until = time.Time{}
 	d.wire.guard = policy.RequireCloseNotify

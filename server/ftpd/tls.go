@@ -46,41 +46,43 @@ type dataConfig struct {
 	free, strict *tls.Config
 }
 
-// config returns the configuration for the next data connection under a binding mode.
-func (d *dataConfig) config(binding string) *tls.Config {
+// config returns the configuration for the next data connection under a binding mode, and whether it must resume.
+func (d *dataConfig) config(binding string) (cfg *tls.Config, strict bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if binding == "require" || binding == "prefer" && d.resumed {
 		if d.strict == nil {
-			d.strict = d.make(true)
+			d.strict = d.make()
+			// Only resumed handshakes come through, and theirs mixes in the secret of the control session (psk_dhe_ke), which
+			// is post-quantum if the client can: the cheap exchange alone is enough for forward secrecy against today's
+			// machines.
+			d.strict.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP256}
 		}
-		return d.strict
+		return d.strict, true
 	}
 	if d.free == nil {
-		d.free = d.make(false)
+		d.free = d.make()
 	}
-	return d.free
+	return d.free, false
 }
 
-func (d *dataConfig) make(strict bool) *tls.Config {
+func (d *dataConfig) make() *tls.Config {
 	cfg := d.c.baseConfig()
-	// Bulk data: full records from the first byte.
-	cfg.DynamicRecordSizingDisabled = true
-	if strict {
-		// Only resumed handshakes come through, and theirs mixes in the secret of the control session (psk_dhe_ke), which is
-		// post-quantum if the client can: the cheap exchange alone is enough for forward secrecy against today's machines.
-		cfg.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP256}
-	}
-	cfg.VerifyConnection = func(s tls.ConnectionState) error {
-		if strict && !s.DidResume {
+	cfg.DynamicRecordSizingDisabled = true // bulk data: full records from the first byte
+	return cfg
+}
+
+// judge says whether a data connection whose handshake is done may carry data. Refusing here, and not within the handshake,
+// lets clients see the reply that names the reason instead of a TLS alert that names none (OpenSSL calls it a bad certificate).
+func (d *dataConfig) judge(s tls.ConnectionState, strict bool) error {
+	if !s.DidResume {
+		if strict {
 			return errNotResumed
-		}
-		if s.DidResume {
-			d.mu.Lock()
-			d.resumed = true
-			d.mu.Unlock()
 		}
 		return nil
 	}
-	return cfg
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.resumed = true
+	return nil
 }
