@@ -38,9 +38,10 @@ type State struct {
 	Dir string `yaml:"dir" json:"dir"`
 }
 
-// Seal says how the root key is unwrapped. KeyFile empty means the systemd
-// credential sallyport.key if there is one, else "<state>.key" beside the
-// state directory.
+// Seal says how the root key is unwrapped. If systemd passes a credential
+// sallyport.key it is used instead of KeyFile, because the file is then not
+// meant to be readable by the server's user. KeyFile empty means "<state>.key"
+// beside the state directory.
 type Seal struct {
 	Kind    string `yaml:"kind" json:"kind"` // keyfile
 	KeyFile string `yaml:"key_file" json:"key_file"`
@@ -151,13 +152,13 @@ func DefaultConfig() *Config {
 
 // KeyFile is the seal key file in force.
 func (c *Config) KeyFile() string {
-	if c.Seal.KeyFile != "" {
-		return credentialPath(c.Seal.KeyFile)
-	}
 	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
 		if p := filepath.Join(dir, KeyCredential); fileExists(p) {
 			return p
 		}
+	}
+	if c.Seal.KeyFile != "" {
+		return credentialPath(c.Seal.KeyFile)
 	}
 	return strings.TrimRight(c.State.Dir, "/") + ".key"
 }

@@ -45,6 +45,14 @@ const (
 // the server that works on it, nil if none answers. It changes nothing.
 func Doctor(ctx context.Context, l *Loaded, running *admin.Status, now time.Time) []Finding {
 	d := &doctor{c: l.Config, running: running, now: now}
+	if running != nil && l.Origins["listeners"].Source == "default" {
+		// Nobody said what should be open (a demo has it from flags): what is open is taken as meant.
+		d.c = new(*l.Config)
+		d.c.Listeners = nil
+		for _, r := range running.Listeners {
+			d.c.Listeners = append(d.c.Listeners, Listener(r))
+		}
+	}
 	d.state()
 	d.seal(ctx)
 	d.certificates()
@@ -170,8 +178,8 @@ func (d *doctor) hostKeys() {
 			d.add("host key", Fail, err.Error(), "`sallyport hostkey rotate "+kind+"` makes a new one")
 			continue
 		}
+		found++
 		if d.private("host key", path, 0o600) {
-			found++
 			kind, _ := checkStrength(s.PublicKey().(ssh.CryptoPublicKey).CryptoPublicKey())
 			d.add("host key", OK, path+", "+kind, "")
 		}

@@ -10,12 +10,13 @@ import (
 	"sallyport/server/admin"
 )
 
-// host is a fresh state on free ports.
-func host(t *testing.T) *Loaded {
+// host is a fresh state on free ports. Host keys are shared between hosts:
+// making an RSA key takes longer than everything else.
+func host(t *testing.T, hostKeys string) *Loaded {
 	t.Helper()
 	dir := t.TempDir()
 	l, err := LoadConfig(Source{NoFile: true, Flags: map[string]string{
-		"state.dir": filepath.Join(dir, "state"), "seal.key_file": filepath.Join(dir, "seal.key"), "passive.ports": "",
+		"state.dir": filepath.Join(dir, "state"), "seal.key_file": filepath.Join(dir, "seal.key"), "passive.ports": "", "hostkeys.dir": hostKeys,
 		"listeners": `[{protocol: sftp, address: "127.0.0.1:0"}]`, "log.level": "error",
 	}})
 	check(t, err)
@@ -56,7 +57,11 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 			return nil
 		}, 0},
 		{"open host key", "host key", Fail, "chmod 0600", func(t *testing.T, l *Loaded) *admin.Status {
-			check(t, os.Chmod(filepath.Join(l.HostKeyDir(), "ssh_host_rsa_key"), 0o640))
+			own := t.TempDir()
+			data, err := os.ReadFile(filepath.Join(l.HostKeyDir(), "ssh_host_ed25519_key"))
+			check(t, err)
+			check(t, os.WriteFile(filepath.Join(own, "ssh_host_ed25519_key"), data, 0o640))
+			l.HostKeys.Dir = own
 			return nil
 		}, 0},
 		{"port taken", "port", Fail, "another program has this port", func(t *testing.T, l *Loaded) *admin.Status {
@@ -71,10 +76,13 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 			return &admin.Status{State: "ready", PID: os.Getpid(), Listeners: []admin.Listener{{Protocol: "sftp", Address: "127.0.0.1:2023"}}}
 		}, 0},
 	}
+	hostKeys := filepath.Join(t.TempDir(), "hostkeys")
+	_, err := OpenHostKeys(hostKeys)
+	check(t, err)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			l := host(t)
+			l := host(t, hostKeys)
 			var running *admin.Status
 			if tt.spoil != nil {
 				running = tt.spoil(t, l)

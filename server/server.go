@@ -26,6 +26,7 @@ import (
 
 	"sallyport/crypto/keyring"
 	"sallyport/server/admin"
+	"sallyport/server/audit"
 	"sallyport/server/ftpd"
 	"sallyport/server/sftpd"
 )
@@ -95,8 +96,25 @@ func Run(ctx context.Context, o Options) error {
 	if s.parts, err = openParts(ctx, s.config.Config, s.log); err != nil {
 		return err
 	}
-	err = s.serve(ctx, passed)
+	err = s.recorded(ctx, func() error { return s.serve(ctx, passed) })
 	return errors.Join(err, s.parts.close())
+}
+
+// recorded puts start and stop into the audit log around serve: a gap in the
+// log is then either explained or suspicious.
+func (s *Server) recorded(ctx context.Context, serve func() error) error {
+	if err := s.parts.audit.Append(ctx, audit.Event{Action: audit.ServerStart, Detail: "version " + s.o.Version}); err != nil {
+		return fmt.Errorf("recording the start: %w", err)
+	}
+	err := serve()
+	reason := "orderly"
+	if err != nil {
+		reason = "after an error"
+	}
+	if auditErr := s.parts.audit.Append(context.WithoutCancel(ctx), audit.Event{Action: audit.ServerStop, Detail: reason}); auditErr != nil {
+		err = errors.Join(err, fmt.Errorf("recording the stop: %w", auditErr))
+	}
+	return err
 }
 
 // openIdentity loads what the server shows to strangers: it is outside the seal.

@@ -15,14 +15,14 @@ const demoText = `Sallyport demo is ready. It serves one account on this machine
   key file  {{.KeyFile}}
 
 SFTP (OpenSSH):
-  sftp -i {{q .KeyFile}} -o IdentitiesOnly=yes -o UserKnownHostsFile={{q .KnownHostsFile}} -P {{.SFTPPort}} {{.Account}}@{{.Host}}
+  sftp -i {{q .KeyFile}} -o IdentitiesOnly=yes -o {{q .KnownHosts}} -P {{.SFTPPort}} {{.Account}}@{{.Host}}
 
 FTPS (curl), explicit and implicit:
   curl --ssl-reqd --cacert {{q .CAFile}} -u {{.Account}}:{{.Password}} -T {{q .Example}} ftp://{{.Addr}}:{{.FTPSPort}}/
   curl --cacert {{q .CAFile}} -u {{.Account}}:{{.Password}} ftps://{{.Addr}}:{{.FTPSImplicitPort}}/
 
 FTPS (lftp):
-  lftp -e 'set ftp:ssl-force true; set ftp:ssl-protect-data true; set ssl:ca-file {{.CAFile}}' -u {{.Account}},{{.Password}} ftp://{{.Addr}}:{{.FTPSPort}}
+  lftp -e {{q .LFTP}} -u {{.Account}},{{.Password}} ftp://{{.Addr}}:{{.FTPSPort}}
 
 FileZilla, Site Manager (File > Site Manager > New site):
   explicit  Protocol FTP    Host {{.Host}}  Port {{.FTPSPort}}  Encryption "Require explicit FTP over TLS"  User {{.Account}}
@@ -43,9 +43,22 @@ func (c connection) print(w io.Writer, file string) error {
 	}
 	data := struct {
 		connection
-		Addr, File, Example string
-	}{c, addr, file, filepath.Join(filepath.Dir(file), "known_hosts")}
+		Addr, File, Example, KnownHosts, LFTP string
+	}{
+		connection: c, Addr: addr, File: file, Example: filepath.Join(filepath.Dir(file), "known_hosts"),
+		KnownHosts: "UserKnownHostsFile=" + optionQuote(c.KnownHostsFile),
+		LFTP:       "set ftp:ssl-force true; set ftp:ssl-protect-data true; set ssl:ca-file " + optionQuote(c.CAFile),
+	}
 	return template.Must(template.New("demo").Funcs(template.FuncMap{"q": shellQuote}).Parse(demoText)).Execute(w, data)
+}
+
+// optionQuote makes s one word for a program that splits its own options at
+// spaces, as ssh_config(5) and lftp do.
+func optionQuote(s string) string {
+	if strings.ContainsAny(s, " \t") {
+		return `"` + s + `"`
+	}
+	return s
 }
 
 // shellQuote makes s one word of a POSIX shell.

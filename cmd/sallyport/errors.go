@@ -20,9 +20,9 @@ func (a *app) fail(err error) int {
 		_ = json.NewEncoder(a.stderr).Encode(map[string]*admin.Error{"error": e}) // a broken stderr cannot be reported
 		return e.Code.Exit()
 	}
-	fmt.Fprintf(a.stderr, "sallyport: error: %s\n", clean(e.Message, true))
+	fmt.Fprintf(a.stderr, "sallyport: %s %s\n", a.colored("31", "error:"), clean(e.Message, true))
 	if e.Hint != "" {
-		fmt.Fprintf(a.stderr, "sallyport: hint: %s\n", clean(e.Hint, true))
+		fmt.Fprintf(a.stderr, "sallyport: %s %s\n", a.colored("36", "hint:"), clean(e.Hint, true))
 	}
 	return e.Code.Exit()
 }

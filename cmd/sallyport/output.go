@@ -101,9 +101,9 @@ func clean(s string, lines bool) string {
 	return b.String()
 }
 
-// colored wraps s in an ANSI colour when standard output is a terminal that wants it.
+// colored wraps s in an ANSI colour when standard error is a terminal that wants it.
 func (a *app) colored(code, s string) string {
-	f, ok := a.stdout.(*os.File)
+	f, ok := a.stderr.(*os.File)
 	if a.noColor || os.Getenv("NO_COLOR") != "" || !ok || !term.IsTerminal(int(f.Fd())) {
 		return s
 	}

@@ -328,6 +328,8 @@ func TestPolicySetAndGet(t *testing.T) {
 	wantCode(t, err, CodeInvalid)
 	_, err = f.PolicySet(ctx, PolicySet{Set: []KeyValue{{"session.maxx", "5"}}})
 	wantCode(t, err, CodeInvalid)
+	_, err = f.PolicySet(ctx, PolicySet{Set: []KeyValue{{"accounts.nobody.session.max", "5"}}})
+	wantCode(t, err, CodeNotFound)
 	_, err = f.PolicyGet(ctx, PolicyQuery{Key: "accounts.nobody"})
 	wantCode(t, err, CodeNotFound)
 	if r := f.policy.Current(); r.Who != "uid:"+itoa(os.Getuid()) {

@@ -136,7 +136,7 @@ func (s *Server) policySet(ctx context.Context, who Peer, r PolicySet) (Revision
 		if r.Base != 0 && r.Base != current.N {
 			return Revision{}, fmt.Errorf("%w: it is at revision %d, not %d", policydb.ErrConflict, current.N, r.Base)
 		}
-		doc, err := edit(current.Document, r.Set)
+		doc, err := s.edit(current.Document, r.Set)
 		if err != nil {
 			return Revision{}, err
 		}
@@ -155,12 +155,19 @@ func (s *Server) policySet(ctx context.Context, who Peer, r PolicySet) (Revision
 	}
 }
 
-// edit makes the document in which every pair is set, or unset where the value is empty.
-func edit(d *policy.Document, set []KeyValue) (*policy.Document, error) {
+// edit makes the document in which every pair is set, or unset where the value
+// is empty. Rules for an account that does not exist are refused: they are a
+// typing mistake, or would be waiting for somebody else of that name.
+func (s *Server) edit(d *policy.Document, set []KeyValue) (*policy.Document, error) {
 	for _, kv := range set {
 		target, path, ok := splitKey(kv.Key)
 		if !ok {
 			return nil, newError(CodeInvalid, fmt.Sprintf("there is no setting %q", kv.Key), "keys are site.SETTING, groups.NAME.SETTING or accounts.NAME.SETTING; `sallyport policy show --account NAME` lists the settings")
+		}
+		if name, ok := strings.CutPrefix(string(target), "account "); ok && !d.Mentions(name) {
+			if _, err := s.o.Policy.Account(name); err != nil {
+				return nil, err
+			}
 		}
 		var err error
 		if strings.TrimSpace(kv.Value) == "" {
