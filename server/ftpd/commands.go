@@ -409,6 +409,8 @@ func (c *control) startTransfer(o *op, arg string) string {
 		refuse = errUnsecured
 	case c.prepared() == nil:
 		refuse = errNoChannel
+	case c.rang != nil && (o.verb == "STOR" || o.verb == "APPE" || o.verb == "STOU"):
+		refuse = errRangeUpload
 	}
 	if refuse != nil {
 		c.rest, c.rang = 0, nil

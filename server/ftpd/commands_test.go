@@ -395,6 +395,9 @@ func TestRestart(t *testing.T) {
 		c.open()
 		c.cmd(554, "%s", command)
 	}
+	c.cmd(350, "RANG 2 4")
+	c.epsv()
+	c.cmd(504, "STOR f")
 	c.cmd(350, "REST 4")
 	c.stor("STOR f", "ab")
 	if got, _ := h.vol.get("/f"); got != "0123ab" {

@@ -111,6 +111,7 @@ func (c *conn) serve(ctx context.Context) {
 			c.reply(220, c.srv.o.Banner)
 		}
 	}
+	c.leave() // before the last words, which may take a second: the place is free
 	c.goodbye()
 }
 
@@ -226,6 +227,11 @@ func (c *conn) goodbye() {
 	}
 	if t, ok := c.stream.(*tls.Conn); ok {
 		_ = t.CloseWrite()
+	}
+	if t, ok := c.raw.(*net.TCPConn); ok && t.CloseWrite() == nil {
+		// Closing with unread bytes would reset the connection, and many systems then throw away the last reply unread.
+		_ = c.raw.SetReadDeadline(time.Now().Add(c.srv.limits.farewell))
+		_, _ = io.CopyN(io.Discard, c.raw, maxOverlong)
 	}
 	_ = c.raw.Close()
 }

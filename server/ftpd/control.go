@@ -234,7 +234,7 @@ func (c *control) finished(o *op) {
 		return
 	}
 	if o.work != nil {
-		o.work.abandon() // only after a panic in the library is there anything left to close
+		o.work.abandon() // open still when the data connection did not come, or after a panic in the library
 	}
 	if o.transfer {
 		c.dropChannel()

@@ -132,6 +132,9 @@ func (l *listing) flush(w io.Writer) error {
 	}
 	_, err := w.Write(l.buf)
 	l.buf = l.buf[:0]
+	if s, ok := w.(dataStream); ok && err == nil {
+		return s.flush() // a long listing is to be seen early
+	}
 	return err
 }
 

@@ -50,6 +50,7 @@ var replies = []struct {
 	{session.ErrSealed, reply{421, "The server is sealed: an operator has to unseal it before anybody can log in."}},
 	// The volume.
 	{errNotListable, reply{501, "Not a directory."}},
+	{errRangeUpload, reply{504, "RANG is for downloads and HASH."}},
 	{errBadRestart, reply{554, "Restart position is beyond the end of the file."}},
 	{vfs.ErrIntegrity, reply{550, "The stored data is damaged; the operator has been told."}},
 	{vfs.ErrInterrupted, reply{550, "An upload of this file was interrupted; upload it completely or remove it first."}},

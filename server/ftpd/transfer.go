@@ -13,6 +13,9 @@ import (
 // errBadRestart: REST points beyond the end of the file. RFC 1123, section 4.1.3.4.
 var errBadRestart = errors.New("ftpd: restart position beyond the end of the file")
 
+// errRangeUpload: an upload into the middle of a file would have to drop what lies beyond, which a range says it does not.
+var errRangeUpload = errors.New("ftpd: RANG before an upload")
+
 // transfer is what the library holds as the open file of RETR, STOR and the rest; listings are transfers too. io.Copy in the
 // library finds ReadFrom and WriteTo and hands over the data connection, so that the bytes move in our loop with our buffers.
 // Used by one goroutine.
@@ -227,7 +230,7 @@ func (t *transfer) Close() error {
 	return err
 }
 
-// abandon closes what is still open after the library has ended the command.
+// abandon closes what is still open when the reply has been sent.
 func (t *transfer) abandon() {
 	if t.file != nil && !t.closed {
 		t.TransferError(errPanic)
@@ -262,6 +265,9 @@ func (s dataStream) Write(p []byte) (int, error) {
 	n, err := s.d.Write(p)
 	return n, s.mark(err)
 }
+
+// flush sends what the socket's buffer holds.
+func (s dataStream) flush() error { return s.mark(s.d.wire.flush()) }
 
 func (s dataStream) mark(err error) error {
 	switch {
