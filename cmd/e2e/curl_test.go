@@ -141,7 +141,7 @@ func TestCurlSessionBinding(t *testing.T) {
 	s := start(t)
 	data := testData(2, 200_000)
 	for _, mode := range []string{"off", "prefer", "require"} {
-		s.cli("policy", "set", "site.transport.ftps_session_binding", mode, "--reason", "test of every mode")
+		s.cli("policy", "set", "site.transport.ftps_session_binding="+mode, "--reason", "test of every mode")
 		for _, w := range s.ways() {
 			out, err := s.curl(t, w, "/bound", "-T", local(t, "f", data))
 			// curl 7.88 with OpenSSL does not resume on TLS 1.2 data connections.

@@ -95,7 +95,7 @@ func TestOpenSSH(t *testing.T) {
 				t.Errorf("the server does not announce %s", want)
 			}
 		}
-		if !strings.Contains(out, "upload/download buffer sizes to 2") { // 255 KiB and a bit, not 32 KiB
+		if !strings.Contains(out, "buffer sizes 261120 / 261120") { // 255 KiB, not 32
 			t.Errorf("large packets are not in use:\n%s", grep(out, "limits", "buffer"))
 		}
 	})
