@@ -277,3 +277,56 @@ func TestPlainFTPByException(t *testing.T) {
 	c.cmd(220, "REIN")
 	c.cmd(530, "USER alice")
 }
+
+// Under "prefer" a ticket of another session of the same account from the same address will do: a program with several
+// sessions keeps one cache of tickets for all (rclone does). Another account's ticket will not, nor that of a stranger who
+// never logs in.
+func TestSessionBindingOfSiblings(t *testing.T) {
+	t.Parallel()
+	for name, version := range map[string]uint16{"TLS 1.2": tls.VersionTLS12, "TLS 1.3": tls.VersionTLS13} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := start(t, Implicit)
+			h.vol.put("/f", 0o644, []byte("content"))
+			secured := func(cache tls.ClientSessionCache) *client {
+				c := h.dial()
+				c.tls.MaxVersion = version
+				if cache != nil {
+					c.tls.ClientSessionCache = cache
+				}
+				c.conn = tls.Client(c.raw, c.tls)
+				c.r = newReader(c)
+				c.expect(220)
+				return c
+			}
+			as := func(c *client, account string) *client {
+				c.cmd(331, "USER %s", account)
+				c.cmd(230, "PASS secret")
+				c.cmd(200, "PBSZ 0")
+				c.cmd(200, "PROT P")
+				return c
+			}
+			a := as(secured(nil), "alice")
+			if code, _, resumed := a.fetch(a.tls.ClientSessionCache); code != 226 || !resumed {
+				t.Fatalf("own ticket: %d, resumed %v", code, resumed)
+			}
+			sibling := as(secured(nil), "alice")
+			if code, _, resumed := a.fetch(sibling.tls.ClientSessionCache); code != 226 || !resumed {
+				t.Errorf("ticket of a sibling: %d, resumed %v", code, resumed)
+			}
+			other := as(secured(nil), "old-scanner")
+			if code, content, _ := a.fetch(other.tls.ClientSessionCache); code != 522 || content != "" {
+				t.Errorf("ticket of another account: %d %q", code, content)
+			}
+			stranger := secured(nil)
+			stranger.cmd(331, "USER alice")
+			stranger.cmd(221, "QUIT")
+			if code, content, _ := a.fetch(stranger.tls.ClientSessionCache); code != 522 || content != "" {
+				t.Errorf("ticket of a stranger: %d %q", code, content)
+			}
+			if code, _, _ := a.fetch(a.tls.ClientSessionCache); code != 226 {
+				t.Errorf("own ticket at last: %d", code)
+			}
+		})
+	}
+}

@@ -30,32 +30,35 @@ type conn struct {
 	log      *slog.Logger
 
 	// Set by the goroutine of serve before a control exists, and constant from then on.
-	ctx       context.Context // ends with the connection
-	visitor   visitor
-	facts     policy.Facts
-	stream    net.Conn // raw, or TLS on it
-	lines     lineReader
-	ticketKey [32]byte    // seals the TLS session tickets of this control connection and of nothing else
-	dataTLS   *dataConfig // nil before TLS, and on plain FTP
-	plain     bool        // TLS is not asked for, by an exception of the policy
-	deadline  time.Time   // for the login
+	ctx      context.Context // ends with the connection
+	visitor  visitor
+	facts    policy.Facts
+	stream   net.Conn // raw, or TLS on it
+	lines    lineReader
+	ticketID [16]byte    // random; names this connection in the TLS session tickets it issues. Set by newConn
+	dataTLS  *dataConfig // nil before TLS, and on plain FTP
+	plain    bool        // TLS is not asked for, by an exception of the policy
+	deadline time.Time   // for the login
 
 	wmu  sync.Mutex // one reply at a time
 	wbuf []byte     // guarded by wmu
 
-	mu       sync.Mutex // guards what follows
-	farewell string     // the connection must end, with this reply; empty = go on
-	draining bool       // the server stops: end after the transfer
-	control  *control   // nil before the library has the connection
-	active   time.Time  // last command or end of one
+	mu       sync.Mutex    // guards what follows
+	farewell string        // the connection must end, with this reply; empty = go on
+	draining bool          // the server stops: end after the transfer
+	control  *control      // nil before the library has the connection
+	active   time.Time     // last command or end of one
+	account  string        // logged in; "" before
+	settled  chan struct{} // closed when account is final; see ticket.go
 }
 
 func newConn(s *Server, ln net.Listener, raw net.Conn, m Mode) *conn {
 	c := &conn{
 		srv: s, listener: ln, raw: raw, stream: raw, mode: m,
 		remote: addrPort(raw.RemoteAddr()), local: addrPort(raw.LocalAddr()),
-		log: s.o.Log, active: time.Now(),
+		log: s.o.Log, active: time.Now(), settled: make(chan struct{}),
 	}
+	_, _ = rand.Read(c.ticketID[:])
 	c.lines.r = raw
 	c.deadline = c.active.Add(s.limits.login)
 	c.facts = policy.Facts{Protocol: protocol(m), Remote: c.remote, Local: c.local}
@@ -92,7 +95,7 @@ func (c *conn) serve(ctx context.Context) {
 		return
 	}
 	defer c.leave()
-	_, _ = rand.Read(c.ticketKey[:])
+	defer c.settle("")
 
 	user, ok := "", true
 	if c.mode == Implicit {
@@ -104,6 +107,7 @@ func (c *conn) serve(ctx context.Context) {
 	}
 	for ok && c.session(user) { // again after REIN
 		c.leave()
+		c.unsettle()
 		c.deadline = time.Now().Add(c.srv.limits.login)
 		c.facts.Protocol = protocol(c.mode)
 		user, ok = "", c.connect() && c.admit()

@@ -75,6 +75,7 @@ func (d *driver) AuthUser(_ ftpserver.ClientContext, user, pass string) (ftpserv
 	d.c.mu.Lock()
 	d.c.login = m
 	d.c.mu.Unlock()
+	d.c.settle(user)
 	return d, nil
 }
 

@@ -71,6 +71,7 @@ type Server struct {
 	legacy   bool // XCRC, XMD5 and XSHA are offered
 	buffers  sync.Pool
 	counters counters
+	tickets  *tls.Config // seals TLS session tickets; crypto/tls changes its keys daily
 
 	mu        sync.Mutex // guards what follows
 	conns     map[*conn]struct{}
@@ -110,6 +111,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		o: o, backend: o.backend, limits: o.limits.withDefaults(), ports: p,
 		legacy:    !o.NoLegacyHashes && !fips140.Enforced(),
+		tickets:   &tls.Config{},
 		conns:     make(map[*conn]struct{}),
 		listeners: make(map[net.Listener]struct{}),
 		gone:      make(chan struct{}),

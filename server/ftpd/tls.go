@@ -18,8 +18,7 @@ func modernSuites() []uint16 {
 	}
 }
 
-// baseConfig is common to the control connection and its data connections, ticket key included: a ticket that the control
-// connection issued is accepted by its own data connections and by nothing else.
+// baseConfig is common to the control connection and its data connections.
 func (c *conn) baseConfig() *tls.Config {
 	cfg := &tls.Config{
 		GetCertificate:   c.srv.o.Certificate,
@@ -29,20 +28,26 @@ func (c *conn) baseConfig() *tls.Config {
 	if c.srv.o.Ciphers == "modern" {
 		cfg.CipherSuites = modernSuites()
 	}
-	cfg.SetSessionTicketKeys([][32]byte{c.ticketKey})
 	return cfg
 }
 
-func (c *conn) controlConfig() *tls.Config { return c.baseConfig() }
+// controlConfig issues tickets for data connections. No ticket opens a control connection: who logs in does a full handshake.
+func (c *conn) controlConfig() *tls.Config {
+	cfg := c.baseConfig()
+	c.seal(cfg, func(origin) bool { return false })
+	return cfg
+}
 
 // dataConfig makes the TLS configurations of a connection's data connections, and remembers whether its client can resume.
 // Policy transport.ftps_session_binding: off; prefer (once a data connection resumed, every later one must: a client that can
-// does, so one that does not is somebody else); require.
+// does, so one that does not is somebody else; a ticket of any session of the account from the same address will do);
+// require (always, and the ticket must be of this very session).
 type dataConfig struct {
 	c *conn
 
 	mu           sync.Mutex // guards what follows
 	resumed      bool       // a data connection has resumed
+	exact        bool       // policy is "require"
 	free, strict *tls.Config
 }
 
@@ -50,7 +55,8 @@ type dataConfig struct {
 func (d *dataConfig) config(binding string) (cfg *tls.Config, strict bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if binding == "require" || binding == "prefer" && d.resumed {
+	d.exact = binding == "require"
+	if d.exact || binding == "prefer" && d.resumed {
 		if d.strict == nil {
 			d.strict = d.make()
 			// Only resumed handshakes come through, and theirs mixes in the secret of the control session (psk_dhe_ke), which
@@ -68,8 +74,19 @@ func (d *dataConfig) config(binding string) (cfg *tls.Config, strict bool) {
 
 func (d *dataConfig) make() *tls.Config {
 	cfg := d.c.baseConfig()
+	d.c.seal(cfg, d.accepts)
 	cfg.DynamicRecordSizingDisabled = true // bulk data: full records from the first byte
 	return cfg
+}
+
+func (d *dataConfig) accepts(o origin) bool {
+	d.mu.Lock()
+	exact := d.exact
+	d.mu.Unlock()
+	if exact {
+		return d.c.owns(o)
+	}
+	return d.c.related(o)
 }
 
 // judge says whether a data connection whose handshake is done may carry data. Refusing here, and not within the handshake,
