@@ -60,9 +60,9 @@ const (
 	segmentMask  = segmentPlain - 1
 	segmentShift = 16
 
-	// batchSegments is how many segments are read or written with one call: a
-	// quarter of a megabyte fits the second-level cache together with its
-	// ciphertext, and more gained nothing (docs/PERFORMANCE.md).
+	// batchSegments is how many segments are read or written with one call. A
+	// quarter of a megabyte makes the calls rare, and plaintext and ciphertext
+	// of a batch stay in a second-level cache between copying and sealing.
 	batchSegments = 4
 )
 
