@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -94,5 +95,22 @@ func BenchmarkDownload64M(b *testing.B) {
 			b.Fatal(n, err)
 		}
 		ok(b, f.Close())
+	}
+}
+
+// BenchmarkSmallFileAudited is BenchmarkSmallFile with an event in each commit that is drained meanwhile.
+func BenchmarkSmallFileAudited(b *testing.B) {
+	bb := newBench(b)
+	bb.fs.OnOutbox(func(v *Volume) {
+		if err := v.Drain(context.Background(), func([]byte) error { return nil }); err != nil {
+			b.Error(err)
+		}
+	})
+	w := bb.viewWith(ViewOptions{Note: func(Change) []byte { return make([]byte, 200) }})
+	data := noise(1, 4096)
+	i := 0
+	for b.Loop() {
+		put(b, w, fmt.Sprintf("f%d", i), data)
+		i++
 	}
 }

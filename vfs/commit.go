@@ -291,18 +291,17 @@ func (in *inode) rebase(s *snapshot) {
 	}
 }
 
-// drop ends the draft without a version.
+// drop ends the draft without a version. A crash before the key records follow leaves open ones without a file, and recovery
+// makes nothing of those.
 func (in *inode) drop(ctx context.Context) {
 	d := in.abandon()
 	if d == nil {
 		return
 	}
-	if len(d.blobs) > 0 {
-		// If this fails, the key record stays and recovery finds that its file is gone.
-		_ = in.c.update(ctx, d.doom)
+	_ = d.Abort() // what stays on disk is removed below, or when the volume is opened next
+	if len(d.blobs) > 0 && in.c.update(ctx, d.doom) == nil {
+		d.remove(ctx, in.c.blobs)
 	}
-	// What stays on disk is removed when the volume is opened next.
-	_ = d.Abort()
 }
 
 // abandon forgets the draft and keeps its blobs. After a commit that failed in the end nobody knows whether it holds until

@@ -74,9 +74,8 @@ func (k blobKeys) Scatter(ctx context.Context, id blob.ID) error {
 		if err != nil {
 			return err
 		}
-		scattered := *b
-		scattered.Scattered = true
-		return tx.PutBlob(&scattered)
+		b.Scattered = true
+		return tx.PutBlob(b)
 	})
 }
 
@@ -94,7 +93,7 @@ func (k blobKeys) Key(_ context.Context, id blob.ID) (*record.Key, error) {
 }
 
 // settle brings the key records of the draft's blobs to what layout says of them, in the transaction that commits it.
-// done means that no further byte comes: a blob that nothing relies on is doomed.
+// done means that no further byte comes.
 func (d *draft) settle(tx *meta.Tx, l *extent.Layout, owner meta.Inode, done bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -102,7 +101,7 @@ func (d *draft) settle(tx *meta.Tx, l *extent.Layout, owner meta.Inode, done boo
 		ref := findRef(l, id)
 		if ref == nil {
 			if done {
-				if err := giveUp(tx, id, relied); err != nil {
+				if err := d.giveUp(tx, id, relied); err != nil {
 					return err
 				}
 			}
@@ -112,12 +111,11 @@ func (d *draft) settle(tx *meta.Tx, l *extent.Layout, owner meta.Inode, done boo
 		if err != nil {
 			return err
 		}
-		now := *b
-		now.Inode = owner
+		b.Inode = owner
 		if !ref.Open {
-			now.State, now.Size = meta.BlobSealed, ref.Bytes
+			b.State, b.Size = meta.BlobSealed, ref.Bytes
 		}
-		if err := tx.PutBlob(&now); err != nil {
+		if err := tx.PutBlob(b); err != nil {
 			return err
 		}
 	}
@@ -135,20 +133,21 @@ func (d *draft) rely(l *extent.Layout) {
 	}
 }
 
-// doom gives up the draft's blobs. Metadata first: a crash in between leaves files that the next opening removes.
+// doom gives up what the draft wrote since it was committed last. Called after Abort or Finish.
 func (d *draft) doom(tx *meta.Tx) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for id, relied := range d.blobs {
-		if err := giveUp(tx, id, relied); err != nil {
+		if err := d.giveUp(tx, id, relied); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// giveUp dooms a blob, or, if a committed version relies on its beginning, sees to it that recovery makes nothing of the rest.
-func giveUp(tx *meta.Tx, id blob.ID, relied bool) error {
+// giveUp dooms a blob that the draft has ended and whose last bytes no version names. If a committed version relies on its
+// beginning, it stays, and recovery makes nothing of the rest.
+func (d *draft) giveUp(tx *meta.Tx, id blob.ID, relied bool) error {
 	if !relied {
 		return tx.Doom(id)
 	}
@@ -156,9 +155,22 @@ func giveUp(tx *meta.Tx, id blob.ID, relied bool) error {
 	if err != nil {
 		return err
 	}
-	kept := *b
-	kept.Scattered = true
-	return tx.PutBlob(&kept)
+	b.Scattered = true
+	if own, bytes, sealed := d.Blob(); sealed && own == id {
+		b.State, b.Size = meta.BlobSealed, bytes
+	}
+	return tx.PutBlob(b)
+}
+
+// remove unlinks the blobs that doom gave up. What it leaves is removed when the volume is opened next.
+func (d *draft) remove(ctx context.Context, store blob.Store) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id, relied := range d.blobs {
+		if !relied {
+			_ = store.Remove(ctx, id)
+		}
+	}
 }
 
 func findRef(l *extent.Layout, id blob.ID) *extent.BlobRef {

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"bytes"
 	"context"
 
 	"sallyport/vfs/meta"
@@ -10,8 +11,34 @@ import (
 const drainBatch = 256
 
 // Drain hands the outbox in order to put; an event leaves the outbox after put returned nil for it. A crash in between
-// hands it out again: put sees every event at least once, in order. One Drain of a volume runs at a time.
+// hands it out again: put sees every event at least once, in order. One Drain of a volume runs at a time. The error of put
+// is returned as it is.
 func (v *Volume) Drain(ctx context.Context, put func(event []byte) error) error {
+	return v.drain(ctx, func(events [][]byte) (taken int, err error) {
+		for i, e := range events {
+			if err := ctx.Err(); err != nil {
+				return i, err
+			}
+			if err := put(e); err != nil {
+				return i, err
+			}
+		}
+		return len(events), nil
+	})
+}
+
+// DrainBatch is Drain with up to 256 events at a time, which leave the outbox together if put returns nil, and not at all
+// otherwise.
+func (v *Volume) DrainBatch(ctx context.Context, put func(events [][]byte) error) error {
+	return v.drain(ctx, func(events [][]byte) (taken int, err error) {
+		if err := put(events); err != nil {
+			return 0, err
+		}
+		return len(events), nil
+	})
+}
+
+func (v *Volume) drain(ctx context.Context, put func([][]byte) (taken int, err error)) error {
 	select {
 	case v.draining <- struct{}{}:
 		defer func() { <-v.draining }()
@@ -28,41 +55,34 @@ func (v *Volume) Drain(ctx context.Context, put func(event []byte) error) error 
 	})
 }
 
-// drain hands out one batch. The error of put is returned as it is.
-func (c *core) drain(ctx context.Context, put func([]byte) error) (more bool, err error) {
-	type item struct {
-		seq   uint64
-		event []byte
-	}
-	var batch []item
+// drain hands out one batch.
+func (c *core) drain(ctx context.Context, put func([][]byte) (taken int, err error)) (more bool, err error) {
+	var seqs []uint64
+	var events [][]byte
 	err = c.db.View(func(tx *meta.Tx) error {
 		return tx.Outbox(func(seq uint64, event []byte) bool {
-			batch = append(batch, item{seq, append([]byte(nil), event...)})
-			return len(batch) < drainBatch
+			seqs, events = append(seqs, seq), append(events, bytes.Clone(event))
+			return len(events) < drainBatch
 		})
 	})
 	if err != nil {
 		return false, public(err)
 	}
-	var done uint64
-	var failed error
-	for _, it := range batch {
-		if failed = ctx.Err(); failed != nil {
-			break
-		}
-		if failed = put(it.event); failed != nil {
-			break
-		}
-		done = it.seq
+	if len(events) == 0 {
+		return false, nil
 	}
-	if done != 0 {
+	taken, failed := put(events)
+	if taken > 0 {
 		// What put took must leave the outbox even if the caller has gone meanwhile.
-		err := c.update(context.WithoutCancel(ctx), func(tx *meta.Tx) error { return tx.Ack(done) })
-		if err != nil && failed == nil {
-			failed = err
-		}
+		err = c.update(context.WithoutCancel(ctx), func(tx *meta.Tx) error { return tx.Ack(seqs[taken-1]) })
 	}
-	return failed == nil && len(batch) == drainBatch, failed
+	switch {
+	case failed != nil:
+		return false, failed
+	case err != nil:
+		return false, public(err)
+	}
+	return len(events) == drainBatch, nil
 }
 
 // notify has OnOutbox called, once for any number of commits that happen while it runs.

@@ -246,6 +246,19 @@ var durabilitySentences = map[string]func(*testing.T){
 				t.Fatalf("events %q, want %q", all, want)
 			}
 			ok(t, x.vol.Drain(t.Context(), func([]byte) error { return stop }))
+			w := x.vol.View(ViewOptions{Note: func(ch Change) []byte { return []byte(ch.Path) }})
+			ok(t, w.Mkdir("x", 0))
+			ok(t, w.Mkdir("y", 0))
+			ok(t, w.Close())
+			if err := x.vol.DrainBatch(t.Context(), func(e [][]byte) error { return stop }); err != stop {
+				t.Fatalf("drain returned %v", err)
+			}
+			var batch [][]byte
+			ok(t, x.vol.DrainBatch(t.Context(), func(e [][]byte) error { batch = append(batch, e...); return nil }))
+			if len(batch) != 2 || string(batch[0]) != "/x" || string(batch[1]) != "/y" {
+				t.Fatalf("batch %q", batch)
+			}
+			ok(t, x.vol.DrainBatch(t.Context(), func([][]byte) error { return stop }))
 		}
 		// OnOutbox is called until everything is drained, also for what was left at the opening.
 		w = b.viewWith(ViewOptions{Note: func(Change) []byte { return []byte("e") }})

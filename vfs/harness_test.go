@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"sallyport/crypto/keyring"
+	"sallyport/vfs/meta"
 )
 
 // bench is a state directory with one account and its volume.
@@ -137,6 +138,23 @@ func (b *bench) verify() {
 	if f := b.findings(); len(f) > 0 {
 		b.t.Errorf("verify: %q", f)
 	}
+	// With nothing open, no blob waits for its end: that would be work for the next opening.
+	err := b.vol.do(context.Background(), func(c *core) error {
+		if c.handles.Load() > 0 {
+			return nil
+		}
+		return c.db.View(func(tx *meta.Tx) error {
+			return tx.Blobs(func(k *meta.BlobKey) bool {
+				if k.State == meta.BlobOpen {
+					b.t.Errorf("blob %x of inode %d is open", k.ID, k.Inode)
+				}
+				return true
+			})
+		})
+	})
+	if err != nil {
+		b.t.Error(err)
+	}
 }
 
 // blobFiles are the paths of all blobs on disk.
@@ -222,9 +240,9 @@ func wantContent(t testing.TB, w *View, name string, want []byte) {
 
 func brief(b []byte) string {
 	if len(b) > 32 {
-		return string(b[:8]) + "... (" + strconv.Itoa(len(b)) + " bytes)"
+		return strconv.Quote(string(b[:8])) + "... (" + strconv.Itoa(len(b)) + " bytes)"
 	}
-	return string(b)
+	return strconv.Quote(string(b))
 }
 
 func stat(t testing.TB, w *View, name string) *Info {

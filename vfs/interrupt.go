@@ -31,6 +31,9 @@ func (in *inode) interrupt(ctx context.Context) error {
 			return in.c.damage(err)
 		} // else the blob is lost to a full disk or the like: nothing of it can be kept
 	}
+	if layout == nil && d != nil {
+		_ = d.Abort() // what stays on disk is removed below, or when the volume is opened next
+	}
 	p := interruption{publication: publication{in: in, d: d, attr: attr, done: true}, kept: layout}
 	if err := in.c.update(ctx, p.apply); err != nil {
 		in.abandon()
@@ -38,7 +41,7 @@ func (in *inode) interrupt(ctx context.Context) error {
 	}
 	if p.layout == nil {
 		if in.abandon() != nil {
-			_ = d.Abort() // doomed already: what stays on disk is removed when the volume is opened next
+			d.remove(ctx, in.c.blobs)
 		}
 		in.view.told()
 		return nil

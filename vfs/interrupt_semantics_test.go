@@ -234,11 +234,18 @@ var interruptSentences = map[string]func(*testing.T){
 		write(t, g, data)
 		write(t, h, data[100_000:])
 		write(t, k, data)
+		cutUpload(t, w, "gap", wr, data[:100_000])
+		x, y := openFile(t, w, "gap", os.O_WRONLY), openFile(t, w, "late", wr)
+		must(x.WriteAt(data, 200_000))(t)
+		must(y.WriteAt(data, 200_000))(t)
 		c := b.crash()
-		for _, f := range []*File{f, g, h, k} {
+		for _, f := range []*File{f, g, h, k, x, y} {
 			ok(t, f.Close())
 		}
 		v := c.view()
+		wantContent(t, v, "gap", data[:100_000]) // what lies behind a gap is nothing to resume from
+		_, err := v.Stat("late")
+		wantErr(t, err, fs.ErrNotExist)
 		for _, name := range []string{"new", "resumed"} {
 			got := get(t, v, name)
 			if len(got) < 1<<20 || !bytes.HasPrefix(data, got) || !stat(t, v, name).Partial() {

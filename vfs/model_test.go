@@ -477,8 +477,22 @@ func (m *machine) Rename(t *rapid.T) {
 func (m *machine) Remove(t *rapid.T) {
 	s, name := m.session(t), m.name(t)
 	err := s.w.Remove(name)
-	want := m.settle(s, name)
-	if want == nil && m.tree[name] == nil {
+	if st := s.fresh[name]; st != nil && m.tree[name] == nil {
+		if !st.broken {
+			m.commit(s, st)
+		} else {
+			m.interrupt(s, st)
+			st.drop()
+			if st.file != nil {
+				st.broken, st.created = false, false
+			}
+		}
+		agree(t, err, nil)
+		delete(m.tree, name)
+		return
+	}
+	var want error
+	if m.tree[name] == nil {
 		want = fs.ErrNotExist
 	}
 	if agree(t, err, want) {

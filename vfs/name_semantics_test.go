@@ -85,6 +85,13 @@ var nameSentences = map[string]func(*testing.T){
 		if sizes, _ := history(t, b, id); len(sizes) != 2 || sizes[1] != 21 {
 			t.Fatalf("history %v", sizes)
 		}
+		broken := openFile(t, w, "broken", wr) // also if its upload is broken already
+		write(t, broken, []byte("half"))
+		broken.TransferError(errCut)
+		ok(t, w.Remove("broken"))
+		_, err := w.Stat("broken")
+		wantErr(t, err, fs.ErrNotExist)
+		ok(t, broken.Close())
 		put(t, w, "b", []byte("b"))
 		f = openFile(t, other, "b", os.O_RDWR)
 		must(f.WriteAt([]byte("B"), 0))(t)

@@ -128,11 +128,10 @@ func (w *View) Rmdir(name string) error {
 
 func (w *View) remove(op, name string, check func(meta.Kind) error) error {
 	return w.change(op, name, func(ctx context.Context, c *core) error {
-		p, err := w.settled(ctx, c, name)
-		if err != nil {
-			return err
-		}
+		p, err := w.at(c, name, false)
 		switch {
+		case err != nil:
+			return err
 		case !p.exists():
 			return fs.ErrNotExist
 		case p.root():
@@ -143,12 +142,43 @@ func (w *View) remove(op, name string, check func(meta.Kind) error) error {
 				return err
 			}
 		}
+		if p.node == nil {
+			if err := p.own.yield(ctx, &p); err != nil || p.node == nil {
+				return err
+			}
+		}
 		return w.unlink(ctx, c, &p)
 	})
 }
 
+// yield commits the session's new file, whose name at p is about to be removed: what came of it goes to history, whole or
+// not. If nothing came p.node stays nil, and the name goes with the handle.
+func (in *inode) yield(ctx context.Context, p *place) error {
+	in.io.Lock()
+	defer in.io.Unlock()
+	in.mu.Lock()
+	broken := in.broken
+	in.mu.Unlock()
+	var err error
+	if broken != nil {
+		err = in.interrupt(ctx)
+	} else {
+		err = in.publish(ctx, false)
+	}
+	if err != nil {
+		return err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.isNew() {
+		n := in.base.node
+		p.node = &n
+	}
+	return nil
+}
+
 // settled resolves a name whose meaning must be in metadata: what this session has not committed there is committed first.
-// A broken upload of the session ends here.
+// The error of a broken upload of the session ends the operation.
 func (w *View) settled(ctx context.Context, c *core, name string) (place, error) {
 	p, err := w.at(c, name, false)
 	if err != nil || p.own == nil || !p.own.uncommitted() {
@@ -204,7 +234,7 @@ func (w *View) unlinkTx(tx *meta.Tx, p *place) error {
 // not one transaction: what it could not remove stays, and the first error tells.
 func (w *View) RemoveAll(name string) error {
 	return w.change("remove", name, func(ctx context.Context, c *core) error {
-		p, err := w.settled(ctx, c, name)
+		p, err := w.at(c, name, false)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) || err == nil && !p.exists():
 			return nil
@@ -217,6 +247,11 @@ func (w *View) RemoveAll(name string) error {
 			}
 			if p.root() {
 				return nil
+			}
+		}
+		if p.node == nil {
+			if err := p.own.yield(ctx, &p); err != nil || p.node == nil {
+				return err
 			}
 		}
 		return absentIsFine(w.unlink(ctx, c, &p))
@@ -258,11 +293,17 @@ func (w *View) clear(ctx context.Context, c *core, p *place) error {
 				continue
 			}
 			if i.node.ID == 0 { // the session's own new file
-				if err := w.settleNew(ctx, &child); err != nil {
+				in := w.ownNew(child.slot)
+				if child.node = nil; in == nil {
+					continue
+				}
+				if err := in.yield(ctx, &child); err != nil {
 					return err
 				}
 			}
-			files = append(files, child)
+			if child.node != nil {
+				files = append(files, child)
+			}
 		}
 		for some := range slices.Chunk(files, removeBatch) {
 			err := c.update(ctx, func(tx *meta.Tx) error {
@@ -278,19 +319,4 @@ func (w *View) clear(ctx context.Context, c *core, p *place) error {
 			}
 		}
 	}
-}
-
-// settleNew commits the session's new file at p, which is about to be removed: its bytes go to history.
-func (w *View) settleNew(ctx context.Context, p *place) error {
-	in := w.ownNew(p.slot)
-	if in == nil {
-		return nil
-	}
-	if err := in.commit(ctx); err != nil {
-		return err
-	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	p.node.ID = in.id
-	return nil
 }
