@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	filesOnly = "This server transfers files only: use sftp. Commands, shells and terminals are refused."
-	noForward = "this server transfers files only; port forwarding is refused"
+	filesOnly    = "This server transfers files only: use sftp. Commands, shells and terminals are refused."
+	shuttingDown = "the server is shutting down"
+	noForward    = "this server transfers files only; port forwarding is refused"
 )
 
 // open serves one channel in a goroutine of its own, or rejects it.
@@ -81,12 +82,15 @@ func (c *conn) sftp(ch ssh.Channel, g guest) {
 	// so a client that never does loses the connection.
 	late := time.AfterFunc(endWait, func() { c.nc.Close() })
 	late.Stop()
-	end := sync.OnceFunc(func() {
-		late.Reset(endWait)
-		_, _ = io.WriteString(ch.Stderr(), "the server ended the session\r\n")
-		exit(ch, 1)
-		_ = ch.Close()
-	})
+	var once sync.Once
+	end := func(why string) {
+		once.Do(func() {
+			late.Reset(endWait)
+			_, _ = io.WriteString(ch.Stderr(), why+"\r\n")
+			exit(ch, 1)
+			_ = ch.Close()
+		})
+	}
 	f := newFilter(c.ctx, filterOptions{
 		channel: corkedChannel{ch, c.under}, end: end, guest: g, pool: &c.s.pool, budget: &c.handles, log: c.log,
 	})

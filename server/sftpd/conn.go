@@ -252,7 +252,7 @@ func (c *conn) drain() {
 		f.drain()
 	}
 	if len(busy) == 0 {
-		c.cut("the server is shutting down")
+		c.cut(shuttingDown)
 	}
 }
 
@@ -271,6 +271,6 @@ func (c *conn) remove(f *filter) {
 	last := c.draining && len(c.sessions) == 0
 	c.mu.Unlock()
 	if last {
-		c.cut("the server is shutting down")
+		c.cut(shuttingDown)
 	}
 }

@@ -39,7 +39,7 @@ type filter struct {
 
 	in      *bufio.Reader
 	out     replies
-	end     func() // closes the channel, so that reading ends
+	end     func(why string) // closes the channel, so that reading ends
 	tree    tree
 	account string
 	touch   func()
@@ -74,7 +74,7 @@ const (
 // filterOptions are what one channel needs of its connection.
 type filterOptions struct {
 	channel io.ReadWriter
-	end     func()
+	end     func(why string)
 	guest   guest
 	pool    *bufferPool
 	budget  *atomic.Int64
@@ -177,7 +177,7 @@ func (f *filter) endIfIdle() {
 // stop ends the channel from the server's side.
 func (f *filter) stop() {
 	f.cancel()
-	f.end()
+	f.end("the server ended the session after an internal error")
 }
 
 // request is one packet on its way to an answer.

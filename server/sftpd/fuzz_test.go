@@ -134,7 +134,7 @@ func FuzzFilter(f *testing.F) {
 				io.Reader
 				io.Writer
 			}{bytes.NewReader(b), &out},
-			end: func() {}, guest: &fakeGuest{fakeTree{&fakeGate{}, root}}, pool: &bufferPool{}, budget: &handles,
+			end: func(string) {}, guest: &fakeGuest{fakeTree{&fakeGate{}, root}}, pool: &bufferPool{}, budget: &handles,
 			log: slog.New(slog.NewTextHandler(logs, nil)),
 		})
 		_ = x.serve()
@@ -204,7 +204,7 @@ func BenchmarkFilterWrite(b *testing.B) {
 			io.Reader
 			io.Writer
 		}{r, io.Discard},
-		end: func() {}, guest: &fakeGuest{fakeTree{&fakeGate{}, root}}, pool: &bufferPool{}, budget: &handles,
+		end: func(string) {}, guest: &fakeGuest{fakeTree{&fakeGate{}, root}}, pool: &bufferPool{}, budget: &handles,
 		log: slog.New(slog.DiscardHandler),
 	})
 	go func() {

@@ -339,6 +339,7 @@ func TestShutdownDrains(t *testing.T) {
 	defer cancel()
 	go func() { result <- r.server.Shutdown(ctx) }()
 	idle.ended()
+	eventually(t, "the idle client was told why", func() bool { return idle.stderr.String() == shuttingDown+"\r\n" })
 	if code, text := busy.status(fxpWrite, func(p packet) packet { return p.string(h).uint64(0).string("data") }); code != fxOK {
 		t.Fatalf("write while draining: %d %s", code, text)
 	}

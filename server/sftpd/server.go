@@ -203,7 +203,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	for _, c := range conns {
-		c.cut("the server is shutting down")
+		c.cut(shuttingDown)
 	}
 	<-gone
 	return context.Cause(ctx)
