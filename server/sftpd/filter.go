@@ -170,14 +170,14 @@ func (f *filter) drain() {
 
 func (f *filter) endIfIdle() {
 	if f.draining.Load() && f.busy.Load() == 0 && f.handles.count() == 0 {
-		f.stop()
+		f.stop(shuttingDown)
 	}
 }
 
 // stop ends the channel from the server's side.
-func (f *filter) stop() {
+func (f *filter) stop(why string) {
 	f.cancel()
-	f.end("the server ended the session after an internal error")
+	f.end(why)
 }
 
 // request is one packet on its way to an answer.
@@ -262,7 +262,7 @@ func (f *filter) answer(r *request) {
 	}
 	f.busy.Add(-1)
 	if f.broken.Load() {
-		f.stop()
+		f.stop("the server ended the session after an internal error")
 	}
 	f.endIfIdle()
 }
