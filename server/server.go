@@ -41,6 +41,8 @@ type Options struct {
 	Terminal bool
 	// Hangup asks for a reload (SIGHUP).
 	Hangup <-chan os.Signal
+	// Locked is called when the state directory is this process's alone and nothing is served yet. May be nil.
+	Locked func() error
 	// Ready is called once when everything is served, from its own goroutine; Run waits for it. May be nil.
 	Ready func(context.Context, admin.Status) error
 }
@@ -90,6 +92,11 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer release()
+	if o.Locked != nil {
+		if err := o.Locked(); err != nil {
+			return err
+		}
+	}
 	if err := s.openIdentity(); err != nil {
 		return err
 	}

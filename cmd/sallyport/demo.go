@@ -96,10 +96,27 @@ func (a *app) demo(ctx context.Context, listeners []server.Listener, passive str
 		return err
 	}
 	d := &demo{app: a, loaded: l, client: admin.NewClient(l.AdminSocket())}
-	if old, err := readConnection(d.file("connection.json")); err == nil {
+	return a.serve(ctx, source, l, d.recall, d.ready)
+}
+
+// Names in the state directory of a demo. The last run's connection.json
+// steps aside while the server starts, so that a script that waits for the file
+// never reads an old port.
+const (
+	connectionFile = "connection.json"
+	lastConnection = "connection.json.last"
+)
+
+// recall takes the password of an earlier run.
+func (d *demo) recall() error {
+	err := os.Rename(d.file(connectionFile), d.file(lastConnection))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if old, err := readConnection(d.file(lastConnection)); err == nil {
 		d.password = old.Password
 	}
-	return a.serve(ctx, source, l, d.ready)
+	return nil
 }
 
 func (d *demo) file(name string) string { return filepath.Join(d.loaded.State.Dir, name) }
@@ -137,10 +154,13 @@ func (d *demo) ready(ctx context.Context, s admin.Status) error {
 	if err != nil {
 		return err
 	}
-	if err := durable.WriteFile(d.file("connection.json"), append(out, '\n'), 0o600); err != nil {
+	if err := durable.WriteFile(d.file(connectionFile), append(out, '\n'), 0o600); err != nil {
 		return err
 	}
-	return c.print(d.app.stdout, d.file("connection.json"))
+	if err := os.Remove(d.file(lastConnection)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return c.print(d.app.stdout, d.file(connectionFile))
 }
 
 func readConnection(path string) (connection, error) {

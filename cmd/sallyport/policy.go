@@ -88,19 +88,34 @@ func (a *app) policySet() *cobra.Command {
 	return c
 }
 
-// setPolicy sets KEY=VALUE pairs below prefix ("" or "accounts.NAME").
-func (a *app) setPolicy(ctx context.Context, prefix string, pairs []string, base uint64) error {
-	r := admin.PolicySet{Change: a.change(), Base: base}
-	for _, kv := range pairs {
+// settings reads KEY=VALUE arguments; "KEY VALUE" is taken too, because people write it.
+func settings(args []string) ([]admin.KeyValue, error) {
+	if len(args) == 2 && !strings.Contains(args[0], "=") {
+		return []admin.KeyValue{{Key: args[0], Value: args[1]}}, nil
+	}
+	var out []admin.KeyValue
+	for _, kv := range args {
 		key, value, ok := strings.Cut(kv, "=")
 		if !ok || key == "" {
-			return usage(fmt.Sprintf("%q is not KEY=VALUE", kv), "e.g. session.max=4; an empty value removes the setting")
+			return nil, usage(fmt.Sprintf("%q is not KEY=VALUE", kv), "e.g. session.max=4; an empty value removes the setting")
 		}
-		if prefix != "" {
-			key = prefix + "." + key
-		}
-		r.Set = append(r.Set, admin.KeyValue{Key: key, Value: value})
+		out = append(out, admin.KeyValue{Key: key, Value: value})
 	}
+	return out, nil
+}
+
+// setPolicy sets settings below prefix ("" or "accounts.NAME").
+func (a *app) setPolicy(ctx context.Context, prefix string, pairs []string, base uint64) error {
+	set, err := settings(pairs)
+	if err != nil {
+		return err
+	}
+	for i := range set {
+		if prefix != "" {
+			set[i].Key = prefix + "." + set[i].Key
+		}
+	}
+	r := admin.PolicySet{Change: a.change(), Base: base, Set: set}
 	return a.call(ctx, shortCall, func(ctx context.Context, cl *admin.Client) error {
 		rev, err := cl.PolicySet(ctx, r)
 		if err != nil {

@@ -23,7 +23,7 @@ func (a *app) serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.serve(c.Context(), source, l, func(_ context.Context, s admin.Status) error {
+			return a.serve(c.Context(), source, l, nil, func(_ context.Context, s admin.Status) error {
 				a.say("ready: admin socket %s", l.AdminSocket())
 				for _, ln := range s.Listeners {
 					a.say("ready: %s on %s", ln.Protocol, ln.Address)
@@ -46,14 +46,14 @@ func (a *app) reloadCommand() *cobra.Command {
 		}}
 }
 
-// serve runs a server of l and calls ready when it serves.
-func (a *app) serve(ctx context.Context, source server.Source, l *server.Loaded, ready func(context.Context, admin.Status) error) error {
+// serve runs a server of l; it calls locked when the state directory is its own and ready when it serves.
+func (a *app) serve(ctx context.Context, source server.Source, l *server.Loaded, locked func() error, ready func(context.Context, admin.Status) error) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	f, ok := a.stderr.(*os.File)
 	return server.Run(ctx, server.Options{
 		Config: l, Source: source, Version: version(), Stderr: a.stderr, Terminal: ok && term.IsTerminal(int(f.Fd())),
-		Hangup: hangup, Ready: ready,
+		Hangup: hangup, Locked: locked, Ready: ready,
 	})
 }

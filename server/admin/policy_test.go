@@ -1,0 +1,89 @@
+package admin
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"sallyport/policy"
+)
+
+func TestPolicySetAndGet(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	ctx := t.Context()
+	_, err := f.AccountAdd(ctx, AccountAdd{Name: "john.doe", Protocols: []string{"sftp"}})
+	check(t, err)
+	rev, err := f.PolicySet(ctx, PolicySet{Set: []KeyValue{{"site.transport.tls_min", `"1.3"`}, {"accounts.john.doe.session.max", "4"}, {"session.idle", "10m"}}, Change: Change{Reason: "OPS-1"}})
+	check(t, err)
+	p, err := f.PolicyGet(ctx, PolicyQuery{Key: "accounts.john.doe.session.max"})
+	check(t, err)
+	if len(p.Settings) != 1 || p.Settings[0].Value != "4" || p.Revision != rev.Revision {
+		t.Errorf("got %+v", p)
+	}
+	p, err = f.PolicyGet(ctx, PolicyQuery{Key: "site"})
+	check(t, err)
+	if len(p.Settings) != 2 || p.Settings[0].Key != "site.transport.tls_min" || p.Settings[1] != (Setting{Key: "site.session.idle", Value: "10m"}) {
+		t.Errorf("site is %+v", p.Settings)
+	}
+	p, err = f.PolicyShow(ctx, PolicyQuery{Account: "john.doe"})
+	check(t, err)
+	i := slices.IndexFunc(p.Settings, func(s Setting) bool { return s.Key == "session.max" })
+	if i < 0 || p.Settings[i].Value != "4" || !strings.HasPrefix(p.Settings[i].Origin, "account john.doe") {
+		t.Errorf("effective session.max: %+v", p.Settings)
+	}
+	p, err = f.PolicyShow(ctx, PolicyQuery{})
+	check(t, err)
+	if !strings.Contains(p.Document, "john.doe:") {
+		t.Errorf("document is %q", p.Document)
+	}
+	_, err = f.PolicySet(ctx, PolicySet{Set: []KeyValue{{"accounts.john.doe.session.max", ""}}, Base: rev.Revision})
+	check(t, err)
+	p, err = f.PolicyGet(ctx, PolicyQuery{Key: "accounts.john.doe.session.max"})
+	check(t, err)
+	if p.Settings[0].Value != "16" || !strings.HasPrefix(p.Settings[0].Origin, "not set") {
+		t.Errorf("after unset: %+v", p.Settings)
+	}
+	_, err = f.PolicySet(ctx, PolicySet{Set: []KeyValue{{"session.max", "5"}}, Base: rev.Revision})
+	wantCode(t, err, CodeConflict)
+	_, err = f.PolicySet(ctx, PolicySet{Set: []KeyValue{{"session.max", "many"}}})
+	wantCode(t, err, CodeInvalid)
+	_, err = f.PolicySet(ctx, PolicySet{Set: []KeyValue{{"session.maxx", "5"}}})
+	wantCode(t, err, CodeInvalid)
+	_, err = f.PolicySet(ctx, PolicySet{Set: []KeyValue{{"accounts.nobody.session.max", "5"}}})
+	wantCode(t, err, CodeNotFound)
+	_, err = f.PolicyGet(ctx, PolicyQuery{Key: "accounts.nobody"})
+	wantCode(t, err, CodeNotFound)
+	if r := f.policy.Current(); r.Who != "uid:"+itoa(os.Getuid()) {
+		t.Errorf("revision by %q", r.Who)
+	}
+}
+
+func itoa(n int) string { return strings.TrimPrefix(Peer{UID: uint32(n)}.String(), "uid:") }
+
+func TestConcurrentChangesAllHappen(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	base := f.policy.Current().N
+	var wg sync.WaitGroup
+	for _, key := range []string{"session.max", "quota.files", "password.history"} {
+		wg.Go(func() {
+			if _, err := f.PolicySet(context.Background(), PolicySet{Set: []KeyValue{{key, "9"}}}); err != nil {
+				t.Errorf("%s: %v", key, err)
+			}
+		})
+	}
+	wg.Wait()
+	r := f.policy.Current()
+	for _, key := range []string{"session.max", "quota.files", "password.history"} {
+		if v, _ := r.Document.Get(policy.Site, key); v != "9" {
+			t.Errorf("%s = %q after concurrent changes, want 9", key, v)
+		}
+	}
+	if r.N != base+3 {
+		t.Errorf("revision %d, want %d", r.N, base+3)
+	}
+}
