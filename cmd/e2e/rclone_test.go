@@ -12,7 +12,17 @@ import (
 
 func TestRclone(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	for _, remote := range []string{"sftp", "ftp", "ftps"} {
+		t.Run(remote, func(t *testing.T) {
+			t.Parallel()
+			// rclone opens up to 16 sessions at once, which is what one account may have.
+			rcloneRoundTrip(t, start(t), remote)
+		})
+	}
+}
+
+func rcloneRoundTrip(t *testing.T, s *server, remote string) {
+	t.Helper()
 	obscured := strings.TrimSpace(sh(t, "rclone", "obscure", s.Password))
 	conf := filepath.Join(t.TempDir(), "rclone.conf")
 	text := fmt.Sprintf(`[sftp]
@@ -44,38 +54,33 @@ no_check_certificate = true
 		t.Fatal(err)
 	}
 	data := testData(5, 3<<20)
-	for _, remote := range []string{"sftp", "ftp", "ftps"} {
-		t.Run(remote, func(t *testing.T) {
-			t.Parallel()
-			rclone := func(args ...string) string {
-				t.Helper()
-				return sh(t, "rclone", append([]string{"--config", conf, "--retries", "1", "--low-level-retries", "1"}, args...)...)
-			}
-			tree := filepath.Join(t.TempDir(), "tree")
-			for i := range 50 {
-				path := filepath.Join(tree, fmt.Sprintf("d%d/f %d", i%5, i))
-				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(path, data[i:i+i*i*1000], 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			dst := remote + ":rclone-" + remote
-			rclone("sync", tree, dst)
-			rclone("check", "--download", tree, dst)
-			if err := os.RemoveAll(filepath.Join(tree, "d3")); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(filepath.Join(tree, "d1/f 1"), data[:55_555], 0o644); err != nil {
-				t.Fatal(err)
-			}
-			rclone("sync", tree, dst)
-			rclone("check", "--download", tree, dst)
-			back := filepath.Join(t.TempDir(), "back")
-			rclone("copy", dst, back)
-			sh(t, "diff", "-r", tree, back)
-			rclone("purge", dst)
-		})
+	rclone := func(args ...string) string {
+		t.Helper()
+		return sh(t, "rclone", append([]string{"--config", conf, "--retries", "1", "--low-level-retries", "1"}, args...)...)
 	}
+	tree := filepath.Join(t.TempDir(), "tree")
+	for i := range 50 {
+		path := filepath.Join(tree, fmt.Sprintf("d%d/f %d", i%5, i))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, data[i:i+i*i*1000], 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dst := remote + ":rclone-" + remote
+	rclone("sync", tree, dst)
+	rclone("check", "--download", tree, dst)
+	if err := os.RemoveAll(filepath.Join(tree, "d3")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(tree, "d1/f 1"), data[:55_555], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	rclone("sync", tree, dst)
+	rclone("check", "--download", tree, dst)
+	back := filepath.Join(t.TempDir(), "back")
+	rclone("copy", dst, back)
+	sh(t, "diff", "-r", tree, back)
+	rclone("purge", dst)
 }
