@@ -86,7 +86,9 @@ type host struct {
 	done chan error
 	stop context.CancelFunc
 
-	panics uint64 // how many the test provokes
+	panics   uint64 // how many the test provokes
+	password string
+	kick     func() string // ends every session; returns the code of the reason
 }
 
 func start(t *testing.T, m Mode, change ...func(*Options)) *host {
@@ -97,7 +99,7 @@ func start(t *testing.T, m Mode, change ...func(*Options)) *host {
 func startAt(t *testing.T, m Mode, addr string, change ...func(*Options)) *host {
 	t.Helper()
 	cert, _ := testCert()
-	h := &host{t: t, vol: newFake(), mode: m, log: &syncBuffer{}, done: make(chan error, 1)}
+	h := &host{t: t, vol: newFake(), mode: m, password: "secret", log: &syncBuffer{}, done: make(chan error, 1)}
 	o := Options{
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
 		Log:         slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -193,7 +195,7 @@ func (c *client) login() *client {
 	c.t.Helper()
 	c.secure()
 	c.cmd(331, "USER alice")
-	c.cmd(230, "PASS secret")
+	c.cmd(230, "PASS %s", c.h.password)
 	if c.h.mode == Explicit {
 		c.cmd(200, "PBSZ 0")
 		c.cmd(200, "PROT P")

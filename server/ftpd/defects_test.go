@@ -35,96 +35,100 @@ func (c *tapped) Read(p []byte) (int, error) {
 
 func TestF1ProtectionIsDecidedAtTheTransfer(t *testing.T) {
 	t.Parallel()
-	h := start(t, Explicit)
-	h.vol.put("/f", 0o644, []byte("canary in clear"))
-	c := h.dial().secure()
-	c.cmd(331, "USER alice")
-	c.cmd(230, "PASS secret")
-	// The library decides on TLS at EPSV; the protection comes after it.
-	c.epsv()
-	c.cmd(200, "PBSZ 0")
-	c.cmd(200, "PROT P")
-	raw := &tapped{Conn: c.open()}
-	c.cmd(150, "RETR f")
-	got, err := io.ReadAll(tls.Client(raw, c.tls))
-	if err != nil || string(got) != "canary in clear" {
-		t.Errorf("through TLS: %q, %v", got, err)
-	}
-	if strings.Contains(string(raw.seen), "canary") {
-		t.Error("the file went out in clear")
-	}
-	c.expect(226)
+	both(t, Explicit, nil, func(t *testing.T, h *host) {
+		h.put("/f", "canary in clear")
+		c := h.dial().secure()
+		c.cmd(331, "USER alice")
+		c.cmd(230, "PASS %s", h.password)
+		// The library decides on TLS at EPSV; the protection comes after it.
+		c.epsv()
+		c.cmd(200, "PBSZ 0")
+		c.cmd(200, "PROT P")
+		raw := &tapped{Conn: c.open()}
+		c.cmd(150, "RETR f")
+		got, err := io.ReadAll(tls.Client(raw, c.tls))
+		if err != nil || string(got) != "canary in clear" {
+			t.Errorf("through TLS: %q, %v", got, err)
+		}
+		if strings.Contains(string(raw.seen), "canary") {
+			t.Error("the file went out in clear")
+		}
+		c.expect(226)
+	})
 }
 
 func TestF1NoTransferWithoutProtection(t *testing.T) {
 	t.Parallel()
-	h := start(t, Explicit)
-	h.vol.put("/f", 0o644, []byte("canary in clear"))
-	c := h.dial().secure()
-	c.cmd(331, "USER alice")
-	c.cmd(230, "PASS secret")
-	for _, command := range []string{"RETR f", "STOR g", "APPE g", "STOU", "LIST", "NLST", "MLSD"} {
-		c.epsv()
-		raw := c.open()
-		c.cmd(522, "%s", command)
-		if b, err := io.ReadAll(raw); len(b) > 0 || isTimeout(err) {
-			t.Errorf("%s: the data connection carried %q, %v", command, b, err)
+	both(t, Explicit, nil, func(t *testing.T, h *host) {
+		h.put("/f", "canary in clear")
+		c := h.dial().secure()
+		c.cmd(331, "USER alice")
+		c.cmd(230, "PASS %s", h.password)
+		for _, command := range []string{"RETR f", "STOR g", "APPE g", "STOU", "LIST", "NLST", "MLSD"} {
+			c.epsv()
+			raw := c.open()
+			c.cmd(522, "%s", command)
+			if b, err := io.ReadAll(raw); len(b) > 0 || isTimeout(err) {
+				t.Errorf("%s: the data connection carried %q, %v", command, b, err)
+			}
 		}
-	}
-	c.cmd(200, "PBSZ 0")
-	c.cmd(536, "PROT C")
-	c.epsv()
-	c.cmd(522, "RETR f")
+		c.cmd(200, "PBSZ 0")
+		c.cmd(536, "PROT C")
+		c.epsv()
+		c.cmd(522, "RETR f")
+	})
 }
 
 func TestF2ForeignDataConnection(t *testing.T) {
 	t.Parallel()
-	h := start(t, Implicit)
-	h.vol.put("/f", 0o644, []byte("for the owner"))
-	c := h.dial().login()
-	c.epsv()
-	thief := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
-	stolen, err := thief.Dial("tcp", c.data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stolen.Close()
-	c.send("RETR f\r\n")
-	_ = stolen.SetDeadline(time.Now().Add(patience))
-	if b, err := io.ReadAll(stolen); len(b) > 0 || isTimeout(err) {
-		t.Fatalf("the foreign connection got %q, %v", b, err)
-	}
-	// It did not even spoil the transfer of the owner.
-	raw := c.open()
-	c.expect(150)
-	if b, err := io.ReadAll(tls.Client(raw, c.tls)); err != nil || string(b) != "for the owner" {
-		t.Errorf("the owner got %q, %v", b, err)
-	}
-	c.expect(226)
-	c.cmd(425, "RETR f") // a channel serves one transfer
-	if n := h.srv.Stats().ForeignData; n != 1 {
-		t.Errorf("%d foreign connections counted, want 1", n)
-	}
+	both(t, Implicit, nil, func(t *testing.T, h *host) {
+		h.put("/f", "for the owner")
+		c := h.dial().login()
+		c.epsv()
+		thief := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+		stolen, err := thief.Dial("tcp", c.data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stolen.Close()
+		c.send("RETR f\r\n")
+		_ = stolen.SetDeadline(time.Now().Add(patience))
+		if b, err := io.ReadAll(stolen); len(b) > 0 || isTimeout(err) {
+			t.Fatalf("the foreign connection got %q, %v", b, err)
+		}
+		// It did not even spoil the transfer of the owner.
+		raw := c.open()
+		c.expect(150)
+		if b, err := io.ReadAll(tls.Client(raw, c.tls)); err != nil || string(b) != "for the owner" {
+			t.Errorf("the owner got %q, %v", b, err)
+		}
+		c.expect(226)
+		c.cmd(425, "RETR f") // a channel serves one transfer
+		if n := h.srv.Stats().ForeignData; n != 1 {
+			t.Errorf("%d foreign connections counted, want 1", n)
+		}
+	})
 }
 
 func TestF2ForeignAloneGetsNothing(t *testing.T) {
 	t.Parallel()
-	h := start(t, Implicit, withLimits(limits{data: 100 * time.Millisecond}))
-	h.vol.put("/f", 0o644, []byte("for the owner"))
-	c := h.dial().login()
-	c.epsv()
-	thief := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
-	stolen, err := thief.Dial("tcp", c.data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stolen.Close()
-	c.cmd(425, "RETR f")
-	c.cmd(425, "RETR f") // the library would use the refused connection now
-	_ = stolen.SetDeadline(time.Now().Add(patience))
-	if b, err := io.ReadAll(stolen); len(b) > 0 || isTimeout(err) {
-		t.Fatalf("the foreign connection got %q, %v", b, err)
-	}
+	both(t, Implicit, withLimits(limits{data: 100 * time.Millisecond}), func(t *testing.T, h *host) {
+		h.put("/f", "for the owner")
+		c := h.dial().login()
+		c.epsv()
+		thief := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+		stolen, err := thief.Dial("tcp", c.data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stolen.Close()
+		c.cmd(425, "RETR f")
+		c.cmd(425, "RETR f") // the library would use the refused connection now
+		_ = stolen.SetDeadline(time.Now().Add(patience))
+		if b, err := io.ReadAll(stolen); len(b) > 0 || isTimeout(err) {
+			t.Fatalf("the foreign connection got %q, %v", b, err)
+		}
+	})
 }
 
 func TestF3SilentClientsAreCut(t *testing.T) {
@@ -183,31 +187,33 @@ func TestF4StalledTransfersEnd(t *testing.T) {
 	l := withLimits(limits{stall: 100 * time.Millisecond, handshake: 100 * time.Millisecond, data: 200 * time.Millisecond})
 	t.Run("upload", func(t *testing.T) {
 		t.Parallel()
-		h := start(t, Implicit, l)
-		c := h.dial().login()
-		c.epsv()
-		d := tls.Client(c.open(), c.tls)
-		c.cmd(150, "STOR f")
-		if _, err := io.WriteString(d, "some"); err != nil {
-			t.Fatal(err)
-		}
-		c.expect(426)
-		if got := h.vol.uploads(); len(got) != 1 || got[0] != "interrupted /f 4" {
-			t.Errorf("uploads: %q", got)
-		}
+		both(t, Implicit, l, func(t *testing.T, h *host) {
+			c := h.dial().login()
+			c.epsv()
+			d := tls.Client(c.open(), c.tls)
+			c.cmd(150, "STOR f")
+			if _, err := io.WriteString(d, "some"); err != nil {
+				t.Fatal(err)
+			}
+			c.expect(426)
+			if n := h.srv.Stats().Stalled; n != 1 {
+				t.Errorf("%d stalled transfers counted", n)
+			}
+		})
 	})
 	t.Run("download", func(t *testing.T) {
 		t.Parallel()
-		h := start(t, Implicit, l)
-		h.vol.put("/f", 0o644, make([]byte, 64<<20))
-		c := h.dial().login()
-		c.epsv()
-		d := tls.Client(c.open(), c.tls)
-		c.cmd(150, "RETR f")
-		if err := d.Handshake(); err != nil {
-			t.Fatal(err)
-		}
-		c.expect(426)
+		both(t, Implicit, l, func(t *testing.T, h *host) {
+			h.put("/f", strings.Repeat("0123456789abcdef", 2<<20))
+			c := h.dial().login()
+			c.epsv()
+			d := tls.Client(c.open(), c.tls)
+			c.cmd(150, "RETR f")
+			if err := d.Handshake(); err != nil {
+				t.Fatal(err)
+			}
+			c.expect(426)
+		})
 	})
 	t.Run("handshake", func(t *testing.T) {
 		t.Parallel()
@@ -268,28 +274,19 @@ func TestF5TruncatedUploadIsInterrupted(t *testing.T) {
 	for name, version := range map[string]uint16{"TLS 1.2": tls.VersionTLS12, "TLS 1.3": tls.VersionTLS13} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := start(t, Implicit)
-			h.vol.put("/f", 0o644, []byte("what was there"))
-			c := h.dial()
-			c.tls.MaxVersion = version
-			c.login()
-			c.epsv()
-			raw := c.open()
-			c.cmd(150, "STOR f")
-			d := tls.Client(raw, c.tls)
-			if _, err := io.WriteString(d, "first half"); err != nil {
-				t.Fatal(err)
-			}
-			if err := raw.(*net.TCPConn).CloseWrite(); err != nil { // FIN without close_notify
-				t.Fatal(err)
-			}
-			c.expect(426)
-			if got := h.vol.uploads(); len(got) != 1 || got[0] != "interrupted /f 10" {
-				t.Errorf("uploads: %q", got)
-			}
-			if got, _ := h.vol.get("/f"); got != "what was there" {
-				t.Errorf("the file is now %q", got)
-			}
+			both(t, Implicit, nil, func(t *testing.T, h *host) {
+				h.put("/f", "what was there")
+				c := h.dial()
+				c.tls.MaxVersion = version
+				c.login()
+				c.interrupted("STOR f", "first half")
+				if got := h.get("/f"); got != "what was there" {
+					t.Errorf("the file is now %q", got)
+				}
+				if n := h.srv.Stats().Truncated; n != 1 {
+					t.Errorf("%d truncated uploads counted", n)
+				}
+			})
 		})
 	}
 }
@@ -314,33 +311,34 @@ func TestF5ToleratedByPolicy(t *testing.T) {
 
 func TestF6PortAfterPasvLeaksNothing(t *testing.T) {
 	t.Parallel()
-	h := start(t, Implicit, func(o *Options) { o.ActiveMode = true })
-	c := h.dial().login()
-	mine, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer mine.Close()
-	port := addrPort(mine.Addr()).Port()
-	prepare := []string{"PASV", "EPSV", fmt.Sprintf("PORT 127,0,0,1,%d,%d", port>>8, port&255), fmt.Sprintf("EPRT |1|127.0.0.1|%d|", port)}
-	for _, first := range prepare[:2] {
-		for _, then := range prepare {
-			if first == "PASV" {
-				c.pasv()
-			} else {
-				c.epsv()
-			}
-			before := c.data
-			c.send(then + "\r\n")
-			if code, text, err := c.reply(); err != nil || code >= 300 {
-				t.Fatalf("%s: %s, %v", then, text, err)
-			}
-			if conn, err := net.Dial("tcp", before); !errors.Is(err, syscall.ECONNREFUSED) {
-				t.Errorf("%s, then %s: the first port still listens (%v)", first, then, err)
-				_ = conn.Close()
+	both(t, Implicit, func(o *Options) { o.ActiveMode = true }, func(t *testing.T, h *host) {
+		c := h.dial().login()
+		mine, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer mine.Close()
+		port := addrPort(mine.Addr()).Port()
+		prepare := []string{"PASV", "EPSV", fmt.Sprintf("PORT 127,0,0,1,%d,%d", port>>8, port&255), fmt.Sprintf("EPRT |1|127.0.0.1|%d|", port)}
+		for _, first := range prepare[:2] {
+			for _, then := range prepare {
+				if first == "PASV" {
+					c.pasv()
+				} else {
+					c.epsv()
+				}
+				before := c.data
+				c.send(then + "\r\n")
+				if code, text, err := c.reply(); err != nil || code >= 300 {
+					t.Fatalf("%s: %s, %v", then, text, err)
+				}
+				if conn, err := net.Dial("tcp", before); !errors.Is(err, syscall.ECONNREFUSED) {
+					t.Errorf("%s, then %s: the first port still listens (%v)", first, then, err)
+					_ = conn.Close()
+				}
 			}
 		}
-	}
+	})
 }
 
 func TestF7HalfACommandIsNotExecuted(t *testing.T) {
@@ -348,76 +346,74 @@ func TestF7HalfACommandIsNotExecuted(t *testing.T) {
 	for name, m := range map[string]Mode{"explicit": Explicit, "implicit": Implicit} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := start(t, m)
-			h.vol.put("/file", 0o644, []byte("x"))
-			h.vol.put("/file.old", 0o644, []byte("x"))
-			c := h.dial().login()
-			c.send("NOOP\r\nDELE /file")
-			c.expect(200)
-			_ = c.conn.Close()
-			eventually(t, "the session ends", func() bool {
-				h.vol.mu.Lock()
-				defer h.vol.mu.Unlock()
-				return h.vol.left == 1
+			both(t, m, nil, func(t *testing.T, h *host) {
+				h.put("/file", "x")
+				h.put("/file.old", "x") // what the client meant
+				c := h.dial().login()
+				c.send("NOOP\r\nDELE /file")
+				c.expect(200)
+				_ = c.conn.Close()
+				eventually(t, "the session ends", func() bool { return h.srv.connections() == 0 })
+				if got := h.get("/file"); got != "x" {
+					t.Error("DELE without its line end was executed")
+				}
 			})
-			if _, ok := h.vol.get("/file"); !ok {
-				t.Error("DELE without its line end was executed")
-			}
 		})
 	}
 }
 
 func TestF8StrictAuthAndProt(t *testing.T) {
 	t.Parallel()
-	h := start(t, Explicit)
-	h.vol.put("/f", 0o644, []byte("content"))
-	c := h.dial()
-	c.expect(220)
-	for _, mechanism := range []string{"FOO", "", "TLSX", "TLS P", "KERBEROS_V4"} {
-		c.cmd(504, "AUTH %s", mechanism)
-	}
-	c.cmd(234, "AUTH tls")
-	d := tls.Client(c.raw, c.tls)
-	if err := d.Handshake(); err != nil {
-		t.Fatal(err)
-	}
-	c.conn = d
-	c.r.Reset(d)
-	c.cmd(503, "AUTH TLS")
-	c.cmd(504, "AUTH FOO")
-	c.cmd(503, "PROT P") // before PBSZ
-	c.cmd(331, "USER alice")
-	c.cmd(230, "PASS secret")
-	c.cmd(501, "PBSZ x")
-	c.cmd(200, "PBSZ 0")
-	c.cmd(200, "PROT p") // RFC 4217: arguments are not case-sensitive
-	for _, level := range []string{"C", "c", "S", "E", "e"} {
-		c.cmd(536, "PROT %s", level)
-	}
-	c.cmd(504, "PROT X")
-	c.cmd(533, "CCC")
-	if got := c.retr("RETR f"); got != "content" { // still protected: retr speaks TLS
-		t.Errorf("got %q", got)
-	}
+	both(t, Explicit, nil, func(t *testing.T, h *host) {
+		h.put("/f", "content")
+		c := h.dial()
+		c.expect(220)
+		for _, mechanism := range []string{"FOO", "", "TLSX", "TLS P", "KERBEROS_V4"} {
+			c.cmd(504, "AUTH %s", mechanism)
+		}
+		c.cmd(234, "AUTH tls")
+		d := tls.Client(c.raw, c.tls)
+		if err := d.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		c.conn = d
+		c.r.Reset(d)
+		c.cmd(503, "AUTH TLS")
+		c.cmd(504, "AUTH FOO")
+		c.cmd(503, "PROT P") // before PBSZ
+		c.cmd(331, "USER alice")
+		c.cmd(230, "PASS %s", h.password)
+		c.cmd(501, "PBSZ x")
+		c.cmd(200, "PBSZ 0")
+		c.cmd(200, "PROT p") // RFC 4217: arguments are not case-sensitive
+		for _, level := range []string{"C", "c", "S", "E", "e"} {
+			c.cmd(536, "PROT %s", level)
+		}
+		c.cmd(504, "PROT X")
+		c.cmd(533, "CCC")
+		if got := c.retr("RETR f"); got != "content" { // still protected: retr speaks TLS
+			t.Errorf("got %q", got)
+		}
+	})
 }
 
 func TestF9HashResolvesPaths(t *testing.T) {
 	t.Parallel()
-	h := start(t, Implicit)
-	h.vol.put("/f", 0o644, []byte("the root's"))
-	h.vol.put("/sub", fs.ModeDir|0o755, nil)
-	h.vol.put("/sub/f", 0o644, []byte("the directory's"))
-	c := h.dial().login()
-	c.cmd(250, "CWD sub")
-	for arg, content := range map[string]string{"f": "the directory's", "../f": "the root's", "../../../f": "the root's", "/sub/../f": "the root's"} {
-		want := fmt.Sprintf("%x", sha256.Sum256([]byte(content)))
-		if got := c.cmd(213, "HASH %s", arg); !strings.Contains(got, want) {
-			t.Errorf("HASH %s: %s, want %s", arg, got, want)
+	both(t, Implicit, nil, func(t *testing.T, h *host) {
+		h.put("/f", "the root's")
+		h.put("/sub/f", "the directory's")
+		c := h.dial().login()
+		c.cmd(250, "CWD sub")
+		for arg, content := range map[string]string{"f": "the directory's", "../f": "the root's", "../../../f": "the root's", "/sub/../f": "the root's"} {
+			want := fmt.Sprintf("%x", sha256.Sum256([]byte(content)))
+			if got := c.cmd(213, "HASH %s", arg); !strings.Contains(got, want) {
+				t.Errorf("HASH %s: %s, want %s", arg, got, want)
+			}
+			if got := c.cmd(250, "XSHA256 %s", arg); !strings.EqualFold(got[4:], want) {
+				t.Errorf("XSHA256 %s: %s, want %s", arg, got, want)
+			}
 		}
-		if got := c.cmd(250, "XSHA256 %s", arg); !strings.EqualFold(got[4:], want) {
-			t.Errorf("XSHA256 %s: %s, want %s", arg, got, want)
-		}
-	}
+	})
 }
 
 func TestF10PanicsStayInside(t *testing.T) {
@@ -454,25 +450,25 @@ func TestF10PanicsStayInside(t *testing.T) {
 
 func TestF11KickEndsAtOnce(t *testing.T) {
 	t.Parallel()
-	denial := &policy.Denial{Code: "SP-A12", Message: "Your address may not use this account."}
 	began := func(t *testing.T, prepare func(c *client)) {
-		h := start(t, Implicit) // defaults: 30 s for the data connection
-		h.vol.put("/f", 0o644, make([]byte, 32<<20))
-		c := h.dial().login()
-		prepare(c)
-		at := time.Now()
-		h.vol.kick(denial)
-		_, text, err := c.reply()
-		for err == nil && !strings.HasPrefix(text, "421") {
-			_, text, err = c.reply()
-		}
-		if err != nil || !strings.Contains(text, "SP-A12") {
-			t.Errorf("farewell %q, %v", text, err)
-		}
-		c.expectEnd()
-		if took := time.Since(at); took > 5*time.Second {
-			t.Errorf("the kick took %v", took)
-		}
+		both(t, Implicit, nil, func(t *testing.T, h *host) { // defaults: 30 s for the data connection
+			h.put("/f", strings.Repeat("0123456789abcdef", 2<<20))
+			c := h.dial().login()
+			prepare(c)
+			at := time.Now()
+			code := h.kick()
+			_, text, err := c.reply()
+			for err == nil && !strings.HasPrefix(text, "421") {
+				_, text, err = c.reply()
+			}
+			if err != nil || !strings.Contains(text, code) {
+				t.Errorf("farewell %q, %v", text, err)
+			}
+			c.expectEnd()
+			if took := time.Since(at); took > 5*time.Second {
+				t.Errorf("the kick took %v", took)
+			}
+		})
 	}
 	t.Run("idle", func(t *testing.T) {
 		t.Parallel()

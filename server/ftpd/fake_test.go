@@ -411,8 +411,11 @@ func (h *fakeFile) Write(p []byte) (int, error) {
 	if err := h.f.locked("write", h.name); err != nil {
 		return 0, err
 	}
-	h.data = append(h.data[:h.pos], p...)
-	h.pos = int64(len(h.data))
+	if more := int(h.pos) + len(p) - len(h.data); more > 0 {
+		h.data = append(h.data, make([]byte, more)...)
+	}
+	copy(h.data[h.pos:], p)
+	h.pos += int64(len(p))
 	return len(p), nil
 }
 

@@ -48,6 +48,8 @@ var replies = []struct {
 	// Login.
 	{session.ErrAuth, reply{530, "Login incorrect."}},
 	{session.ErrSealed, reply{421, "The server is sealed: an operator has to unseal it before anybody can log in."}},
+	{session.ErrAudit, reply{451, "The server cannot write its audit log, so nothing may happen; the operator has to look after it."}},
+	{session.ErrClosed, reply{421, "The session has ended."}},
 	// The volume.
 	{errNotListable, reply{501, "Not a directory."}},
 	{errRangeUpload, reply{504, "RANG is for downloads and HASH."}},
