@@ -266,7 +266,7 @@ func (in *inode) published(p *publication, last bool) {
 	if last {
 		in.draft, in.created, in.broken, in.cut = nil, false, nil, false
 		if p.d != nil {
-			in.c.drafts.Add(-1)
+			in.c.ended(p.d)
 		}
 	}
 	in.settle(in.base.layout.Size)
@@ -316,7 +316,7 @@ func (in *inode) abandon() *draft {
 	}
 	in.settle(in.base.layout.Size)
 	if d != nil {
-		in.c.drafts.Add(-1)
+		in.c.ended(d)
 	}
 	return d
 }

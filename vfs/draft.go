@@ -26,6 +26,9 @@ type draft struct {
 
 // newDraft starts a draft on base; nil = empty.
 func (c *core) newDraft(base *extent.Layout, plan meta.BlobKey) (*draft, error) {
+	if c.drafts.Load() >= maxDrafts {
+		return nil, ErrTooMany
+	}
 	d := &draft{plan: plan, blobs: map[blob.ID]bool{}}
 	d.ctx = context.WithValue(context.Background(), draftKey{}, d)
 	var err error
@@ -33,7 +36,14 @@ func (c *core) newDraft(base *extent.Layout, plan meta.BlobKey) (*draft, error) 
 		return nil, c.damage(err)
 	}
 	c.drafts.Add(1)
+	c.vol.fs.drafts.add(d)
 	return d, nil
+}
+
+// ended is called once when a draft has ended.
+func (c *core) ended(d *draft) {
+	c.drafts.Add(-1)
+	c.vol.fs.drafts.remove(d)
 }
 
 // draftKey finds the draft in a context.

@@ -413,4 +413,50 @@ var limitSentences = map[string]func(*testing.T){
 			t.Fatalf("size %d", s)
 		}
 	},
+	"L4": func(t *testing.T) {
+		b := newBenchWith(t, Options{WindowBudget: 8 << 20})
+		w, other := b.viewWith(ViewOptions{MaxOpen: 1000}), b.view()
+		var hoard []*File
+		for i := range 10 { // holes everywhere, so that nothing goes out by itself
+			f := openFile(t, w, fmt.Sprint("hoard", i), wr)
+			for k := range 20 {
+				if _, err := f.WriteAt([]byte("x"), int64(k)*130_000+1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			hoard = append(hoard, f)
+		}
+		data := noise(1, 200_000)
+		f := openFile(t, other, "honest", wr)
+		for _, at := range []int{100_000, 0} {
+			must(f.WriteAt(data[at:at+100_000], int64(at)))(t)
+		}
+		ok(t, f.Close())
+		wantContent(t, other, "honest", data)
+		want := make([]byte, 19*130_000+2)
+		for k := range 20 {
+			want[k*130_000+1] = 'x'
+		}
+		for i, f := range hoard {
+			ok(t, f.Close())
+			wantContent(t, other, fmt.Sprint("hoard", i), want)
+		}
+		hoard = nil
+		b = newBench(t)
+		w, other = b.viewWith(ViewOptions{MaxOpen: 1000}), b.view()
+		for i := range maxDrafts {
+			f := openFile(t, w, fmt.Sprint("many", i), wr)
+			hoard = append(hoard, f)
+			write(t, f, []byte("x"))
+		}
+		f = openFile(t, other, "one more", wr)
+		_, err := f.Write([]byte("x"))
+		wantErr(t, err, ErrTooMany)
+		wantErr(t, f.Close(), ErrTooMany)
+		for _, f := range hoard {
+			f.TransferError(errCut)
+			ok(t, f.Close())
+		}
+		put(t, other, "one more", []byte("x"))
+	},
 }

@@ -26,7 +26,7 @@ var (
 	ErrLoop        = errors.New("vfs: too many levels of symbolic links")
 	ErrNameTooLong = errors.New("vfs: name too long")
 	ErrBadName     = errors.New("vfs: name not allowed")
-	ErrBusy        = errors.New("vfs: volume or name is in use")
+	ErrBusy        = errors.New("vfs: busy, try again")
 	ErrInterrupted = errors.New("vfs: an upload of this file was interrupted; upload it completely or remove it first")
 	ErrReadOnly    = errors.New("vfs: volume takes no writes until it is reopened and verified")
 	ErrTooMany     = errors.New("vfs: too many open files")
@@ -61,7 +61,7 @@ func public(err error) error {
 		return ErrIntegrity
 	case errors.Is(err, meta.ErrReadOnly), errors.Is(err, blob.ErrReadOnly):
 		return ErrReadOnly
-	case errors.Is(err, meta.ErrLocked):
+	case errors.Is(err, meta.ErrLocked), errors.Is(err, content.ErrBudget):
 		return ErrBusy
 	case errors.Is(err, syscall.EDQUOT):
 		return syscall.ENOSPC // the host's quota, not the account's: to the client the disk is full

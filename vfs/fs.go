@@ -37,6 +37,7 @@ type Options struct {
 type FS struct {
 	o        Options
 	budget   *content.Budget
+	drafts   drafts // who shares the budget
 	onOutbox atomic.Pointer[func(*Volume)]
 	notes    sync.WaitGroup // outbox notifiers
 

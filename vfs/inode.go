@@ -166,7 +166,7 @@ func (in *inode) writeAt(f *File, p []byte, off int64) (int, error) {
 	if err := in.grow(off + int64(len(p))); err != nil {
 		return 0, in.wrote(f, 0, err)
 	}
-	n, err := d.WriteAt(p, off)
+	n, err := d.writeAt(&in.c.vol.fs.drafts, p, off)
 	return n, in.wrote(f, n, err)
 }
 

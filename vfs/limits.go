@@ -14,6 +14,9 @@ const (
 const (
 	// defaultMaxOpen is how many handles one view may hold.
 	defaultMaxOpen = 1024
+	// maxDrafts is how many files one account may write at once. Each may need a segment of memory even when the budget is
+	// exhausted.
+	maxDrafts = 512
 	// defaultBudget is the dirty data of all volumes together, bytes.
 	defaultBudget = 256 << 20
 	// defaultIdle is how long an unused volume stays open.
