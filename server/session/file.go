@@ -37,6 +37,9 @@ func (g *Guard) OpenFile(ctx context.Context, name string, flag int, perm fs.Fil
 	if p.Uniform() {
 		use = name
 	}
+	if g.testOnlyUsing != nil {
+		g.testOnlyUsing()
+	}
 	if flag&os.O_WRONLY == 0 {
 		if d := policy.Permit(p, policy.OpRead, at); d != nil {
 			return nil, g.s.denied(d, policy.OpRead, at)

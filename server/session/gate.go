@@ -18,8 +18,6 @@ type gate struct {
 	running int
 	byAddr  map[netip.Addr]*gateCount
 	queue   []*waiter
-
-	testOnlyEntered func() // called for each that got a worker; not concurrently
 }
 
 type gateCount struct{ running, waiting int }
@@ -35,14 +33,6 @@ func newGate(workers, queue int) *gate {
 
 // enter waits for a worker. A full queue, or one that this address fills by half, is CodeBusy. The caller leaves after.
 func (g *gate) enter(ctx context.Context, a netip.Addr) error {
-	err := g.wait(ctx, a)
-	if err == nil && g.testOnlyEntered != nil {
-		g.testOnlyEntered()
-	}
-	return err
-}
-
-func (g *gate) wait(ctx context.Context, a netip.Addr) error {
 	g.mu.Lock()
 	n := g.byAddr[a]
 	if n == nil {

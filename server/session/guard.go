@@ -25,6 +25,8 @@ type Guard struct {
 
 	mu    sync.Mutex // guards perms
 	perms permsMemo
+
+	testOnlyUsing func() // called between asking Permit and using the path
 }
 
 func newGuard(s *Session, v *vfs.View) *Guard { return &Guard{s: s, view: v} }
@@ -131,6 +133,9 @@ func (g *Guard) permitted(p *policy.Effective, op policy.Op, name string, how sh
 	}
 	if p.Uniform() {
 		at = name // as the client gave it: error texts and symlinks are the volume's
+	}
+	if g.testOnlyUsing != nil {
+		g.testOnlyUsing()
 	}
 	return g.damage(fn(p, at), at)
 }

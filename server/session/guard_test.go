@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"sallyport/policy"
 	"sallyport/server/audit"
@@ -246,7 +247,7 @@ func TestCreateOnlyIsSafeAgainstRaces(t *testing.T) {
 	}
 }
 
-// A directory swapped for a symlink while others use it never opens what the policy keeps closed.
+// Between the decision on a path and its use nobody can swap a directory for a symlink to what is closed.
 func TestSwappedDirectory(t *testing.T) {
 	t.Parallel()
 	h, s := furnished(t, map[string]string{"paths": "[{path: /in, allow: [all]}, {path: /, allow: [list]}]"})
@@ -256,30 +257,42 @@ func TestSwappedDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, g, "/in/d/plan", "harmless")
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			for _, err := range []error{swap.Rename("/in/d", "/in/e"), swap.Symlink("/secret", "/in/d"), swap.Remove("/in/d"), swap.Rename("/in/e", "/in/d")} {
-				if err != nil {
-					t.Error(err)
-					return
-				}
-			}
+	swapped := make(chan error, 4)
+	// A race as an attacker wants it: the swap begins when the path has been decided on, and has all the time it needs.
+	g.testOnlyUsing = sync.OnceFunc(func() {
+		started := make(chan struct{})
+		go func() {
+			close(started)
+			swapped <- swap.Rename("/in/d", "/in/e")
+			swapped <- swap.Symlink("/secret", "/in/d")
+		}()
+		<-started
+		select {
+		case err := <-swapped:
+			t.Errorf("the directory was renamed while its path was in use: %v", err)
+			<-swapped
+		case <-time.After(50 * time.Millisecond): // it waits
 		}
 	})
-	for range 300 {
-		if got, err := get(g, "/in/d/plan"); err == nil && got != "harmless" {
-			t.Fatalf("read %q", got)
+	if got, err := get(g, "/in/d/plan"); err != nil || got != "harmless" {
+		t.Fatalf("read %q, %v", got, err)
+	}
+	if err := errors.Join(<-swapped, <-swapped); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := get(g, "/in/d/plan"); denialOf(err) == nil {
+		t.Errorf("through the symlink: %v", err)
+	}
+	// What moves names holds everybody else.
+	g.testOnlyUsing = func() {
+		if s.account.names.TryRLock() {
+			t.Error("others could use paths during a rename")
+			s.account.names.RUnlock()
 		}
 	}
-	close(stop)
-	wg.Wait()
+	if err := g.Rename("/in/e", "/in/f"); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestMaxSize(t *testing.T) {

@@ -146,7 +146,7 @@ func (m *Manager) checkPassword(ctx context.Context, c *Conn, a *policydb.Accoun
 	if !usable {
 		against = m.decoy
 	}
-	good := against.CheckPassword(string(secret[:min(len(secret), policy.MaxPassword)])) && usable
+	good := m.check(against, string(secret[:min(len(secret), policy.MaxPassword)])) && usable
 	if good {
 		m.proofs.add(a, secret, m.o.Now())
 	}
