@@ -124,3 +124,13 @@ func TestSettingsTable(t *testing.T) {
 		}
 	}
 }
+
+func TestPermitTree(t *testing.T) {
+	t.Parallel()
+	e := Resolve(mustParse(t, "version: 1\naccounts: {a: {paths: [{path: /, allow: [all]}, {path: /a/b/closed, allow: []}, {path: /a/bc, allow: [list]}]}}\n"), "a")
+	for path, ok := range map[string]bool{"/x": true, "/a/b/open": true, "/a/b": false, "/a": false, "/": false, "/a/b/closed": false, "/a/b/closed/x": false, "/a/bcd": true} {
+		if d := PermitTree(e, OpRename, path); (d == nil) != ok {
+			t.Errorf("%s: %v", path, d)
+		}
+	}
+}

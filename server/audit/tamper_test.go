@@ -293,3 +293,45 @@ func frameCount(data []byte, box *record.Box) int {
 	}
 	return n
 }
+
+// Two histories that part after record 3, each whole in itself: put together they are found, by the chain where records of
+// both follow each other, and by the head where the other history is put in place.
+func TestSplicedHistories(t *testing.T) {
+	t.Parallel()
+	o := options(t)
+	l := open(t, o)
+	appendN(t, l, 1, 3)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	common := load(t, o.Dir)
+	grow := func(from int) image {
+		common.store(t, o.Dir)
+		l := open(t, o)
+		appendN(t, l, from, from+1) // records 4 and 5
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return load(t, o.Dir)
+	}
+	one, two := grow(100), grow(200)
+	name := fileName(1)
+	a, b := frames(one[name]), frames(two[name])
+	for what, c := range map[string]struct {
+		img   image
+		first uint64
+	}{
+		"a record of the other history": {one.with(name, join(slices.Concat(a[:3], b[3:4], a[4:]))), 5},
+		"the other history":             {one.with(name, two[name]), 5},
+		"the other head":                {one.with(headName, two[headName]), 5},
+	} {
+		c.img.store(t, o.Dir)
+		var d *DamageError
+		if _, err := Verify(o.Dir, o.Box); !errors.As(err, &d) || d.Record != c.first {
+			t.Errorf("%s: verify: %v, want record %d", what, err, c.first)
+		}
+		if _, err := Open(o); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: open: %v", what, err)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sallyport/policy"
+	"sallyport/policy/policydb"
 	"sallyport/server/audit"
 )
 
@@ -321,4 +322,37 @@ func TestConnectionCaps(t *testing.T) {
 	l.Close()
 	l.Close()
 	h.connect(t, sftpFrom("198.51.100.3"))
+}
+
+// A connection that is closed, or ended, while its login is under way leaves no session behind.
+func TestClosedDuringLogin(t *testing.T) {
+	t.Parallel()
+	for what, gone := range map[string]func(h *house, l *line){
+		"closed": func(_ *house, l *line) { l.Close() },
+		"banned": func(_ *house, l *line) { l.end(policy.Deny(policy.CodeBanned, "", ""), "", "") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			h := build(t, nil)
+			h.addAccount(t, "alice", everything)
+			l := h.connect(t, sftpFrom("198.51.100.7"))
+			h.m.check = func(a *policydb.Account, secret string) bool { gone(h, l); return a.CheckPassword(secret) }
+			if s, err := l.Login(t.Context(), "alice", Credential{Password: secret}); err == nil {
+				t.Errorf("logged in as %s", s.Account())
+			}
+			if n := len(h.m.List()); n != 0 || h.m.Counts().Sessions != 0 {
+				t.Errorf("%d sessions left", n)
+			}
+			h.m.check = (*policydb.Account).CheckPassword
+			// The same between registration and the end of the login, where a change of policy would come.
+			l = h.connect(t, sftpFrom("198.51.100.7"))
+			h.m.testOnlyRegistered = func() { gone(h, l) }
+			if s, err := l.Login(t.Context(), "alice", Credential{Password: secret}); err == nil {
+				t.Errorf("logged in as %s", s.Account())
+			}
+			if n := len(h.m.List()); n != 0 || h.m.Counts().Sessions != 0 {
+				t.Errorf("%d sessions left", n)
+			}
+		})
+	}
 }

@@ -221,6 +221,9 @@ func (m *Manager) enter(ctx context.Context, c *Conn, a *policydb.Account, how p
 	if s == nil {
 		return nil, c.endedErr()
 	}
+	if m.testOnlyRegistered != nil {
+		m.testOnlyRegistered()
+	}
 	if err := m.settle(ctx, s); err != nil {
 		s.leave()
 		return nil, err

@@ -101,6 +101,8 @@ type Manager struct {
 	seq      uint64
 	closed   bool // takes no connections
 	stopped  bool // starts no goroutines
+
+	testOnlyRegistered func() // called after a session stands in the table, before it is decided on
 }
 
 // crowd counts the connections of one address.
