@@ -62,10 +62,12 @@ func (m *Manager) Connect(ctx context.Context, f policy.Facts, hangup func(*poli
 }
 
 func (m *Manager) refusedConnect(c *Conn, f policy.Facts, d *policy.Denial, now time.Time) {
-	if n := m.throttle.note(c.addr, now); n > 0 {
-		m.later(audit.Event{Action: audit.ConnectRefused, Remote: f.Remote, Protocol: string(f.Protocol), Code: d.Code, Count: n})
+	n := m.throttle.note(c.addr, now)
+	if n == 0 {
+		return
 	}
-	m.o.Log.Debug("connection refused", "remote", f.Remote.String(), "code", d.Code)
+	m.later(audit.Event{Action: audit.ConnectRefused, Remote: f.Remote, Protocol: string(f.Protocol), Code: d.Code, Detail: d.Rule, Count: n})
+	m.o.Log.Info("connection refused", "remote", f.Remote.String(), "code", d.Code, "rule", d.Rule, "origin", d.Origin, "hint", d.Hint, "count", n)
 }
 
 // register counts a connection in, or says which cap is reached.
@@ -213,6 +215,7 @@ func (c *Conn) end(d *policy.Denial, who, why string) bool {
 		e := s.event(audit.SessionKill)
 		e.Code, e.Who, e.Detail = d.Code, who, why
 		c.m.later(e)
+		c.m.o.Log.Info("session ended", "session", c.id, "account", s.account.id.String(), "code", d.Code, "rule", d.Rule, "origin", d.Origin, "who", who, "why", why)
 	}
 	if c.hangup != nil {
 		// A front-end whose hangup blocks must not hold up a policy change.

@@ -91,25 +91,12 @@ func (d *drainer) all(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// batched is what a volume offers that hands over many events at once.
-type batched interface {
-	DrainBatch(ctx context.Context, put func(events [][]byte) error) error
-}
-
 func (d *drainer) volume(ctx context.Context, v *vfs.Volume) error {
-	put := func(events [][]byte) error {
-		list := make([]audit.Event, 0, len(events))
-		for _, b := range events {
-			e, err := audit.Decode(b)
-			if err != nil { // it must not hold up those behind it
-				e = audit.Event{Action: audit.Damage, Account: audit.ID(v.ID()), Detail: "an event of the volume cannot be read"}
-			}
-			list = append(list, e)
+	return v.Drain(ctx, func(event []byte) error {
+		e, err := audit.Decode(event)
+		if err != nil { // it must not hold up those behind it
+			e = audit.Event{Action: audit.Damage, Account: audit.ID(v.ID()), Detail: "an event of the volume cannot be read"}
 		}
-		return d.log.AppendAll(ctx, list)
-	}
-	if b, ok := any(v).(batched); ok {
-		return b.DrainBatch(ctx, put)
-	}
-	return v.Drain(ctx, func(event []byte) error { return put([][]byte{event}) })
+		return d.log.Append(ctx, e)
+	})
 }

@@ -142,6 +142,11 @@ func (s *Session) open(ctx context.Context) error {
 	if errors.Is(err, keyring.ErrSealed) {
 		return ErrSealed
 	}
+	if errors.Is(err, vfs.ErrIntegrity) {
+		e := s.event(audit.Damage)
+		e.Detail = "the volume does not open"
+		m.later(e)
+	}
 	if err != nil {
 		return fmt.Errorf("opening the volume: %w", err)
 	}

@@ -108,7 +108,7 @@ func (m *Manager) authenticate(ctx context.Context, c *Conn, name string, cred C
 			return a, proof{key: k.Blob, expires: k.Expires}, nil
 		}
 		err := c.keyRefused(name)
-		m.refusedLogin(c, a, facts, "")
+		m.refusedLogin(c, a, facts, nil)
 		return nil, proof{}, err
 	}
 	good, err := m.checkPassword(ctx, c, a, name, cred.Password, p, facts)
@@ -117,7 +117,7 @@ func (m *Manager) authenticate(ctx context.Context, c *Conn, name string, cred C
 	}
 	if !good {
 		m.fail(c, name, cred.Password)
-		m.refusedLogin(c, a, facts, "")
+		m.refusedLogin(c, a, facts, nil)
 		return nil, proof{}, ErrAuth
 	}
 	return a, proof{version: a.PasswordVersion}, nil
@@ -181,24 +181,31 @@ func (c *Conn) loggedIn() bool {
 
 // refused records a login that policy refuses and returns the denial.
 func (m *Manager) refused(c *Conn, a *policydb.Account, f policy.Facts, d *policy.Denial) error {
-	m.refusedLogin(c, a, f, d.Code)
+	m.refusedLogin(c, a, f, d)
 	return d
 }
 
 // refusedLogin records a failed login. What strangers can cause as fast as they can send is recorded once a minute and
 // address, with a count; a denial after a good credential always.
-func (m *Manager) refusedLogin(c *Conn, a *policydb.Account, f policy.Facts, code string) {
-	e := audit.Event{Action: audit.LoginRefused, Session: c.id, Remote: f.Remote, Protocol: string(f.Protocol), Client: f.Client, Method: f.Method, Code: code}
+func (m *Manager) refusedLogin(c *Conn, a *policydb.Account, f policy.Facts, d *policy.Denial) {
+	e := audit.Event{Action: audit.LoginRefused, Session: c.id, Remote: f.Remote, Protocol: string(f.Protocol), Client: f.Client, Method: f.Method}
 	if a != nil {
 		e.Account = audit.ID(a.ID)
 	}
-	switch code {
+	if d == nil { // the credential was wrong
+		m.later(e)
+		return
+	}
+	e.Code, e.Detail = d.Code, d.Rule
+	switch d.Code {
 	case policy.CodeAddressRate, policy.CodeAccountRate, policy.CodeBusy, policy.CodeBanned, policy.CodeSSLRequired:
 		if e.Count = m.throttle.note(c.addr, m.o.Now()); e.Count == 0 {
 			return
 		}
 	}
 	m.later(e)
+	m.o.Log.Info("login refused", "session", c.id, "account", e.Account.String(), "remote", f.Remote.String(), "protocol", string(f.Protocol),
+		"code", d.Code, "rule", d.Rule, "origin", d.Origin, "hint", d.Hint)
 }
 
 // later queues an audit record that nobody waits for.

@@ -50,7 +50,7 @@ func (s *Session) denied(d *policy.Denial, op policy.Op, path string) error {
 	m := s.conn.m
 	if n := s.guard.refusals.note(m.o.Now()); n > 0 {
 		e := s.event(audit.Refused)
-		e.Code, e.Op, e.Path, e.Count = d.Code, op.String(), audit.Text(path), n
+		e.Code, e.Detail, e.Op, e.Path, e.Count = d.Code, d.Rule, op.String(), audit.Text(path), n
 		m.later(e)
 	}
 	return d
