@@ -101,13 +101,15 @@ func (b *bench) reopen() {
 
 // crash opens a copy of the directory as it is now on disk, while the original goes on: what a power loss leaves, less
 // what was not synced.
-func (b *bench) crash() *bench {
+func (b *bench) crash() *bench { return b.crashWith(Options{}) }
+
+func (b *bench) crashWith(o Options) *bench {
 	b.t.Helper()
 	c := &bench{t: b.t, state: b.t.TempDir(), ring: b.ring, id: b.id}
 	if err := os.CopyFS(filepath.Join(c.state, "accounts"), os.DirFS(filepath.Join(b.state, "accounts"))); err != nil {
 		b.t.Fatal(err)
 	}
-	c.start(Options{})
+	c.start(o)
 	c.open()
 	b.t.Cleanup(c.end)
 	return c

@@ -3,6 +3,7 @@ package vfs
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"io"
 	"io/fs"
 	"os"
@@ -617,4 +618,17 @@ func TestModel(t *testing.T) {
 		}
 		b.end()
 	})
+}
+
+// TestMain keeps the model short unless told otherwise: each of its runs makes volumes and waits for the disk.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "rapid.checks" })
+	if !asked {
+		if err := flag.Set("rapid.checks", "40"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
 }

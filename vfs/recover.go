@@ -108,19 +108,54 @@ func (r *rescue) giveUp(tx *meta.Tx, b *meta.BlobKey) error {
 	if err := tx.Doom(b.ID); err != nil {
 		return err
 	}
-	return r.emit(tx, Change{Op: "upload", Path: b.Name, Result: resultDiscarded})
+	return r.emit(tx, b, Change{Op: "upload", Result: resultDiscarded})
 }
 
-func (r *rescue) emit(tx *meta.Tx, ch Change) error {
+func (r *rescue) emit(tx *meta.Tx, b *meta.BlobKey, ch Change) (err error) {
 	note := r.c.vol.fs.o.Recovered
 	if note == nil {
 		return nil
 	}
 	ch.At = time.Unix(0, tx.Instant())
+	if ch.Path, err = pathOf(tx, slot{b.Dir, b.Name}); err != nil {
+		return err
+	}
 	if event := note(r.c.vol.id, ch); event != nil {
 		return tx.Emit(event)
 	}
 	return nil
+}
+
+// pathOf finds the way from the root to a slot. It reads the directories on the way, for an inode does not know its name;
+// that is good enough for recovery. What lies below a removed directory begins with its name.
+func pathOf(tx *meta.Tx, s slot) (string, error) {
+	path := s.name
+	for dir := s.dir; dir != meta.Root; {
+		n, err := tx.Node(dir)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && n.Parent == 0 {
+			return path, nil
+		}
+		if err != nil {
+			return "", err
+		}
+		name := ""
+		for cursor := []byte(nil); ; {
+			cursor, err = tx.List(n.Parent, cursor, func(e meta.Entry, _ *meta.Node) bool {
+				if e.Inode == dir {
+					name = e.Name
+				}
+				return name == ""
+			})
+			if err != nil {
+				return "", err
+			}
+			if name != "" || cursor == nil {
+				break
+			}
+		}
+		path, dir = name+"/"+path, n.Parent
+	}
+	return "/" + path, nil
 }
 
 // owner is the file that a blob was written for; nil if its name was new and nobody has made it since.
@@ -234,7 +269,7 @@ func (r *rescue) publish(tx *meta.Tx, b *meta.BlobKey, n *meta.Node, v *meta.Ver
 			return err
 		}
 	}
-	return r.emit(tx, Change{Op: "upload", Path: b.Name, Bytes: v.Size, Version: v.N, Result: result})
+	return r.emit(tx, b, Change{Op: "upload", Bytes: v.Size, Version: v.N, Result: result})
 }
 
 // removeDoomed unlinks the blobs that metadata has given up.
