@@ -171,6 +171,14 @@ func (g *Guard) ReadDir(ctx context.Context, name string, fn func([]*vfs.Info) e
 	if err != nil {
 		return err
 	}
+	// Names stand still until the directory is open, which the first batch proves, and not for the rest of the listing,
+	// which runs at the client's pace.
+	release := func() {}
+	if !p.Uniform() {
+		g.s.account.names.RLock()
+		release = sync.OnceFunc(g.s.account.names.RUnlock)
+		defer release()
+	}
 	at, err := g.resolve(p, policy.OpList, name, follow)
 	if err != nil {
 		return err
@@ -178,19 +186,22 @@ func (g *Guard) ReadDir(ctx context.Context, name string, fn func([]*vfs.Info) e
 	if d := policy.Permit(p, policy.OpList, at); d != nil {
 		return g.s.denied(d, policy.OpList, at)
 	}
-	// The listing runs at the client's pace, so the account's names are not held still for it: what is listed is what lies
-	// in the directory that at leads to when it is opened, and another Resolve sees whether that was still the same.
-	hide := p.Upload.Interrupted == "hide"
-	if p.ListsAll(at) && !hide {
-		return g.damage(g.view.ReadDir(ctx, name, fn), at)
+	use := at
+	if p.Uniform() {
+		use = name
 	}
-	first := true
-	return g.damage(g.view.ReadDir(ctx, name, func(batch []*vfs.Info) error {
-		if first && !p.Uniform() {
-			if now, err := g.view.Resolve(name, true); err != nil || now != at {
-				return fs.ErrNotExist
-			}
-			first = false
+	if g.testOnlyUsing != nil {
+		g.testOnlyUsing()
+	}
+	hide := p.Upload.Interrupted == "hide"
+	all := p.ListsAll(at) && !hide
+	return g.damage(g.view.ReadDir(ctx, use, func(batch []*vfs.Info) error {
+		release()
+		if _, err := g.begin(); err != nil { // a long listing ends with its session
+			return err
+		}
+		if all {
+			return fn(batch)
 		}
 		var seen []*vfs.Info
 		for _, i := range batch {

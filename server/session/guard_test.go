@@ -293,6 +293,16 @@ func TestSwappedDirectory(t *testing.T) {
 	if err := g.Rename("/in/e", "/in/f"); err != nil {
 		t.Error(err)
 	}
+	// A listing holds names only until its directory is open.
+	g.testOnlyUsing = func() {
+		if s.account.names.TryLock() {
+			t.Error("names could be moved before the directory was open")
+			s.account.names.Unlock()
+		}
+	}
+	if err := g.ReadDir(t.Context(), "/in", func([]*vfs.Info) error { return swap.Rename("/in/f", "/in/g") }); err != nil {
+		t.Errorf("a rename during a listing: %v", err)
+	}
 }
 
 func TestMaxSize(t *testing.T) {
