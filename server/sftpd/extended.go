@@ -167,7 +167,7 @@ func (f *filter) expandPath(r *request, name string) error {
 }
 
 // sendOwners answers users-groups-by-id@openssh.com: OpenSSH PROTOCOL, section
-// 4.11. Each answer is one string that holds a string per id, empty if unknown.
+// 4.12. Each answer is one string that holds a string per id, empty if unknown.
 func (f *filter) sendOwners(r *request, users, groups []byte) error {
 	names := func(ids []byte) (string, bool) {
 		in, out := fields{b: ids}, packet{}

@@ -4,7 +4,7 @@ package sftpd
 type done = <-chan struct{}
 
 // order keeps the requests of one handle, or those that name paths, in the
-// sequence that draft-ietf-secsh-filexfer-02, section 4 promises, while reads
+// sequence that draft-ietf-secsh-filexfer-02, section 6.1 promises, while reads
 // overlap. It is touched only by the goroutine that reads packets: requests
 // carry what they must wait for with them, so there is no lock and no queue.
 type order struct {
