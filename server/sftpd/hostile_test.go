@@ -3,12 +3,16 @@ package sftpd
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -325,6 +329,34 @@ func TestHangup(t *testing.T) {
 		defer g.mu.Unlock()
 		return slices.Contains(g.broken, "/f")
 	})
+}
+
+// TestNothingServedAfterCut: requests that come in after the connection was cut
+// are not looked at, however long the socket stays open.
+func TestNothingServedAfterCut(t *testing.T) {
+	t.Parallel()
+	ctx, cut := context.WithCancel(context.Background())
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	var handles atomic.Int64
+	handles.Store(1)
+	g := &fakeGate{hook: func(op string) error { t.Errorf("%s was served", op); return nil }}
+	in := append(newPacket(nil, fxpInit, 3).frame(), newPacket(nil, fxpStat, 1).string("/").frame()...)
+	cut()
+	err = newFilter(ctx, filterOptions{
+		channel: struct {
+			io.Reader
+			io.Writer
+		}{bytes.NewReader(in), io.Discard},
+		end: func(string) {}, guest: &fakeGuest{fakeTree{g, root}}, pool: &bufferPool{}, budget: &handles,
+		log: slog.New(slog.DiscardHandler),
+	}).serve()
+	if !errors.Is(err, errEnded) {
+		t.Errorf("serve = %v, want %v", err, errEnded)
+	}
 }
 
 // TestShutdownDrains: an open transfer may finish, an idle session ends at once.
