@@ -95,6 +95,8 @@ type connection struct {
 	Account  string `json:"account"`
 	Password string `json:"password"`
 	KeyFile  string `json:"key_file"`
+
+	AdminSocket string `json:"admin_socket"`
 }
 
 func startSallyport(c config, protocol string) (*peer, *connection, error) {
@@ -129,7 +131,8 @@ func startSallyport(c config, protocol string) (*peer, *connection, error) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	p.user, p.password = conn.Account, conn.Password
-	return p, &conn, nil
+	// One account is every client here; by default it may have 16 sessions.
+	return p, &conn, run1(context.Background(), c.sallyport, "--socket", conn.AdminSocket, "policy", "set", "accounts."+conn.Account+".session.max=500", "--reason", "benchmark")
 }
 
 func reachable(port int) bool {
