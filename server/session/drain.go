@@ -91,12 +91,17 @@ func (d *drainer) all(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// volume brings a volume's events into the chain, each batch with one fsync.
 func (d *drainer) volume(ctx context.Context, v *vfs.Volume) error {
-	return v.Drain(ctx, func(event []byte) error {
-		e, err := audit.Decode(event)
-		if err != nil { // it must not hold up those behind it
-			e = audit.Event{Action: audit.Damage, Account: audit.ID(v.ID()), Detail: "an event of the volume cannot be read"}
+	return v.DrainBatch(ctx, func(events [][]byte) error {
+		batch := make([]audit.Event, len(events))
+		for i, event := range events {
+			e, err := audit.Decode(event)
+			if err != nil { // it must not hold up those behind it
+				e = audit.Event{Action: audit.Damage, Account: audit.ID(v.ID()), Detail: "an event of the volume cannot be read"}
+			}
+			batch[i] = e
 		}
-		return d.log.Append(ctx, e)
+		return d.log.AppendAll(ctx, batch)
 	})
 }
