@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -72,6 +73,7 @@ func (a *app) accountAdd() *cobra.Command {
 
 // grantsNothing warns of an account that cannot be used yet.
 func grantsNothing(acc admin.Account) string {
+	sftp := slices.Contains(acc.Protocols, "sftp")
 	var missing []string
 	if len(acc.Protocols) == 0 {
 		missing = append(missing, "--protocols")
@@ -82,10 +84,15 @@ func grantsNothing(acc admin.Account) string {
 	if acc.Paths == "[]" {
 		missing = append(missing, "--paths")
 	}
-	if len(missing) == 0 {
-		return ""
+	switch {
+	case len(missing) > 0:
+		return "; it cannot transfer anything yet: not given were " + strings.Join(missing, ", ")
+	case sftp && len(acc.Keys) == 0:
+		return "; over SFTP it needs a key, unless auth.sftp of the policy allows passwords"
+	case !acc.Password && (len(acc.Protocols) > 1 || !sftp):
+		return "; over FTPS it needs a password"
 	}
-	return "; it cannot transfer anything yet: not given were " + strings.Join(missing, ", ")
+	return ""
 }
 
 // parsePaths reads PATH:VERBS. The last colon separates, so that a path may hold one.
