@@ -37,6 +37,7 @@ func (c *conn) open(nch ssh.NewChannel, g guest, running *sync.WaitGroup) {
 		return
 	}
 	running.Go(func() {
+		defer c.survive()
 		defer c.channels.Add(-1)
 		defer ch.Close()
 		c.session(ch, reqs, g)

@@ -21,6 +21,8 @@ type conn struct {
 	nc  net.Conn
 	ctx context.Context // ends when the connection is cut or over
 	end context.CancelFunc
+	// log is set once more when the session has its id: by serve, under mu,
+	// because cut may be called from anywhere by then.
 	log *slog.Logger
 	// under is what x/crypto works on; set by handshake.
 	under *clientConn
@@ -43,16 +45,11 @@ func newConn(s *Server, nc net.Conn) *conn {
 	return c
 }
 
-// serve runs the connection; leave is called when it has logged in. A panic
-// ends this connection and no other.
+// serve runs the connection; leave is called when it has logged in.
 func (c *conn) serve(leave func()) {
 	defer c.nc.Close()
 	defer c.end()
-	defer func() {
-		if v := recover(); v != nil {
-			c.log.Error("connection panicked", "panic", v, "stack", string(debug.Stack()))
-		}
-	}()
+	defer c.survive()
 	facts := policy.Facts{
 		Protocol: policy.SFTP,
 		Remote:   addrPort(c.nc.RemoteAddr()),
@@ -65,31 +62,47 @@ func (c *conn) serve(leave func()) {
 		return
 	}
 	defer visitor.Close()
+	c.mu.Lock()
 	c.log = c.s.log.With("session", visitor.ID())
+	c.mu.Unlock()
 
 	limit := time.Now().Add(c.s.limits.PreAuth)
-	sc, chans, reqs, guest, err := c.handshake(visitor, facts, limit)
+	in, err := c.handshake(visitor, facts, limit)
 	if err != nil {
 		c.s.failed.Add(1)
 		c.log.Debug("no login", "error", err)
 		return
 	}
-	defer sc.Close()
+	defer in.conn.Close()
 	leave()
 	c.s.connections.Add(1)
 	defer c.s.connections.Add(-1)
-	c.log.Debug("connection logged in", "client", string(sc.ClientVersion()))
-	c.loop(sc, guest, chans, reqs)
+	c.log.Debug("connection logged in", "client", string(in.conn.ClientVersion()))
+	c.loop(in)
 	c.log.Debug("connection closed")
 }
 
-// handshake exchanges keys and authenticates, all before limit.
-func (c *conn) handshake(v visitor, facts policy.Facts, limit time.Time) (*ssh.ServerConn, <-chan ssh.NewChannel, <-chan *ssh.Request, guest, error) {
-	fail := func(err error) (*ssh.ServerConn, <-chan ssh.NewChannel, <-chan *ssh.Request, guest, error) {
-		return nil, nil, nil, nil, err
+// survive is deferred in every goroutine of the connection: a panic ends this
+// connection and no other.
+func (c *conn) survive() {
+	if v := recover(); v != nil {
+		c.log.Error("connection panicked", "panic", v, "stack", string(debug.Stack()))
+		c.nc.Close()
 	}
+}
+
+// admitted is a connection that has logged in.
+type admitted struct {
+	conn  *ssh.ServerConn
+	chans <-chan ssh.NewChannel
+	reqs  <-chan *ssh.Request
+	guest guest
+}
+
+// handshake exchanges keys and authenticates, all before limit.
+func (c *conn) handshake(v visitor, facts policy.Facts, limit time.Time) (*admitted, error) {
 	if err := c.nc.SetDeadline(limit); err != nil {
-		return fail(err)
+		return nil, err
 	}
 	ctx, cancel := context.WithDeadline(c.ctx, limit)
 	defer cancel()
@@ -97,11 +110,11 @@ func (c *conn) handshake(v visitor, facts policy.Facts, limit time.Time) (*ssh.S
 	c.under = under
 	h, err := under.peek(serverIdent, limit)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	facts.Client = h.ident
 	if d := v.SetFacts(facts); d != nil {
-		return fail(d)
+		return nil, d
 	}
 	config := &ssh.ServerConfig{
 		Config: ssh.Config{
@@ -117,13 +130,13 @@ func (c *conn) handshake(v visitor, facts policy.Facts, limit time.Time) (*ssh.S
 	}
 	if err := addHostKeys(config, c.s.hostKeys()); err != nil {
 		c.log.Error("no host key to serve", "error", err)
-		return fail(err)
+		return nil, err
 	}
 	l := &login{ctx: ctx, visitor: v, report: reporter{c.log}}
 	l.configure(config)
 	sc, chans, reqs, err := ssh.NewServerConn(under, config)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	c.setPreAuth(nil)
 	if a, ok := sc.Conn.(ssh.AlgorithmsConnMetadata); ok {
@@ -132,13 +145,13 @@ func (c *conn) handshake(v visitor, facts policy.Facts, limit time.Time) (*ssh.S
 	facts.Method = l.method
 	if d := v.SetFacts(facts); d != nil {
 		sc.Close()
-		return fail(d)
+		return nil, d
 	}
 	if err := errors.Join(c.nc.SetDeadline(time.Time{}), c.ctx.Err()); err != nil {
 		sc.Close()
-		return fail(err)
+		return nil, err
 	}
-	return sc, chans, reqs, l.guest, nil
+	return &admitted{sc, chans, reqs, l.guest}, nil
 }
 
 // beforeAuth keeps what can send a sentence to a client that has not logged in.
@@ -150,20 +163,21 @@ func (c *conn) setPreAuth(p ssh.ServerPreAuthConn) {
 	c.preAuth = p
 }
 
-// loop serves channels until the connection is gone, and then waits for them.
-func (c *conn) loop(sc *ssh.ServerConn, g guest, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
-	alive := c.keepalive(sc)
+// loop serves channels until the connection is gone, and then waits for them:
+// what had arrived by then, a CLOSE above all, is still carried out.
+func (c *conn) loop(in *admitted) {
+	reqs := in.reqs
+	alive := c.keepalive(in.conn)
 	defer alive.Stop()
 	var channels sync.WaitGroup
 	defer channels.Wait()
-	defer c.end()
 	for {
 		select {
-		case nch, ok := <-chans:
+		case nch, ok := <-in.chans:
 			if !ok {
 				return
 			}
-			c.open(nch, g, &channels)
+			c.open(nch, in.guest, &channels)
 		case req, ok := <-reqs:
 			if !ok {
 				reqs = nil
@@ -217,14 +231,15 @@ func (c *conn) hangup(d *policy.Denial) {
 func (c *conn) cut(why string) {
 	c.cutting.Do(func() {
 		c.end()
-		c.log.Info("connection cut", "reason", why)
 		c.mu.Lock()
+		log := c.log
 		preAuth := c.preAuth
 		channels := make([]ssh.Channel, 0, len(c.sessions))
 		for _, ch := range c.sessions {
 			channels = append(channels, ch)
 		}
 		c.mu.Unlock()
+		log.Info("connection cut", "reason", why)
 		late := time.AfterFunc(sayWait, func() { c.nc.Close() })
 		go func() { // ends after sayWait at the latest
 			defer late.Stop()
