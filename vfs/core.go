@@ -67,7 +67,7 @@ func openCore(ctx context.Context, v *Volume) (*core, error) {
 func openError(v *Volume, err error) error {
 	cause := strings.ReplaceAll(err.Error(), v.fs.o.Dir+string(filepath.Separator), "")
 	refused := func(why string, pub error) error {
-		return &volumeError{text: fmt.Sprintf("volume %x %s (%s)", v.id, why, cause), err: pub}
+		return &volumeError{text: fmt.Sprintf("volume %s %s (%s)", v.id, why, cause), err: pub}
 	}
 	switch pub := public(err); {
 	case errors.Is(err, fs.ErrNotExist):

@@ -92,25 +92,25 @@ func (f *FS) sweep(ctx context.Context) error {
 func (f *FS) Create(ctx context.Context, id keyring.AccountID) error {
 	keys, err := f.o.Keyring.Account(id)
 	if err != nil {
-		return fmt.Errorf("vfs: creating volume %x: %w", id, err)
+		return fmt.Errorf("vfs: creating volume %s: %w", id, err)
 	}
 	dir := f.dir(id)
 	if _, err := os.Lstat(dir); err == nil {
-		return fmt.Errorf("vfs: creating volume %x: %w", id, fs.ErrExist)
+		return fmt.Errorf("vfs: creating volume %s: %w", id, fs.ErrExist)
 	}
 	tmp := dir + unfinished
 	if err := os.RemoveAll(tmp); err != nil {
-		return fmt.Errorf("vfs: creating volume %x: %w", id, err)
+		return fmt.Errorf("vfs: creating volume %s: %w", id, err)
 	}
 	if err := os.MkdirAll(filepath.Join(tmp, "blobs"), 0o700); err != nil {
-		return fmt.Errorf("vfs: creating volume %x: %w", id, err)
+		return fmt.Errorf("vfs: creating volume %s: %w", id, err)
 	}
 	db, err := meta.Open(ctx, filepath.Join(tmp, treeName(keys.Version())), keys, meta.Options{Now: f.o.Now, Create: true})
 	if err != nil {
-		return fmt.Errorf("vfs: creating volume %x: %w", id, err)
+		return fmt.Errorf("vfs: creating volume %s: %w", id, err)
 	}
 	if err := db.Close(); err != nil {
-		return fmt.Errorf("vfs: creating volume %x: %w", id, err)
+		return fmt.Errorf("vfs: creating volume %s: %w", id, err)
 	}
 	for _, step := range []func() error{
 		func() error { return syncDir(filepath.Join(tmp, "blobs")) },
@@ -119,7 +119,7 @@ func (f *FS) Create(ctx context.Context, id keyring.AccountID) error {
 		func() error { return syncDir(f.o.Dir) },
 	} {
 		if err := step(); err != nil {
-			return fmt.Errorf("vfs: creating volume %x: %w", id, err)
+			return fmt.Errorf("vfs: creating volume %s: %w", id, err)
 		}
 	}
 	return nil
@@ -133,7 +133,7 @@ func (f *FS) Destroy(ctx context.Context, id keyring.AccountID) error {
 	f.mu.Unlock()
 	if v != nil {
 		if err := v.retire(); err != nil {
-			return fmt.Errorf("vfs: destroying volume %x: %w", id, err)
+			return fmt.Errorf("vfs: destroying volume %s: %w", id, err)
 		}
 		f.mu.Lock()
 		delete(f.volumes, id)
@@ -141,13 +141,13 @@ func (f *FS) Destroy(ctx context.Context, id keyring.AccountID) error {
 	}
 	dir := f.dir(id)
 	if err := os.Rename(dir, dir+destroyed); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("vfs: destroying volume %x: %w", id, err)
+		return fmt.Errorf("vfs: destroying volume %s: %w", id, err)
 	}
 	if err := syncDir(f.o.Dir); err != nil {
-		return fmt.Errorf("vfs: destroying volume %x: %w", id, err)
+		return fmt.Errorf("vfs: destroying volume %s: %w", id, err)
 	}
 	if err := os.RemoveAll(dir + destroyed); err != nil {
-		return fmt.Errorf("vfs: destroying volume %x: %w", id, err)
+		return fmt.Errorf("vfs: destroying volume %s: %w", id, err)
 	}
 	return ctx.Err()
 }
@@ -158,7 +158,7 @@ func (f *FS) Volume(ctx context.Context, id keyring.AccountID) (*Volume, error) 
 	f.mu.Lock()
 	if f.closed {
 		f.mu.Unlock()
-		return nil, fmt.Errorf("vfs: volume %x: %w", id, fs.ErrClosed)
+		return nil, fmt.Errorf("vfs: volume %s: %w", id, fs.ErrClosed)
 	}
 	v := f.volumes[id]
 	if v == nil {

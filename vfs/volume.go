@@ -59,7 +59,7 @@ func (v *Volume) acquire(ctx context.Context) (*core, error) {
 		switch {
 		case v.gone:
 			v.mu.Unlock()
-			return nil, &volumeError{text: fmt.Sprintf("volume %x is closed", v.id), err: fs.ErrClosed}
+			return nil, &volumeError{text: fmt.Sprintf("volume %s is closed", v.id), err: fs.ErrClosed}
 		case v.turning != nil:
 			turned := v.turning
 			v.mu.Unlock()
