@@ -39,6 +39,12 @@ func (db *DB) Verify(ctx context.Context, report func(finding string)) error {
 
 func (c *census) checkHead() {
 	h := &c.tx.head
+	// An open database works with the head in memory; the next one to open the file has only the one on the disk.
+	if stored, err := c.tx.db.readHead(c.tx.snap); err != nil {
+		c.find("the stored head cannot be read: %v", err)
+	} else if stored != *h {
+		c.find("the stored head is not that of the last commit")
+	}
 	if c.records != h.records {
 		c.find("%d records, the head says %d", c.records, h.records)
 	}
