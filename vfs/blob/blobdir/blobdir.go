@@ -149,15 +149,19 @@ func (d *Dir) Open(ctx context.Context, id blob.ID) (blob.Reader, error) {
 	return &reader{f, size}, nil
 }
 
-// openRegular opens a blob's file. Something else at its name, a FIFO say, must neither be used nor block.
+// openRegular opens a blob's file. Something else at its name, a FIFO or a link say, is no blob, as it is none to List: it must
+// neither be used nor block, and fs.ErrNotExist tells the reader that the blob is lost.
 func (d *Dir) openRegular(id blob.ID, flag int) (*os.File, int64, error) {
-	f, err := d.root.OpenFile(path(id), flag|syscall.O_NONBLOCK, 0)
+	f, err := d.root.OpenFile(path(id), flag|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	if err != nil {
+		if info, serr := d.root.Lstat(path(id)); serr == nil && !info.Mode().IsRegular() {
+			err = errNotRegular
+		}
 		return nil, 0, err
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("not a regular file: %w", fs.ErrInvalid)
+		err = errNotRegular
 	}
 	if err != nil {
 		f.Close()
@@ -165,6 +169,8 @@ func (d *Dir) openRegular(id blob.ID, flag int) (*os.File, int64, error) {
 	}
 	return f, info.Size(), nil
 }
+
+var errNotRegular = fmt.Errorf("not a regular file: %w", fs.ErrNotExist)
 
 // Remove implements blob.Store.
 func (d *Dir) Remove(ctx context.Context, id blob.ID) error {

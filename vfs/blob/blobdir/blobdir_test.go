@@ -110,8 +110,8 @@ func TestForeignFilesAreNoBlobs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := d.Open(t.Context(), id); err == nil { // neither followed outside nor waiting for a FIFO's other end
-			t.Errorf("opened %s", name)
+		if _, err := d.Open(t.Context(), id); !errors.Is(err, fs.ErrNotExist) { // neither followed outside nor waiting for a FIFO's other end
+			t.Errorf("opening %s: %v, want fs.ErrNotExist", name, err)
 		}
 	}
 }
