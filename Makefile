@@ -6,13 +6,15 @@ BIN       := bin/sallyport
 FUZZTIME  ?= 10s
 ROUNDS    ?= 3
 SIZE      ?= 256
+CASES     ?= 1000000
+SEED      ?= $(shell date +%s)
 TOOLS     := $(CURDIR)/.cache/tools
 STATICCHECK_VERSION := v0.8.2
 PACKAGES_E2E := curl lftp openssh-client openssl rclone sshfs
 
 export CGO_ENABLED ?= 0
 
-.PHONY: run build test unit race e2e bench fuzz lint vulncheck clean e2e-tools
+.PHONY: run build test unit race e2e bench tamper fuzz lint vulncheck clean e2e-tools
 
 run: build ## build and start a complete server with one account
 	./$(BIN) demo
@@ -45,6 +47,9 @@ e2e-tools:
 bench: build ## the whole server beside the bare libraries and installed peers (OpenSSH, vsftpd)
 	$(GO) build -o bin/bench ./cmd/bench
 	bin/bench -sallyport $(BIN) -rounds $(ROUNDS) -size $(SIZE)
+
+tamper: ## the tamper machine at length: CASES attacks on what lies on the disk, oracle: exact bytes or an integrity error
+	SALLYPORT_TAMPER=$(CASES) SALLYPORT_SEED=$(SEED) $(GO) test -count=1 -timeout 6h -v -run '^TestTamper' ./vfs/proof
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@set -e; for pkg in $$($(GO) list ./...); do \
