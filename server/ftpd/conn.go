@@ -29,7 +29,8 @@ type conn struct {
 	local    netip.AddrPort
 	log      *slog.Logger
 
-	// Set by the goroutine of serve before a control exists, and constant from then on.
+	// Used by one goroutine at a time: that of serve, and the library's command loop while a control exists (CLNT and a plain
+	// login change facts).
 	ctx      context.Context // ends with the connection
 	visitor  visitor
 	facts    policy.Facts

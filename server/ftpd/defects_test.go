@@ -112,7 +112,7 @@ func TestF2ForeignDataConnection(t *testing.T) {
 
 func TestF2ForeignAloneGetsNothing(t *testing.T) {
 	t.Parallel()
-	both(t, Implicit, withLimits(limits{data: 100 * time.Millisecond}), func(t *testing.T, h *host) {
+	both(t, Implicit, withLimits(limits{data: time.Second}), func(t *testing.T, h *host) {
 		h.put("/f", "for the owner")
 		c := h.dial().login()
 		c.epsv()
@@ -161,7 +161,7 @@ func TestF3SilentClientsAreCut(t *testing.T) {
 	})
 	t.Run("slow login", func(t *testing.T) {
 		t.Parallel()
-		h := start(t, Implicit, withLimits(limits{login: 300 * time.Millisecond}))
+		h := start(t, Implicit, withLimits(limits{login: 2 * time.Second}))
 		c := h.dial().secure()
 		// Bytes without a line end do not buy time.
 		for {
@@ -184,7 +184,8 @@ func (c *client) readSoon(d time.Duration) (int, string, error) {
 
 func TestF4StalledTransfersEnd(t *testing.T) {
 	t.Parallel()
-	l := withLimits(limits{stall: 100 * time.Millisecond, handshake: 100 * time.Millisecond, data: 200 * time.Millisecond})
+	// Short beside the defaults, long beside what a loaded machine takes for an honest handshake.
+	l := withLimits(limits{stall: time.Second, handshake: 2 * time.Second, data: time.Second})
 	t.Run("upload", func(t *testing.T) {
 		t.Parallel()
 		both(t, Implicit, l, func(t *testing.T, h *host) {
@@ -240,7 +241,7 @@ func TestF4StalledTransfersEnd(t *testing.T) {
 // A client that takes a little within every interval is slow, not stalled.
 func TestF4SlowIsNotStalled(t *testing.T) {
 	t.Parallel()
-	h := start(t, Implicit, withLimits(limits{stall: 500 * time.Millisecond}))
+	h := start(t, Implicit, withLimits(limits{stall: 1500 * time.Millisecond}))
 	h.vol.put("/f", 0o644, make([]byte, 8<<20))
 	c := h.dial().login()
 	c.epsv()
@@ -249,7 +250,7 @@ func TestF4SlowIsNotStalled(t *testing.T) {
 	d := tls.Client(raw, c.tls)
 	c.cmd(150, "RETR f")
 	began := time.Now()
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(40 * time.Millisecond)
 	defer tick.Stop()
 	var n int64
 	for {
@@ -264,7 +265,7 @@ func TestF4SlowIsNotStalled(t *testing.T) {
 		<-tick.C
 	}
 	c.expect(226)
-	if took := time.Since(began); n != 8<<20 || took < 600*time.Millisecond {
+	if took := time.Since(began); n != 8<<20 || took < 1800*time.Millisecond {
 		t.Errorf("%d bytes in %v: the test was not slow", n, took)
 	}
 }
@@ -327,14 +328,13 @@ func TestF6PortAfterPasvLeaksNothing(t *testing.T) {
 				} else {
 					c.epsv()
 				}
-				before := c.data
+				before := h.srv.onlyConn(t).control.prepared()
 				c.send(then + "\r\n")
 				if code, text, err := c.reply(); err != nil || code >= 300 {
 					t.Fatalf("%s: %s, %v", then, text, err)
 				}
-				if conn, err := net.Dial("tcp", before); !errors.Is(err, syscall.ECONNREFUSED) {
-					t.Errorf("%s, then %s: the first port still listens (%v)", first, then, err)
-					_ = conn.Close()
+				if before.listening() {
+					t.Errorf("%s, then %s: the first port still listens", first, then)
 				}
 			}
 		}
