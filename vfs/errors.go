@@ -113,10 +113,6 @@ func fail(op, path string, err error) error {
 	if err == nil {
 		return nil
 	}
-	var pe *fs.PathError
-	if errors.As(err, &pe) && pe == err { // already ours, from an inner operation
-		return err
-	}
 	for _, p := range plain {
 		if err == p { //nolint:errorlint // exactly ours; a wrapped one comes from below
 			return &fs.PathError{Op: op, Path: path, Err: err}

@@ -209,7 +209,7 @@ func (in *inode) copyFrom(f *File, src io.Reader, off int64) (n int64, theirs, e
 	if err != nil {
 		return 0, nil, in.wrote(f, 0, err)
 	}
-	s := &source{in: in, src: src, at: off}
+	s := &source{in: in, f: f, src: src, at: off}
 	n, err = d.CopyFrom(s, off)
 	some := int(min(n, 1))
 	switch {
@@ -260,6 +260,7 @@ func (in *inode) copyTo(f *File, w io.Writer, off int64) (int64, error) {
 // must not hold up a rename of the same file in its session.
 type source struct {
 	in    *inode
+	f     *File
 	src   io.Reader
 	at    int64
 	err   error // of src; never io.EOF
@@ -280,6 +281,7 @@ func (s *source) Read(p []byte) (int, error) {
 		if s.quota != nil {
 			return 0, s.quota
 		}
+		s.in.wrote(s.f, n, nil) // as it comes: who looks meanwhile sees the file grow
 	}
 	if err != nil && err != io.EOF {
 		s.err = err

@@ -150,28 +150,36 @@ func stressUpload(ctx context.Context, w *View, r *rand.Rand, name string, stamp
 	return f.Close()
 }
 
-// gate blocks a reader until it is opened.
+// gate gives its bytes and then blocks until it is opened.
 type gate struct {
+	data    []byte
 	reached chan struct{}
 	open    chan struct{}
 	once    sync.Once
 }
 
 func (g *gate) Read(p []byte) (int, error) {
+	if len(g.data) > 0 {
+		n := copy(p, g.data)
+		g.data = g.data[n:]
+		return n, nil
+	}
 	g.once.Do(func() { close(g.reached) })
 	<-g.open
 	return 0, io.EOF
 }
 
-// TestSlowUploadStallsNobody has a client that sends nothing: neither other sessions nor its own wait for it.
+// TestSlowUploadStallsNobody has a client that stops sending: neither other sessions nor its own wait for it.
 func TestSlowUploadStallsNobody(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	w, other := b.view(), b.view()
 	put(t, other, "a", []byte("a"))
-	f := openFile(t, w, "a", wr)
-	write(t, f, []byte("slow"))
-	g := &gate{reached: make(chan struct{}), open: make(chan struct{})}
+	f := openFile(t, w, "a", os.O_WRONLY)
+	data := noise(1, 200_000)
+	g := &gate{data: data, reached: make(chan struct{}), open: make(chan struct{})}
+	opened := sync.OnceFunc(func() { close(g.open) })
+	t.Cleanup(opened)
 	done := make(chan error, 1)
 	go func() {
 		_, err := f.ReadFrom(g)
@@ -181,14 +189,17 @@ func TestSlowUploadStallsNobody(t *testing.T) {
 	wantContent(t, other, "a", []byte("a"))
 	put(t, other, "b", []byte("b"))
 	ok(t, other.Rename("b", "c"))
-	wantContent(t, w, "a", []byte("slow"))
+	so := get(t, w, "a")
+	if i := stat(t, w, "a"); len(so) < 1<<16 || !bytes.HasPrefix(data, so) || i.Size() != int64(len(so)) {
+		t.Fatalf("%d bytes, size %d in the middle of an upload", len(so), i.Size())
+	}
 	ok(t, w.Rename("a", "z")) // commits what came so far
-	wantContent(t, other, "z", []byte("slow"))
+	wantContent(t, other, "z", so)
 	wantNames(t, w, "/", "c", "z")
-	close(g.open)
+	opened()
 	ok(t, <-done)
 	ok(t, f.Close())
-	wantContent(t, other, "z", []byte("slow"))
+	wantContent(t, other, "z", data)
 }
 
 // TestGroupOfCommits has many sessions upload small files at once and checks each.
