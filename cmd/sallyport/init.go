@@ -23,6 +23,7 @@ type initData struct {
 	StateDir, KeyFile, ConfigFile, Socket, Binary string
 	Listeners                                     []server.Listener
 	PassivePorts, PublicAddress                   string
+	OwnStateDir                                   bool // at the place that systemd makes and owns
 }
 
 // initFlags are the flags of `sallyport init`.
@@ -118,6 +119,7 @@ func (o *initFlags) data(state string) (*initData, error) {
 	if state != "" {
 		d.StateDir = state
 	}
+	d.OwnStateDir = strings.HasSuffix(d.StateDir, server.DefaultStateDir)
 	if d.Binary == "" {
 		self, err := os.Executable()
 		if err != nil {
@@ -198,7 +200,11 @@ func nextSteps(d *initData, o initFlags) string {
 	if o.noSystemd || o.root != "" || o.dest != "" {
 		step("sallyport serve --config %s", shellQuote(d.ConfigFile))
 	} else {
-		step("systemd-sysusers && systemctl daemon-reload && systemctl enable --now sallyport")
+		step("systemd-sysusers && systemctl daemon-reload")
+		if !d.OwnStateDir {
+			step("chown -R sallyport: %s", shellQuote(d.StateDir))
+		}
+		step("systemctl enable --now sallyport")
 	}
 	config := ""
 	if o.root != "" {

@@ -48,8 +48,12 @@ LimitCORE=0
 # handed over in memory: the service's user cannot read the file.
 User=sallyport
 Group=sallyport
+{{- if .OwnStateDir}}
 StateDirectory=sallyport
 StateDirectoryMode=0700
+{{- else}}
+ReadWritePaths={{.StateDir}}
+{{- end}}
 RuntimeDirectory=sallyport
 RuntimeDirectoryMode=0700
 LoadCredential=sallyport.key:{{.KeyFile}}
