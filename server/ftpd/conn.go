@@ -37,6 +37,7 @@ type conn struct {
 	stream   net.Conn // raw, or TLS on it
 	lines    lineReader
 	ticketID [16]byte    // random; names this connection in the TLS session tickets it issues. Set by newConn
+	tickets  *tls.Config // key of its TLS 1.2 tickets. Set by newConn
 	dataTLS  *dataConfig // nil before TLS, and on plain FTP
 	plain    bool        // TLS is not asked for, by an exception of the policy
 	deadline time.Time   // for the login
@@ -60,6 +61,7 @@ func newConn(s *Server, ln net.Listener, raw net.Conn, m Mode) *conn {
 		log: s.o.Log, active: time.Now(), settled: make(chan struct{}),
 	}
 	_, _ = rand.Read(c.ticketID[:])
+	c.tickets = ownTickets()
 	c.lines.r = raw
 	c.deadline = c.active.Add(s.limits.login)
 	c.facts = policy.Facts{Protocol: protocol(m), Remote: c.remote, Local: c.local}

@@ -2,6 +2,7 @@ package ftpd
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/tls"
 	"net/netip"
 	"time"
@@ -43,10 +44,10 @@ func decodeOrigin(extra [][]byte) (o origin, ok bool) {
 func (c *conn) seal(cfg *tls.Config, accepts func(origin) bool) {
 	cfg.WrapSession = func(cs tls.ConnectionState, ss *tls.SessionState) ([]byte, error) {
 		ss.Extra = append(ss.Extra, origin{c.ticketID, c.remote.Addr(), c.who()}.encode())
-		return c.srv.tickets.EncryptTicket(cs, ss)
+		return c.sealer(cs).EncryptTicket(cs, ss)
 	}
 	cfg.UnwrapSession = func(identity []byte, cs tls.ConnectionState) (*tls.SessionState, error) {
-		ss, err := c.srv.tickets.DecryptTicket(identity, cs)
+		ss, err := c.sealer(cs).DecryptTicket(identity, cs)
 		if ss == nil || err != nil {
 			return nil, err
 		}
@@ -59,12 +60,31 @@ func (c *conn) seal(cfg *tls.Config, accepts func(origin) bool) {
 	}
 }
 
+// sealer holds the keys of tickets. A TLS 1.2 ticket travels in clear and holds the secret of the session that it comes from:
+// its key is of this connection and gone with it, so that nothing recorded can be opened later. A TLS 1.3 ticket is sent
+// encrypted and opens nothing that was (RFC 8446, section 2.2): its key may be everybody's.
+func (c *conn) sealer(cs tls.ConnectionState) *tls.Config {
+	if cs.Version >= tls.VersionTLS13 {
+		return c.srv.tickets
+	}
+	return c.tickets
+}
+
+// ownTickets makes a ticket key that only one connection has.
+func ownTickets() *tls.Config {
+	var key [32]byte
+	_, _ = rand.Read(key[:]) // never fails (crypto/rand)
+	cfg := &tls.Config{}
+	cfg.SetSessionTicketKeys([][32]byte{key})
+	return cfg
+}
+
 // owns says whether a ticket is of this very control connection.
 func (c *conn) owns(o origin) bool { return o.control == c.ticketID }
 
 // related says whether a ticket is of this control connection or of another one of the same account from the same address.
 // Programs with several sessions at once keep one cache of tickets for all of them (rclone does), so a session's data
-// connection shows whatever ticket came last. Somebody else, even behind the same address, has no such ticket.
+// connection shows whatever ticket came last. (On TLS 1.2 the other's ticket cannot be opened and does not count.) Somebody else, even behind the same address, has no such ticket.
 func (c *conn) related(o origin) bool {
 	switch {
 	case c.owns(o):
