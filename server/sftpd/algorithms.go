@@ -19,6 +19,7 @@ type profile struct {
 	keyExchanges []string
 	ciphers      []string
 	macs         []string
+	nistHostKeys bool // ECDSA host keys are served even when others are there
 }
 
 // modern is what ssh-audit has nothing to say about, as of November 2026.
@@ -47,6 +48,7 @@ func modern() profile {
 // CBC, DSA or RSA signatures over SHA-1.
 func compatible() profile {
 	p := modern()
+	p.nistHostKeys = true
 	p.keyExchanges = append(p.keyExchanges,
 		ssh.KeyExchangeECDHP256, ssh.KeyExchangeECDHP384, ssh.KeyExchangeECDHP521,
 		ssh.KeyExchangeDHGEXSHA256, ssh.KeyExchangeDH14SHA256)
@@ -73,33 +75,46 @@ func userKeyAlgorithms() []string {
 	}
 }
 
-// addHostKeys adds the keys that may be served: an RSA key signs with SHA-2
-// only, and not at all if it is too short. At least one must remain.
-func addHostKeys(c *ssh.ServerConfig, keys []ssh.Signer) error {
-	added := 0
+// servable are the host keys that the profile serves; at least one must remain. ECDSA keys are left out where Ed25519 or RSA
+// can take their place and the profile avoids NIST curves.
+func (p profile) servable(keys []ssh.Signer) ([]ssh.Signer, error) {
+	var usable, nist []ssh.Signer
 	for _, k := range keys {
 		switch k.PublicKey().Type() {
-		case ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521:
+		case ssh.KeyAlgoED25519:
+			usable = append(usable, k)
+		case ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521:
+			nist = append(nist, k)
 		case ssh.KeyAlgoRSA:
-			signer, ok := k.(ssh.AlgorithmSigner)
-			if !ok || rsaBits(k.PublicKey()) < minRSA {
-				continue
-			}
-			sha2, err := ssh.NewSignerWithAlgorithms(signer, []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256})
+			k, err := withSHA2(k)
 			if err != nil {
-				return fmt.Errorf("sftpd: host key: %w", err)
+				return nil, err
 			}
-			k = sha2
-		default:
-			continue
+			if k != nil {
+				usable = append(usable, k)
+			}
 		}
-		c.AddHostKey(k)
-		added++
 	}
-	if added == 0 {
-		return fmt.Errorf("sftpd: no usable host key among %d", len(keys))
+	if p.nistHostKeys || len(usable) == 0 {
+		usable = append(usable, nist...)
 	}
-	return nil
+	if len(usable) == 0 {
+		return nil, fmt.Errorf("sftpd: no usable host key among %d", len(keys))
+	}
+	return usable, nil
+}
+
+// withSHA2 restricts an RSA key to signatures with SHA-2; nil if it is too short to be served at all.
+func withSHA2(k ssh.Signer) (ssh.Signer, error) {
+	signer, ok := k.(ssh.AlgorithmSigner)
+	if !ok || rsaBits(k.PublicKey()) < minRSA {
+		return nil, nil
+	}
+	sha2, err := ssh.NewSignerWithAlgorithms(signer, []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256})
+	if err != nil {
+		return nil, fmt.Errorf("sftpd: host key: %w", err)
+	}
+	return sha2, nil
 }
 
 // rsaBits is 0 for a key that is not RSA.

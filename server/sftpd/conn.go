@@ -128,9 +128,13 @@ func (c *conn) handshake(v visitor, facts policy.Facts, limit time.Time) (*admit
 	if len(config.Ciphers) < len(c.s.profile.ciphers) {
 		c.s.steered.Add(1)
 	}
-	if err := addHostKeys(config, c.s.hostKeys()); err != nil {
+	keys, err := c.s.profile.servable(c.s.hostKeys())
+	if err != nil {
 		c.log.Error("no host key to serve", "error", err)
 		return nil, err
+	}
+	for _, k := range keys {
+		config.AddHostKey(k)
 	}
 	l := &login{ctx: ctx, visitor: v, report: reporter{c.log}}
 	l.configure(config)
