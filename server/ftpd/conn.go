@@ -127,7 +127,8 @@ func (c *conn) connect() bool {
 	v, denial := c.srv.backend.Connect(c.ctx, c.facts, c.hangup)
 	if denial != nil {
 		c.srv.counters.refused.Add(1)
-		c.log.Info("connection refused", "remote", c.remote.String(), "code", denial.Code)
+		// The session manager tells the operator, once a minute and address: strangers must not fill the log.
+		c.log.Debug("connection refused", "remote", c.remote.String(), "code", denial.Code)
 		if c.stream != c.raw || c.mode == Explicit {
 			c.setWriteDeadline(c.srv.limits.farewell)
 			c.reply(421, denialText(denial))
@@ -159,7 +160,7 @@ func (c *conn) handshake() bool {
 	t := tls.Server(c.raw, c.controlConfig())
 	if err := t.HandshakeContext(ctx); err != nil {
 		c.srv.counters.handshakes.Add(1)
-		c.log.Info("TLS handshake failed", "error", err)
+		c.log.Debug("TLS handshake failed", "error", err) // strangers do that as fast as they like; Stats counts them
 		return false
 	}
 	if err := c.raw.SetDeadline(time.Time{}); err != nil {
@@ -301,10 +302,18 @@ func (c *conn) expired() bool {
 	return true
 }
 
+// lookAround is how often a reader whose deadline has passed during a command sees whether that has ended.
+const lookAround = time.Second
+
 // expiry is when the client will have been idle for too long. Called with c.mu held.
 func (c *conn) expiry() time.Time {
 	m := c.member()
 	if m == nil {
+		if next := time.Now().Add(lookAround); c.busy() && next.After(c.deadline) {
+			// A password being looked at, or a reply that the client does not take, outlasts the limit. A deadline that has
+			// passed would have the reader spin until that ends.
+			return next
+		}
 		return c.deadline
 	}
 	idle := m.Policy().Session.Idle
