@@ -50,9 +50,10 @@ type inode struct {
 type attrs struct {
 	mode         *uint32
 	atime, mtime *int64
+	created      *int64
 }
 
-func (a attrs) empty() bool { return a.mode == nil && a.atime == nil && a.mtime == nil }
+func (a attrs) empty() bool { return a == attrs{} }
 
 // over overlays the attributes on at.
 func (a attrs) over(at *meta.Attr) {
@@ -64,6 +65,9 @@ func (a attrs) over(at *meta.Attr) {
 	}
 	if a.mtime != nil {
 		at.Mtime = *a.mtime
+	}
+	if a.created != nil {
+		at.Created = *a.created
 	}
 }
 

@@ -142,8 +142,8 @@ func TestPutNodeKeepsWhatIsNotTheCallers(t *testing.T) {
 			t.Errorf("stored %+v, returned %+v, %v", got, stale, err)
 		}
 		want := Node{
-			ID: n.ID, Kind: File, Created: tx.Instant(), Changed: tx.Instant(), Version: 1, Versions: 1, Parent: Root,
-			Attr: Attr{Size: 7, Mode: 0o600, Mtime: 5, Atime: 6, State: Complete}, Interrupted: true,
+			ID: n.ID, Kind: File, Changed: tx.Instant(), Version: 1, Versions: 1, Parent: Root,
+			Attr: Attr{Size: 7, Mode: 0o600, Mtime: 5, Atime: 6, Created: tx.Instant(), State: Complete}, Interrupted: true,
 		}
 		if *got != want {
 			t.Errorf("got %+v, want %+v", *got, want)
