@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 
@@ -142,8 +144,17 @@ func (r reporter) status(op string, err error) *status {
 // panicked is the status for a handler that panicked with v.
 func (r reporter) panicked(op string, v any) *status {
 	ref := rand.Text()[:10]
-	r.log.Error("handler panicked", "op", op, "reference", ref, "panic", v, "stack", string(debug.Stack()))
+	r.log.Error("handler panicked", "op", op, "reference", ref, "panic", panicText(v), "stack", string(debug.Stack()))
 	return internal(ref)
+}
+
+// panicText is what the log says of a panic: those of the runtime quote nothing but numbers and types, any other may quote
+// what the client sent.
+func panicText(v any) string {
+	if err, ok := v.(runtime.Error); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("%T", v)
 }
 
 func internal(ref string) *status {
