@@ -46,6 +46,7 @@ func (c *Conn) Login(ctx context.Context, account string, cred Credential) (*Ses
 	if err := c.ready(ctx); err != nil {
 		return nil, err
 	}
+	account = bounded(account)
 	c.mu.Lock()
 	if c.session != nil || c.closed || c.busy {
 		c.mu.Unlock()
@@ -73,10 +74,7 @@ func (c *Conn) Login(ctx context.Context, account string, cred Credential) (*Ses
 
 // account finds an account; for an unknown name it returns one that cannot log in.
 func (m *Manager) account(name string) (*policydb.Account, error) {
-	if !policy.ValidName(name) {
-		name = nobody // the same work
-	}
-	a, err := m.o.Policy.Account(name)
+	a, err := m.o.Policy.Account(bounded(name)) // the same work
 	if errors.Is(err, policydb.ErrNoAccount) {
 		return &policydb.Account{}, nil
 	}
