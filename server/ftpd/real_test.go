@@ -268,10 +268,13 @@ func TestRealTransfers(t *testing.T) {
 	c.cmd(250, "RNTO d/g")
 	c.cmd(550, "RMD d")
 	c.cmd(213, "MFMT 20200203040506 d/g")
+	c.cmd(213, "MFCT 20190203040506 d/g")
+	c.stor("STOR d/made", content[:10])
+	c.cmd(213, "MFF Create=19600203040506;UNIX.mode=0640; d/made")
 	c.cmd(200, "SITE CHMOD 600 d/g")
 	c.cmd(200, "SITE SYMLINK g d/link")
 	mlsd := c.retr("MLSD d")
-	for _, want := range []string{"Type=file;Size=1003;Modify=20200203040506;", "Perm=adfrw;", "UNIX.mode=0600; g\r\n", "Type=OS.unix=slink:g;"} {
+	for _, want := range []string{"Type=file;Size=1003;Modify=20200203040506;Create=20190203040506;", "Create=19600203040506;", "UNIX.mode=0640; made\r\n", "Perm=adfrw;", "UNIX.mode=0600; g\r\n", "Type=OS.unix=slink:g;"} {
 		if !strings.Contains(mlsd, want) {
 			t.Errorf("MLSD lacks %q:\n%s", want, mlsd)
 		}
@@ -281,6 +284,7 @@ func TestRealTransfers(t *testing.T) {
 	}
 	c.cmd(250, "DELE d/link")
 	c.cmd(250, "DELE d/g")
+	c.cmd(250, "DELE d/made")
 	c.cmd(250, "RMD d")
 }
 
