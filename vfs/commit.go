@@ -62,10 +62,10 @@ func (in *inode) commit(ctx context.Context) error {
 	return in.publish(ctx, false)
 }
 
-// finish ends the write session: its last writer closes.
-func (in *inode) finish(ctx context.Context) error {
+// finish ends the write session: its last writer closes. told: it knows that the file is not whole.
+func (in *inode) finish(ctx context.Context, told bool) error {
 	in.mu.Lock()
-	broken, told := in.broken, in.cut
+	broken := in.broken
 	in.mu.Unlock()
 	if broken == nil {
 		return in.publish(ctx, true)
@@ -264,7 +264,7 @@ func (in *inode) published(p *publication, last bool) {
 		f.moved = false
 	}
 	if last {
-		in.draft, in.created, in.broken, in.cut = nil, false, nil, false
+		in.draft, in.created, in.broken = nil, false, nil
 		if p.d != nil {
 			in.c.ended(p.d)
 		}
@@ -312,7 +312,7 @@ func (in *inode) abandon() *draft {
 	d := in.draft
 	in.draft, in.dirty, in.attr, in.fresh = nil, false, attrs{}, in.isNew()
 	if in.writers == 0 {
-		in.broken, in.cut = nil, false
+		in.broken = nil
 	}
 	in.settle(in.base.layout.Size)
 	if d != nil {

@@ -39,7 +39,6 @@ type inode struct {
 	touched int64
 	attr    attrs
 	broken  error // why the content is not whole
-	cut     bool  // broken by TransferError, which the client knows of: Close need not tell it again
 	files   map[*File]struct{}
 	writers int
 	end     int64 // the file may grow to here without asking the quota
@@ -345,7 +344,7 @@ func (in *inode) restart(f *File) error {
 		}
 	}
 	in.mu.Lock()
-	in.fresh, in.dirty, in.touched, in.broken, in.cut, f.moved = true, true, in.c.now(), nil, false, true
+	in.fresh, in.dirty, in.touched, in.broken, f.moved = true, true, in.c.now(), nil, true
 	in.mu.Unlock()
 	if d != nil {
 		return nil

@@ -309,3 +309,27 @@ var interruptSentences = map[string]func(*testing.T){
 		}
 	},
 }
+
+// Two handles of one session write one file, and the transfer on one of them breaks: the file is not whole, so neither Close
+// may acknowledge what went through the other, whichever comes last.
+func TestBreakOfASharedFileIsTold(t *testing.T) {
+	t.Parallel()
+	for _, brokenFirst := range []bool{true, false} {
+		b := newBench(t)
+		w := b.view()
+		broke, whole := openFile(t, w, "a", wr), openFile(t, w, "a", os.O_WRONLY)
+		write(t, broke, []byte("begin"))
+		must(whole.WriteAt([]byte("acknowledged?"), 5))(t)
+		broke.TransferError(errCut)
+		if brokenFirst {
+			ok(t, broke.Close()) // who told need not be told
+			wantErr(t, whole.Close(), ErrInterrupted)
+		} else {
+			wantErr(t, whole.Close(), ErrInterrupted)
+			ok(t, broke.Close())
+		}
+		if !stat(t, b.view(), "a").Partial() {
+			t.Error("the file passes for whole")
+		}
+	}
+}

@@ -103,6 +103,7 @@ type File struct {
 	out    atomic.Uint64                    // bytes read by the client
 	failed atomic.Bool                      // a read or the transfer broke
 	read   atomic.Bool                      // a read was asked for
+	denial atomic.Pointer[policy.Denial]    // why a write was refused
 }
 
 // begin asks again when the policy has changed since the handle was last judged.
@@ -167,6 +168,7 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 // for the whole file.
 func (f *File) put(p *policy.Effective, end int64) error {
 	if d := tooLarge(p, end); d != nil {
+		f.denial.Store(d)
 		f.f.TransferError(d)
 		return f.g.s.denied(d, policy.OpWrite, f.path)
 	}
@@ -364,10 +366,16 @@ func (f *File) Close() error {
 		f.downloaded()
 	}
 	err := f.g.damage(f.f.Close(), f.path)
-	if err == nil && f.write && refused != nil {
+	if err != nil || !f.write {
+		return err
+	}
+	if refused != nil {
 		return refused
 	}
-	return err
+	if d := f.denial.Load(); d != nil { // for clients that send many writes and look at the reply to CLOSE only
+		return d
+	}
+	return nil
 }
 
 // downloaded records what the client read, once, at Close.

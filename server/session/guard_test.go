@@ -340,6 +340,12 @@ func TestMaxSize(t *testing.T) {
 	if err := write("/f", func(f *File) error { _, err := f.ReadFrom(strings.NewReader("0123456789")); return err }); err != nil {
 		t.Errorf("exactly the limit: %v", err)
 	}
+	f, err := g.OpenFile(t.Context(), "/g", wrNew, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = f.WriteAt([]byte("X"), 10)
+	wantCode(t, "Close after a refused write", f.Close(), policy.CodeMaxSize)
 	// What was cut off by the limit does not pass for a whole file.
 	if i, err := g.Stat("/c"); err == nil && !i.Partial() {
 		t.Errorf("/c is there as a whole file of %d bytes", i.Size())
