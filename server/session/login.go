@@ -61,6 +61,7 @@ func (c *Conn) Login(ctx context.Context, account string, cred Credential) (*Ses
 		c.mu.Unlock()
 	}()
 	facts.Method = cred.method()
+	facts = settled(facts)
 	// A front-end that forgot to ask must not have a password looked at that came in clear.
 	if d := policy.AdmitUser(c.m.resolve(account), facts, c.m.o.Now()); d != nil {
 		return nil, c.m.refused(c, nil, facts, d)
@@ -70,6 +71,15 @@ func (c *Conn) Login(ctx context.Context, account string, cred Credential) (*Ses
 		return nil, err
 	}
 	return c.m.enter(ctx, c, a, proof, facts)
+}
+
+// settled names plain FTP. Until a credential is sent, a connection of FTPS without TLS may still begin it; from then on it
+// came in clear, whatever the front-end called it, and only an exception of the policy (Admit) speaks for it.
+func settled(f policy.Facts) policy.Facts {
+	if f.Protocol != policy.SFTP && !f.TLS {
+		f.Protocol = policy.FTP
+	}
+	return f
 }
 
 // account finds an account; for an unknown name it returns one that cannot log in.
