@@ -248,6 +248,22 @@ func TestCreateOnlyIsSafeAgainstRaces(t *testing.T) {
 }
 
 // Between the decision on a path and its use nobody can swap a directory for a symlink to what is closed.
+// Through a symlink into what it may not see, an account cannot tell what is there from what is not.
+func TestSymlinkTellsNothingOfWhatIsHidden(t *testing.T) {
+	t.Parallel()
+	_, s := furnished(t, narrow)
+	g := s.Files()
+	for _, name := range []string{"/in/way-out", "/in/way-out/plan", "/in/way-out/nothing", "/in/way-out/plan/x", "/in/way-out/nothing/x", "/in/way-out/no/thing/x"} {
+		_, err := g.Stat(name)
+		wantCode(t, "stat "+name, err, policy.CodeStat)
+		_, err = g.Resolve(name)
+		wantCode(t, "resolve "+name, err, policy.CodeStat)
+	}
+	if _, err := g.Stat("/in/nothing/x"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what may be seen and is not there: %v", err)
+	}
+}
+
 func TestSwappedDirectory(t *testing.T) {
 	t.Parallel()
 	h, s := furnished(t, map[string]string{"paths": "[{path: /in, allow: [all]}, {path: /, allow: [list]}]"})
