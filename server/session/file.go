@@ -13,8 +13,8 @@ import (
 	"sallyport/vfs"
 )
 
-// OpenFile opens a file. Reading needs the right to read; creating the right to create; changing what exists the right to
-// overwrite, also if it is to be truncated.
+// OpenFile opens a file. Reading needs the right to read; creating the right to create, whatever it is opened for; changing
+// what exists the right to overwrite, also if it is to be truncated.
 func (g *Guard) OpenFile(ctx context.Context, name string, flag int, perm fs.FileMode) (*File, error) {
 	write := flag&(os.O_WRONLY|os.O_RDWR) != 0
 	op := policy.OpRead
@@ -45,15 +45,22 @@ func (g *Guard) OpenFile(ctx context.Context, name string, flag int, perm fs.Fil
 			return nil, g.s.denied(d, policy.OpRead, at)
 		}
 	}
-	if !write {
+	makes := flag&os.O_CREATE != 0
+	if !write && !makes {
 		return g.opened(g.view.OpenHandle(ctx, use, flag, perm))(at, p, false)
 	}
-	create, change := policy.Permit(p, policy.OpWrite, at), policy.Permit(p, policy.OpOverwrite, at)
+	create := policy.Permit(p, policy.OpWrite, at)
+	var change *policy.Denial
+	if write {
+		change = policy.Permit(p, policy.OpOverwrite, at)
+	}
 	switch {
 	case create == nil && change == nil:
+	case change == nil && makes && flag&os.O_EXCL != 0: // a new one or none
+		return nil, g.s.denied(create, policy.OpWrite, at)
 	case change == nil: // what exists only
 		flag &^= os.O_CREATE
-	case create == nil && flag&os.O_CREATE != 0: // what is new only, and nobody can slip a file in between
+	case create == nil && makes: // what is new only, and nobody can slip a file in between
 		f, err := g.opened(g.view.OpenHandle(ctx, use, flag|os.O_EXCL, perm))(at, p, true)
 		if errors.Is(err, fs.ErrExist) && flag&os.O_EXCL == 0 {
 			return nil, g.s.denied(change, policy.OpOverwrite, at)
@@ -62,7 +69,7 @@ func (g *Guard) OpenFile(ctx context.Context, name string, flag int, perm fs.Fil
 	default:
 		return nil, g.s.denied(change, policy.OpOverwrite, at)
 	}
-	f, err := g.opened(g.view.OpenHandle(ctx, use, flag, perm))(at, p, true)
+	f, err := g.opened(g.view.OpenHandle(ctx, use, flag, perm))(at, p, write)
 	if create != nil && errors.Is(err, fs.ErrNotExist) {
 		return nil, g.s.denied(create, policy.OpWrite, at)
 	}

@@ -224,6 +224,50 @@ func TestCreateOnlyAndChangeOnly(t *testing.T) {
 	}
 }
 
+// O_CREATE makes a file also where it is opened for reading, and O_EXCL must not open what is there.
+func TestCreatingAsksToWrite(t *testing.T) {
+	t.Parallel()
+	h, s := furnished(t, map[string]string{"paths": "[{path: /in, allow: [list, read]}, {path: /out, allow: [list, read, create]}]"})
+	g := s.Files()
+	open := func(name string, flag int) error {
+		f, err := g.OpenFile(t.Context(), name, flag, 0)
+		if err != nil {
+			return err
+		}
+		if b, err := io.ReadAll(readOnly{f}); flag&os.O_WRONLY == 0 && (err != nil || string(b) != "content of "+name) {
+			t.Errorf("%s: read %q, %v", name, b, err)
+		}
+		return f.Close()
+	}
+	const reading = os.O_RDONLY | os.O_CREATE
+	wantCode(t, "creating without the right", open("/in/new", reading), policy.CodeWrite)
+	wantCode(t, "creating a new one or none", open("/in/new", reading|os.O_EXCL), policy.CodeWrite)
+	wantCode(t, "creating a new one where one is", open("/in/old", reading|os.O_EXCL), policy.CodeWrite)
+	for _, name := range []string{"/in/old", "/out/report"} {
+		if err := open(name, reading); err != nil {
+			t.Errorf("%s, which exists: %v", name, err)
+		}
+	}
+	wantCode(t, "writing", open("/in/old", os.O_RDWR|os.O_CREATE), policy.CodeOverwrite)
+	if err := open("/out/report", reading|os.O_EXCL); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("asked for a new one: %v", err)
+	}
+	if err := open("/out/none", os.O_RDONLY); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("not asked to make it: %v", err)
+	}
+	f, err := g.OpenFile(t.Context(), "/out/made", os.O_RDONLY|os.O_CREATE|os.O_EXCL, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	h.set(t, policy.AccountTarget("alice"), "paths", "[{path: /, allow: [all]}]")
+	if in, out := names(t, g, "/in"), names(t, g, "/out"); slices.Contains(in, "new") || !slices.Contains(out, "made") {
+		t.Errorf("in %v, out %v", in, out)
+	}
+}
+
 // Two sessions that create one name where only creating is allowed: one wins, nothing is overwritten.
 func TestCreateOnlyIsSafeAgainstRaces(t *testing.T) {
 	t.Parallel()
