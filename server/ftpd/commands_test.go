@@ -182,8 +182,8 @@ func TestEveryCommand(t *testing.T) {
 	run(200, "SITE SYMLINK g link", "")
 	run(250, "MLST link", "Type=OS.unix=slink:g;")
 	run(200, `SITE SYMLINK "to ""this""" "a link"`, "")
-	run(250, "MLST a link", `slink:to "this";`)
-	run(350, "RNFR a link", "") // it dangles
+	run(250, "MLST a link", "Type=OS.unix=slink;") // its target has a space, which would end the facts
+	run(350, "RNFR a link", "")                    // it dangles
 	run(250, "RNTO b link", "")
 	run(250, "DELE b link", "")
 	run(250, "SITE MKDIR p/q/r", "")
