@@ -83,8 +83,9 @@ func (in *inode) finish(ctx context.Context, told bool) error {
 func (in *inode) publish(ctx context.Context, last bool) error {
 	in.mu.Lock()
 	d, dirty, attr, made := in.draft, in.dirty, in.attr, in.isNew()
+	whole := last && in.base.node.State == meta.Partial
 	in.mu.Unlock()
-	if !dirty && attr.empty() && !made {
+	if !dirty && attr.empty() && !made && !whole {
 		if last {
 			in.drop(ctx)
 		}
@@ -103,7 +104,7 @@ func (in *inode) publish(ctx context.Context, last bool) error {
 			return err
 		}
 	}
-	p := publication{in: in, d: d, layout: layout, attr: attr, state: meta.Complete, result: resultComplete, done: last}
+	p := publication{in: in, d: d, layout: layout, attr: attr, state: meta.Complete, whole: whole, result: resultComplete, done: last}
 	if err := in.c.update(ctx, p.apply); err != nil {
 		switch {
 		case !last:
@@ -162,6 +163,7 @@ type publication struct {
 	attr   attrs
 	state  meta.State
 	result string
+	whole  bool // without content: an upload that was resumed and owed nothing is complete
 	done   bool // the draft ends
 
 	node meta.Node // out: the file afterwards
@@ -175,11 +177,15 @@ func (p *publication) apply(tx *meta.Tx) error {
 		return err
 	}
 	if p.layout == nil {
-		if err := setAttr(tx, n, p.in.view.o.Writer, p.attr); err != nil {
+		a, op := p.attr, "setattr"
+		if p.whole && n.Version == p.in.base.node.Version { // else somebody has uploaded it since
+			a.whole, op = true, "upload"
+		}
+		if err := setAttr(tx, n, p.in.view.o.Writer, a); err != nil {
 			return err
 		}
 		p.node, p.got = *n, nil
-		return p.in.view.emit(tx, Change{Op: "setattr", Path: p.in.path, Bytes: n.Size, Version: n.Version, Result: p.result})
+		return p.in.view.emit(tx, Change{Op: op, Path: p.in.path, Bytes: n.Size, Version: n.Version, Result: p.result})
 	}
 	at := n.Attr
 	at.Size, at.Mtime, at.State = p.layout.Size, tx.Instant(), p.state

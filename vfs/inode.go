@@ -50,6 +50,7 @@ type attrs struct {
 	mode         *uint32
 	atime, mtime *int64
 	created      *int64
+	whole        bool // not of the client: the content is complete
 }
 
 func (a attrs) empty() bool { return a == attrs{} }
@@ -67,6 +68,9 @@ func (a attrs) over(at *meta.Attr) {
 	}
 	if a.created != nil {
 		at.Created = *a.created
+	}
+	if a.whole {
+		at.State = meta.Complete
 	}
 }
 

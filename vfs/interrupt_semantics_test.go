@@ -73,6 +73,21 @@ var interruptSentences = map[string]func(*testing.T){
 		if stat(t, w, "a").Partial() {
 			t.Fatal("still partial after a normal Close")
 		}
+		cutUpload(t, w, "e", wr, data[:70_000])
+		late, reader := openFile(t, other, "e", os.O_WRONLY), openFile(t, w, "e", os.O_RDONLY)
+		ok(t, reader.Close())
+		if !stat(t, w, "e").Partial() {
+			t.Fatal("whole because somebody read it")
+		}
+		ok(t, openFile(t, w, "e", os.O_WRONLY).Close()) // nothing was missing
+		wantContent(t, other, "e", data[:70_000])
+		if i := stat(t, w, "e"); i.Partial() || i.Version() != 2 {
+			t.Fatalf("partial %v, version %d after a normal Close", i.Partial(), i.Version())
+		}
+		ok(t, late.Close())
+		if v := stat(t, w, "e").Version(); v != 2 {
+			t.Fatalf("version %d: a Close without a change", v)
+		}
 		cutUpload(t, w, "b", wr, data[:10])
 		ok(t, w.Chmod("b", 0o600))
 		if !stat(t, w, "b").Partial() {
