@@ -263,6 +263,9 @@ func (in *inode) published(p *publication, last bool) {
 	if p.got != nil && p.state != meta.Interrupted {
 		in.rebase(newSnapshot(in.c, &p.node, p.got))
 	} else {
+		if p.node.Version == in.base.node.Version+1 { // attributes only, and nobody was in between: the content is still ours
+			in.base.node.Version = p.node.Version
+		}
 		in.base.node.Attr = p.node.Attr
 	}
 	in.dirty, in.attr, in.fresh = false, attrs{}, false
