@@ -450,7 +450,11 @@ func (m *machine) Sync(t *rapid.T) {
 
 func (m *machine) Close(t *rapid.T) {
 	h := m.handle(t, func(*mhandle) bool { return true })
-	agree(t, h.f.Close(), nil)
+	var want error
+	if h.write && h.st.broken { // by another handle of the session: nobody has told this one yet
+		want = ErrInterrupted
+	}
+	agree(t, h.f.Close(), want)
 	m.close(h)
 }
 
