@@ -130,15 +130,26 @@ func (r reporter) status(op string, err error) *status {
 	}
 	for i := range statuses {
 		if errors.Is(err, statuses[i].err) {
+			if statuses[i].err == vfs.ErrIntegrity {
+				r.log.Error("integrity error", "op", op, "error", unnamed(err))
+			}
 			return &statuses[i].status
 		}
 	}
 	ref := rand.Text()[:10]
-	if pe, ok := errors.AsType[*fs.PathError](err); ok {
-		err = pe.Err // names are sealed on disk: they stay out of the log too
-	}
-	r.log.Error("request failed", "op", op, "reference", ref, "error", err)
+	r.log.Error("request failed", "op", op, "reference", ref, "error", unnamed(err))
 	return internal(ref)
+}
+
+// unnamed is err for the log, without paths: names are sealed on disk.
+func unnamed(err error) error {
+	for {
+		pe, ok := errors.AsType[*fs.PathError](err)
+		if !ok {
+			return err
+		}
+		err = pe.Err
+	}
 }
 
 // panicked is the status for a handler that panicked with v.
