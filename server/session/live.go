@@ -155,6 +155,10 @@ func (s *Session) open(ctx context.Context) error {
 	if errors.Is(err, keyring.ErrSealed) {
 		return ErrSealed
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		// The account is there, so its volume must be. Not wrapped: to the client this is no missing file.
+		err = fmt.Errorf("%w: %v", vfs.ErrIntegrity, err)
+	}
 	if errors.Is(err, vfs.ErrIntegrity) {
 		e := s.event(audit.Damage)
 		e.Detail = "the volume does not open"
