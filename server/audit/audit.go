@@ -127,6 +127,13 @@ func Open(o Options) (*Log, error) {
 	return l, nil
 }
 
+// Empty says whether no record was ever written.
+func (l *Log) Empty() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.durable == 0
+}
+
 // Append adds a record; it survives power loss when Append returns nil. Concurrent calls share one fsync. If ctx ends
 // first, the record may still be written.
 func (l *Log) Append(ctx context.Context, e Event) error { return l.AppendAll(ctx, []Event{e}) }
