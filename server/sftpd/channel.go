@@ -93,7 +93,7 @@ func (c *conn) sftp(ch ssh.Channel, g guest) {
 		})
 	}
 	f := newFilter(c.ctx, filterOptions{
-		channel: corkedChannel{ch, c.under}, end: end, guest: g, pool: &c.s.pool, budget: &c.handles, log: c.log,
+		channel: corkedChannel{ch, c.under}, end: end, guest: g, pool: &c.s.pool, budget: &c.handles, scanning: c.scanning, log: c.log,
 	})
 	if c.add(f, ch) {
 		f.drain()

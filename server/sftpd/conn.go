@@ -27,9 +27,10 @@ type conn struct {
 	// under is what x/crypto works on; set by handshake.
 	under *clientConn
 
-	handles  atomic.Int64 // that may still be opened
-	channels atomic.Int64 // that are open
-	heard    atomic.Int64 // when bytes last came in, Unix nanoseconds
+	handles  atomic.Int64  // that may still be opened
+	channels atomic.Int64  // that are open
+	heard    atomic.Int64  // when bytes last came in, Unix nanoseconds
+	scanning chan struct{} // see filter.scan
 	cutting  sync.Once
 
 	mu       sync.Mutex // guards all below
@@ -40,7 +41,7 @@ type conn struct {
 
 func newConn(s *Server, nc net.Conn) *conn {
 	ctx, end := context.WithCancel(context.Background())
-	c := &conn{s: s, nc: nc, ctx: ctx, end: end, log: s.log, sessions: make(map[*filter]ssh.Channel)}
+	c := &conn{s: s, nc: nc, ctx: ctx, end: end, log: s.log, sessions: make(map[*filter]ssh.Channel), scanning: make(chan struct{}, 1)}
 	c.handles.Store(int64(s.limits.Handles))
 	return c
 }

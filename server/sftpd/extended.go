@@ -250,8 +250,16 @@ func (f *filter) copyData(from file, readOff int64, to *handle, writeOff, n int6
 }
 
 // scan hands n bytes of from, or what there is, to fn in chunks, until the
-// channel ends.
+// channel ends. One at a time for a connection: a request of forty bytes can ask
+// for the hash of sixteen TiB of nothing, and all processors are not one
+// client's.
 func (f *filter) scan(from file, off, n int64, fn func([]byte) error) error {
+	select {
+	case f.scanning <- struct{}{}:
+		defer func() { <-f.scanning }()
+	case <-f.ctx.Done():
+		return context.Cause(f.ctx)
+	}
 	buf := f.pool.get(copyChunk)
 	defer f.pool.put(buf)
 	for n > 0 {

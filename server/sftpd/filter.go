@@ -53,6 +53,7 @@ type filter struct {
 	mutations []done // requests by handle under way that change a file
 
 	memory   *semaphore.Weighted
+	scanning chan struct{} // one place: whole files are read for the connection one at a time
 	requests sync.WaitGroup
 	busy     atomic.Int64 // requests read and not yet answered
 	draining atomic.Bool
@@ -78,7 +79,10 @@ type filterOptions struct {
 	guest   guest
 	pool    *bufferPool
 	budget  *atomic.Int64
-	log     *slog.Logger
+	// scanning has room for one and is shared by the channels of a connection;
+	// nil means one of its own.
+	scanning chan struct{}
+	log      *slog.Logger
 }
 
 func newFilter(ctx context.Context, o filterOptions) *filter {
@@ -95,6 +99,9 @@ func newFilter(ctx context.Context, o filterOptions) *filter {
 		pool:    o.pool,
 		handles: handles{budget: o.budget},
 		memory:  semaphore.NewWeighted(memoryInFlight),
+	}
+	if f.scanning = o.scanning; f.scanning == nil {
+		f.scanning = make(chan struct{}, 1)
 	}
 	f.library = newLibrary(f)
 	return f

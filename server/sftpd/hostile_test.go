@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -181,6 +183,51 @@ func TestPanicEndsOneSession(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// countedFile tells how many reads of it are under way at once.
+type countedFile struct {
+	file
+	now, most *atomic.Int64
+}
+
+func (f countedFile) ReadAt(p []byte, _ int64) (int, error) {
+	defer f.now.Add(-1)
+	if n := f.now.Add(1); n > f.most.Load() {
+		f.most.Store(n)
+	}
+	runtime.Gosched()
+	return len(p), nil
+}
+
+// TestScansOneAtATime: hashes and copies of huge files, which cost a client
+// nothing, take one processor for each connection, and end with it.
+func TestScansOneAtATime(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	shared := make(chan struct{}, 1)
+	from := countedFile{now: new(atomic.Int64), most: new(atomic.Int64)}
+	var running sync.WaitGroup
+	for range 4 {
+		f := &filter{ctx: ctx, pool: &bufferPool{}, scanning: shared}
+		running.Go(func() {
+			chunks := 0
+			err := f.scan(from, 0, math.MaxInt64, func([]byte) error {
+				if chunks++; chunks == 100 {
+					cancel()
+				}
+				return nil
+			})
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("scan ended with %v", err)
+			}
+		})
+	}
+	running.Wait()
+	if most := from.most.Load(); most != 1 {
+		t.Errorf("%d scans at once, want 1", most)
 	}
 }
 
