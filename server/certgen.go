@@ -20,9 +20,9 @@ import (
 	"sallyport/crypto/durable"
 )
 
-// selfSignedFor is how long a self-signed certificate is valid: the longest
-// that common clients accept (825 days, Apple HT210176).
-const selfSignedFor = 825 * 24 * time.Hour
+// selfSignedFor is how long a self-signed certificate is valid from now: with
+// the hour before, just below what common clients accept (825 days, Apple HT210176).
+const selfSignedFor = 824 * 24 * time.Hour
 
 // SelfSign makes a self-signed ECDSA P-256 certificate for names (DNS names
 // and addresses) and writes it with its key (0600). localhost, 127.0.0.1 and
