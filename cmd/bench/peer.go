@@ -25,6 +25,7 @@ type peer struct {
 	key      string // private key file, SFTP
 	base     string // directory to use, with a trailing slash
 	cmd      *exec.Cmd
+	group    *cgroup         // nil without root or cgroup2: then the process tree is added up
 	warm     map[string]bool // inputs already laid out on it
 }
 
@@ -38,9 +39,27 @@ func (p *peer) stop() {
 		_ = p.cmd.Process.Kill()
 		<-done
 	}
+	if p.group != nil {
+		p.group.remove()
+	}
 }
 
-func (p *peer) usage() (usage, error) { return treeUsage(p.cmd.Process.Pid) }
+// launch starts p.cmd, in a group of its own if that can be had.
+func (p *peer) launch() error {
+	g, err := newCgroup(strings.ReplaceAll(p.name, " ", "-"))
+	if err != nil {
+		return p.cmd.Start()
+	}
+	p.group = g
+	return g.start(p.cmd)
+}
+
+func (p *peer) usage() (usage, error) {
+	if p.group != nil {
+		return p.group.usage()
+	}
+	return treeUsage(p.cmd.Process.Pid)
+}
 
 // sftpPeers are sallyport first, then whom it is compared with.
 func sftpPeers(ctx context.Context, c config) ([]*peer, error) {
@@ -110,10 +129,10 @@ func startSallyport(c config, protocol string) (*peer, *connection, error) {
 		return nil, nil, err
 	}
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
+	p := &peer{name: "sallyport", host: "127.0.0.1", cmd: cmd, base: "/", warm: map[string]bool{}}
+	if err := p.launch(); err != nil {
 		return nil, nil, err
 	}
-	p := &peer{name: "sallyport", host: "127.0.0.1", cmd: cmd, base: "/", warm: map[string]bool{}}
 	var conn connection
 	deadline := time.Now().Add(30 * time.Second)
 	for {
@@ -156,7 +175,7 @@ func startReady(p *peer, args ...string) error {
 	if err != nil {
 		return err
 	}
-	if err := p.cmd.Start(); err != nil {
+	if err := p.launch(); err != nil {
 		return err
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
@@ -285,7 +304,7 @@ func startVsftpd(c config) (*peer, error) {
 
 func startAndWait(p *peer) error {
 	p.cmd.Stdout, p.cmd.Stderr = os.Stderr, os.Stderr // vsftpd complains on stdout
-	if err := p.cmd.Start(); err != nil {
+	if err := p.launch(); err != nil {
 		return err
 	}
 	deadline := time.Now().Add(10 * time.Second)
