@@ -49,7 +49,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		{"open key file", "seal", Fail, "chmod 0600", func(t *testing.T, l *Loaded) *admin.Status { check(t, os.Chmod(l.KeyFile(), 0o644)); return nil }, 0},
 		{"no key file", "seal", Fail, "no such file", func(t *testing.T, l *Loaded) *admin.Status { check(t, os.Remove(l.KeyFile())); return nil }, 0},
 		{"self-signed", "certificate", Warn, "self-signed", nil, 0},
-		{"soon over", "certificate", Warn, "expires in 24 days", nil, 800 * 24 * time.Hour},
+		{"soon over", "certificate", Warn, "expires in 23 days", nil, 800 * 24 * time.Hour},
 		{"over", "certificate", Fail, "expired", nil, 900 * 24 * time.Hour},
 		{"certificate gone", "certificate", Fail, "server.crt", func(t *testing.T, l *Loaded) *admin.Status {
 			pairs, _ := l.Certificates()

@@ -124,6 +124,9 @@ func TestCertificateReload(t *testing.T) {
 	if first.Key != "ECDSA P-256" || !first.SelfSigned || !slices.Equal(first.Names, []string{"localhost", "files.example.org", "127.0.0.1", "::1", "192.0.2.7"}) {
 		t.Errorf("certificate is %+v", first)
 	}
+	if valid := first.NotAfter.Sub(first.NotBefore); valid > 825*24*time.Hour {
+		t.Errorf("valid for %v: clients refuse more than 825 days", valid)
+	}
 	served := func() string {
 		cert, err := c.Get(&tls.ClientHelloInfo{})
 		check(t, err)
