@@ -306,6 +306,7 @@ func TestStackBrokenUpload(t *testing.T) {
 		}
 	}
 	broken.ssh.Close()
+	eventually(t, "the broken session has ended", func() bool { return s.manager.Counts().Sessions == 1 })
 	eventually(t, "the partial upload is there", func() bool {
 		fi, err := c.Stat("/new")
 		return err == nil && fi.Size() == int64(len(half))
