@@ -74,6 +74,9 @@ func admitTransport(p *Effective, f Facts, now time.Time, plain bool) *Denial {
 	if !f.TLS {
 		return nil
 	}
+	if p.Account == "" {
+		return nil // an account may ask for less than the site does: who it is decides, at USER
+	}
 	if f.TLSVersion != 0 && f.TLSVersion < p.Transport.TLSMin {
 		return p.deny(CodeTLSVersion, "transport.tls_min")
 	}

@@ -122,6 +122,14 @@ func TestAdmitUser(t *testing.T) {
 	if denial := AdmitUser(Resolve(d, "acme"), begun, noon); denial != nil {
 		t.Errorf("USER inside TLS: %v", denial)
 	}
+	// Which cipher is too weak depends on the account, so nothing is refused before it is known.
+	begun.TLSVersion, begun.Cipher = tls12, cbc12
+	if denial := Admit(Resolve(d, ""), begun, noon); denial != nil {
+		t.Errorf("after the handshake, before USER: %v", denial)
+	}
+	if denial := AdmitUser(Resolve(d, "nobody"), begun, noon); denial == nil || denial.Code != CodeCipher {
+		t.Errorf("USER with AES-CBC: %v", denial)
+	}
 }
 
 func TestDenialNamesItsRule(t *testing.T) {

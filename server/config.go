@@ -20,17 +20,18 @@ const (
 // is needed. The yaml tags are the documented names; a key's environment
 // variable is SALLYPORT_<SECTION>__<KEY>.
 type Config struct {
-	State     State      `yaml:"state" json:"state"`
-	Seal      Seal       `yaml:"seal" json:"seal"`
-	Listeners []Listener `yaml:"listeners" json:"listeners"`
-	Passive   Passive    `yaml:"passive" json:"passive"`
-	TLS       TLS        `yaml:"tls" json:"tls"`
-	HostKeys  HostKeys   `yaml:"hostkeys" json:"hostkeys"`
-	Admin     Admin      `yaml:"admin" json:"admin"`
-	Health    Health     `yaml:"health" json:"health"`
-	Log       Log        `yaml:"log" json:"log"`
-	Shutdown  Shutdown   `yaml:"shutdown" json:"shutdown"`
-	Limits    Limits     `yaml:"limits" json:"limits"`
+	State      State      `yaml:"state" json:"state"`
+	Seal       Seal       `yaml:"seal" json:"seal"`
+	Listeners  []Listener `yaml:"listeners" json:"listeners"`
+	Passive    Passive    `yaml:"passive" json:"passive"`
+	Algorithms Algorithms `yaml:"algorithms" json:"algorithms"`
+	TLS        TLS        `yaml:"tls" json:"tls"`
+	HostKeys   HostKeys   `yaml:"hostkeys" json:"hostkeys"`
+	Admin      Admin      `yaml:"admin" json:"admin"`
+	Health     Health     `yaml:"health" json:"health"`
+	Log        Log        `yaml:"log" json:"log"`
+	Shutdown   Shutdown   `yaml:"shutdown" json:"shutdown"`
+	Limits     Limits     `yaml:"limits" json:"limits"`
 }
 
 // State is where everything durable lies.
@@ -74,6 +75,20 @@ type Passive struct {
 type PassiveNetwork struct {
 	From    string `yaml:"from" json:"from"`
 	Address string `yaml:"address" json:"address"`
+}
+
+// Profiles of algorithms.
+const (
+	ProfileModern     = "modern"
+	ProfileCompatible = "compatible"
+)
+
+// Algorithms says what the listeners offer in TLS and SSH handshakes
+// (docs/PROTOCOLS.md names them one by one). The listener decides what is
+// offered, before anybody has said who they are; policy transport.ciphers and
+// transport.tls_min can only refuse an account after the handshake.
+type Algorithms struct {
+	Profile string `yaml:"profile" json:"profile"` // modern, compatible
 }
 
 // TLS names the certificate pairs; the one that matches the client's server
@@ -140,9 +155,10 @@ func DefaultConfig() *Config {
 			{Protocol: ProtocolFTPSExplicit, Address: ":21"},
 			{Protocol: ProtocolFTPSImplicit, Address: ":990"},
 		},
-		Passive:  Passive{Ports: "50000-50999", PublicAddress: "auto"},
-		Log:      Log{Level: "info", Format: "auto"},
-		Shutdown: Shutdown{Drain: 10 * time.Second},
+		Passive:    Passive{Ports: "50000-50999", PublicAddress: "auto"},
+		Algorithms: Algorithms{Profile: ProfileModern},
+		Log:        Log{Level: "info", Format: "auto"},
+		Shutdown:   Shutdown{Drain: 10 * time.Second},
 		Limits: Limits{
 			Connections: 10_000, PerAddress: 1024, Unauthenticated: 512, UnauthenticatedPerAddress: 64,
 			LoginTime: 2 * time.Minute, WindowMemory: 256 << 20,

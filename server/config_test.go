@@ -99,6 +99,7 @@ func TestConfigErrorsSayWhere(t *testing.T) {
 		{"ports", "passive: {ports: 9-5}\n", `sallyport.yaml:1:18: passive.ports: "9-5" is not a range of ports`, "FIRST-LAST"},
 		{"public", "passive: {public_address: example.org}\n", `is neither auto nor an IPv4 address`, ""},
 		{"health in the open", "health: {address: ':8080'}\n", `health.address: must be a loopback address`, "plain HTTP"},
+		{"profile", "algorithms:\n  profile: legacy\n", `sallyport.yaml:2:12: algorithms.profile: "legacy" is not one of modern, compatible`, ""},
 		{"two documents", "log: {}\n---\nlog: {}\n", "more than one YAML document", ""},
 	}
 	for _, tt := range tests {

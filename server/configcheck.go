@@ -20,6 +20,7 @@ func (l *Loaded) check() ConfigErrors {
 	c.passive()
 	c.tls()
 	c.oneOf("seal.kind", l.Seal.Kind, "keyfile")
+	c.oneOf("algorithms.profile", l.Algorithms.Profile, ProfileModern, ProfileCompatible)
 	c.oneOf("log.level", l.Log.Level, "debug", "info", "warn", "error")
 	c.oneOf("log.format", l.Log.Format, "auto", "text", "json")
 	c.health()

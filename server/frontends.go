@@ -20,12 +20,12 @@ func (s *Server) frontEnds() error {
 	}
 	if s.ftp, err = ftpd.New(ftpd.Options{
 		Sessions: s.parts.sessions, Certificate: s.certs.Get, Log: s.log.With("front_end", "ftpd"),
-		PassivePorts: ports, PublicAddress: publicAddress(s.config.Passive),
+		PassivePorts: ports, PublicAddress: publicAddress(s.config.Passive), Ciphers: s.config.Algorithms.Profile,
 	}); err != nil {
 		return fmt.Errorf("FTPS front-end: %w", err)
 	}
 	if s.sftp, err = sftpd.New(sftpd.Options{
-		Sessions: s.parts.sessions, HostKeys: s.hostKeys.Signers, Log: s.log.With("front_end", "sftpd"),
+		Sessions: s.parts.sessions, HostKeys: s.hostKeys.Signers, Log: s.log.With("front_end", "sftpd"), Profile: s.config.Algorithms.Profile,
 	}); err != nil {
 		return fmt.Errorf("SFTP front-end: %w", err)
 	}

@@ -18,6 +18,13 @@ func modernSuites() []uint16 {
 	}
 }
 
+// compatibleSuites add AES-CBC for clients of ten years ago. Named, not left to the library: its own choice depends on GODEBUG.
+func compatibleSuites() []uint16 {
+	return append(modernSuites(),
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA)
+}
+
 // baseConfig is common to the control connection and its data connections.
 func (c *conn) baseConfig() *tls.Config {
 	cfg := &tls.Config{
@@ -25,8 +32,9 @@ func (c *conn) baseConfig() *tls.Config {
 		MinVersion:       tls.VersionTLS12,
 		CurvePreferences: []tls.CurveID{tls.X25519MLKEM768, tls.X25519, tls.CurveP256, tls.CurveP384},
 	}
-	if c.srv.o.Ciphers == "modern" {
-		cfg.CipherSuites = modernSuites()
+	cfg.CipherSuites = modernSuites()
+	if c.srv.o.Ciphers == "compatible" {
+		cfg.CipherSuites = compatibleSuites()
 	}
 	return cfg
 }

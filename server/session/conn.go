@@ -234,7 +234,10 @@ func (c *Conn) Precheck(account string) *policy.Denial {
 	d := policy.AdmitUser(c.m.resolve(account), c.current(), c.m.o.Now())
 	if d != nil {
 		if n := c.m.throttle.note(c.addr, c.m.o.Now()); n > 0 {
-			c.m.later(audit.Event{Action: audit.LoginRefused, Session: c.id, Remote: c.current().Remote, Protocol: string(c.current().Protocol), Code: d.Code, Count: n})
+			f := c.current()
+			c.m.later(audit.Event{Action: audit.LoginRefused, Session: c.id, Remote: f.Remote, Protocol: string(f.Protocol), Code: d.Code, Detail: d.Rule, Count: n})
+			c.m.o.Log.Info("login refused", "session", c.id, "remote", f.Remote.String(), "protocol", string(f.Protocol),
+				"code", d.Code, "rule", d.Rule, "origin", d.Origin, "hint", d.Hint, "count", n)
 		}
 	}
 	return d
