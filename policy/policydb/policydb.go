@@ -133,8 +133,21 @@ func Open(ctx context.Context, o Options) (db *DB, err error) {
 }
 
 func (db *DB) open() error {
-	_, statErr := os.Stat(db.o.Path)
-	b, err := bbolt.Open(db.o.Path, 0o600, &bbolt.Options{
+	if _, err := os.Stat(db.o.Path); errors.Is(err, os.ErrNotExist) {
+		return db.create()
+	}
+	if err := db.openBolt(db.o.Path); err != nil {
+		return err
+	}
+	err := db.load()
+	if err != nil {
+		db.bolt.Close()
+	}
+	return err
+}
+
+func (db *DB) openBolt(path string) error {
+	b, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout: db.o.LockTimeout, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
 		InitialMmapSize: 1 << 30}) // of address space; a long read would otherwise stall a write that grows the file
 	switch {
@@ -143,26 +156,33 @@ func (db *DB) open() error {
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
 		return fmt.Errorf("%w: %v", ErrDamaged, err)
 	case err != nil:
-		return fmt.Errorf("opening the database: %w", err)
+		return fmt.Errorf("opening the policy database: %w", err)
 	}
 	db.bolt = b
-	if errors.Is(statErr, os.ErrNotExist) {
-		err = db.create()
-	} else {
-		err = db.load()
-	}
-	if err != nil {
-		b.Close()
-	}
-	return err
+	return nil
 }
 
-func (db *DB) create() error {
-	db.current.Store(&policy.Revision{Document: policy.Default()})
-	if err := db.update(func(*tx) error { return nil }); err != nil {
+// create makes the file under another name and renames it when its first transaction is durable, so that a crash leaves a
+// database or none.
+func (db *DB) create() (err error) {
+	making := db.o.Path + ".new"
+	if err := os.Remove(making); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("making the policy database: %w", err)
+	}
+	if err := db.openBolt(making); err != nil {
 		return err
 	}
-	return durable.SyncDir(filepath.Dir(db.o.Path))
+	db.current.Store(&policy.Revision{Document: policy.Default()})
+	if err = db.update(func(*tx) error { return nil }); err == nil {
+		err = os.Rename(making, db.o.Path)
+	}
+	if err == nil {
+		err = durable.SyncDir(filepath.Dir(db.o.Path))
+	}
+	if err != nil {
+		db.bolt.Close()
+	}
+	return err
 }
 
 // load verifies the whole file against the head and reads the current revision.
