@@ -33,9 +33,6 @@ type DamageError struct {
 }
 
 func (e *DamageError) Error() string {
-	if e.File == "" {
-		return fmt.Sprintf("audit: record %d is bad: %s", e.Record, e.Reason)
-	}
 	return fmt.Sprintf("audit: record %d is bad: %s (%s at byte %d)", e.Record, e.Reason, e.File, e.Offset)
 }
 
@@ -130,7 +127,7 @@ func (s *scan) file(dir string, f file, last uint64) (*torn, error) {
 		return nil, &DamageError{Record: s.seq + 1, File: f.name, Reason: "records are missing before this file"}
 	}
 	s.seq = f.first - 1
-	if len(data) < len(magic) && incomplete(data, []byte(magic)) {
+	if len(data) < len(magic) && strings.HasPrefix(magic, string(data)) || zero(data) {
 		return &torn{0, int64(len(data))}, nil
 	}
 	if !bytes.HasPrefix(data, []byte(magic)) {
@@ -143,7 +140,10 @@ func (s *scan) file(dir string, f file, last uint64) (*torn, error) {
 			return &torn{int64(at), int64(len(data) - at)}, nil
 		}
 		var d *DamageError
-		if errors.As(err, &d) {
+		if errors.As(err, &d) && unwritten(data, at) {
+			return &torn{int64(at), int64(len(data) - at)}, nil
+		}
+		if d != nil {
 			d.Record, d.File, d.Offset = s.seq+1, f.name, int64(at)
 		}
 		if err != nil {
@@ -154,16 +154,33 @@ func (s *scan) file(dir string, f file, last uint64) (*torn, error) {
 	return nil, nil
 }
 
-// incomplete says whether data is the beginning of want, or nothing but zeros: what is found where a write had begun.
-func incomplete(data, want []byte) bool {
-	return bytes.HasPrefix(want, data) || len(bytes.Trim(data, "\x00")) == 0
+func zero(data []byte) bool { return len(bytes.Trim(data, "\x00")) == 0 }
+
+// sector is what disks write whole, bytes.
+const sector = 512
+
+// unwritten says whether the frame at that offset lacks a sector, or its part of one: after a power loss a file may have grown by a
+// write of which only some sectors have come. Nothing from there on was acknowledged; who could fake that could as well cut the file.
+func unwritten(data []byte, at int) bool {
+	end := min(len(data), at+sector)
+	if n := int(binary.BigEndian.Uint32(data[at:])); n >= headerSize && n <= maxFrame {
+		end = min(len(data), at+4+n)
+	}
+	for at < end {
+		next := min(end, at+sector-at%sector)
+		if zero(data[at:next]) {
+			return true
+		}
+		at = next
+	}
+	return false
 }
 
 var errTorn = errors.New("audit: the last record is not complete")
 
 // frame checks the record at the start of data and returns its length.
 func (s *scan) frame(data []byte) (int, error) {
-	if len(data) < 4 || len(bytes.Trim(data, "\x00")) == 0 {
+	if len(data) < 4 || zero(data) {
 		return 0, errTorn
 	}
 	n := int(binary.BigEndian.Uint32(data))

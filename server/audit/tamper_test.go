@@ -210,6 +210,24 @@ func TestTornTailIsRepaired(t *testing.T) {
 	for _, zeros := range []int{1, 3, 4, 100, 5000} {
 		try("zeros", append(bytes.Clone(data), make([]byte, zeros)...), 4)
 	}
+	try("a file that has its size and no byte", make([]byte, len(data)), 0)
+	// The sectors of one write reach the disk in any order: whatever came before the lacking one stays.
+	lacking := 0
+	for from := sector; from < len(data); from += sector {
+		bad := bytes.Clone(data)
+		clear(bad[from:min(from+sector, len(bad))])
+		keep := 0
+		for _, end := range ends[1:] {
+			if end <= from {
+				keep++
+			}
+		}
+		try("a sector is lacking", bad, keep)
+		lacking++
+	}
+	if lacking == 0 {
+		t.Fatal("the log is too short to lack a sector")
+	}
 }
 
 // A complete record that does not authenticate is damage, even at the very end.
