@@ -65,6 +65,9 @@ func Open(ctx context.Context, o Options) (*FS, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("vfs: preparing the directory of volumes: %w", err)
 	}
+	if err := syncDir(filepath.Dir(o.Dir)); err != nil { // it may have been made just now
+		return nil, fmt.Errorf("vfs: preparing the directory of volumes: %w", err)
+	}
 	f := &FS{o: o, budget: content.NewBudget(o.WindowBudget), volumes: map[keyring.AccountID]*Volume{}}
 	return f, f.sweep(ctx)
 }
