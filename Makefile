@@ -14,7 +14,7 @@ PACKAGES_E2E := curl lftp openssh-client openssl rclone sshfs
 
 export CGO_ENABLED ?= 0
 
-.PHONY: run build test unit race e2e bench tamper fuzz lint vulncheck clean e2e-tools
+.PHONY: run build test unit race e2e bench tamper crash fuzz lint vulncheck clean e2e-tools
 
 run: build ## build and start a complete server with one account
 	./$(BIN) demo
@@ -50,6 +50,9 @@ bench: build ## the whole server beside the bare libraries and installed peers (
 
 tamper: ## the tamper machine at length: CASES attacks on what lies on the disk, oracle: exact bytes or an integrity error
 	SALLYPORT_TAMPER=$(CASES) SALLYPORT_SEED=$(SEED) $(GO) test -count=1 -timeout 6h -v -run '^TestTamper' ./vfs/proof
+
+crash: build ## the crash machine at length: every state after a power loss, every fault, KILLS rounds of SIGKILL on the real server
+	SALLYPORT_CRASH=1 $(GO) test -count=1 -timeout 6h -v -run '^(TestCrash|TestFaults)$$' ./vfs/proof
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@set -e; for pkg in $$($(GO) list ./...); do \

@@ -16,7 +16,6 @@ type AttrChange struct {
 	Size         *int64
 	Mode         *os.FileMode
 	Atime, Mtime *time.Time
-	Created      *time.Time
 }
 
 func (a AttrChange) attrs() attrs {
@@ -32,10 +31,6 @@ func (a AttrChange) attrs() attrs {
 	if a.Mtime != nil {
 		t := nanos(*a.Mtime)
 		out.mtime = &t
-	}
-	if a.Created != nil {
-		t := nanos(*a.Created)
-		out.created = &t
 	}
 	return out
 }
@@ -183,9 +178,6 @@ func (in *inode) keep(at attrs) bool {
 	}
 	if at.mtime != nil {
 		in.attr.mtime = at.mtime
-	}
-	if at.created != nil {
-		in.attr.created = at.created
 	}
 	return true
 }

@@ -62,10 +62,10 @@ func (in *inode) commit(ctx context.Context) error {
 	return in.publish(ctx, false)
 }
 
-// finish ends the write session: its last writer closes. told: it knows that the file is not whole.
-func (in *inode) finish(ctx context.Context, told bool) error {
+// finish ends the write session: its last writer closes.
+func (in *inode) finish(ctx context.Context) error {
 	in.mu.Lock()
-	broken := in.broken
+	broken, told := in.broken, in.cut
 	in.mu.Unlock()
 	if broken == nil {
 		return in.publish(ctx, true)
@@ -83,9 +83,8 @@ func (in *inode) finish(ctx context.Context, told bool) error {
 func (in *inode) publish(ctx context.Context, last bool) error {
 	in.mu.Lock()
 	d, dirty, attr, made := in.draft, in.dirty, in.attr, in.isNew()
-	whole := last && in.base.node.State == meta.Partial
 	in.mu.Unlock()
-	if !dirty && attr.empty() && !made && !whole {
+	if !dirty && attr.empty() && !made {
 		if last {
 			in.drop(ctx)
 		}
@@ -104,7 +103,7 @@ func (in *inode) publish(ctx context.Context, last bool) error {
 			return err
 		}
 	}
-	p := publication{in: in, d: d, layout: layout, attr: attr, state: meta.Complete, whole: whole, result: resultComplete, done: last}
+	p := publication{in: in, d: d, layout: layout, attr: attr, state: meta.Complete, result: resultComplete, done: last}
 	if err := in.c.update(ctx, p.apply); err != nil {
 		switch {
 		case !last:
@@ -163,7 +162,6 @@ type publication struct {
 	attr   attrs
 	state  meta.State
 	result string
-	whole  bool // without content: an upload that was resumed and owed nothing is complete
 	done   bool // the draft ends
 
 	node meta.Node // out: the file afterwards
@@ -177,15 +175,11 @@ func (p *publication) apply(tx *meta.Tx) error {
 		return err
 	}
 	if p.layout == nil {
-		a, op := p.attr, "setattr"
-		if p.whole && n.Version == p.in.base.node.Version { // else somebody has uploaded it since
-			a.whole, op = true, "upload"
-		}
-		if err := setAttr(tx, n, p.in.view.o.Writer, a); err != nil {
+		if err := setAttr(tx, n, p.in.view.o.Writer, p.attr); err != nil {
 			return err
 		}
 		p.node, p.got = *n, nil
-		return p.in.view.emit(tx, Change{Op: op, Path: p.in.path, Bytes: n.Size, Version: n.Version, Result: p.result})
+		return p.in.view.emit(tx, Change{Op: "setattr", Path: p.in.path, Bytes: n.Size, Version: n.Version, Result: p.result})
 	}
 	at := n.Attr
 	at.Size, at.Mtime, at.State = p.layout.Size, tx.Instant(), p.state
@@ -263,9 +257,6 @@ func (in *inode) published(p *publication, last bool) {
 	if p.got != nil && p.state != meta.Interrupted {
 		in.rebase(newSnapshot(in.c, &p.node, p.got))
 	} else {
-		if p.node.Version == in.base.node.Version+1 { // attributes only, and nobody was in between: the content is still ours
-			in.base.node.Version = p.node.Version
-		}
 		in.base.node.Attr = p.node.Attr
 	}
 	in.dirty, in.attr, in.fresh = false, attrs{}, false
@@ -273,7 +264,7 @@ func (in *inode) published(p *publication, last bool) {
 		f.moved = false
 	}
 	if last {
-		in.draft, in.created, in.broken = nil, false, nil
+		in.draft, in.created, in.broken, in.cut = nil, false, nil, false
 		if p.d != nil {
 			in.c.ended(p.d)
 		}
@@ -321,7 +312,7 @@ func (in *inode) abandon() *draft {
 	d := in.draft
 	in.draft, in.dirty, in.attr, in.fresh = nil, false, attrs{}, in.isNew()
 	if in.writers == 0 {
-		in.broken = nil
+		in.broken, in.cut = nil, false
 	}
 	in.settle(in.base.layout.Size)
 	if d != nil {

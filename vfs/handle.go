@@ -25,7 +25,6 @@ type File struct {
 
 	use    sync.RWMutex // shared by operations in progress, alone for Close
 	closed atomic.Bool  // set with use held alone
-	told   atomic.Bool  // TransferError: who uses this handle knows that the file is not whole
 
 	mu    sync.Mutex // guards the position
 	pos   int64
@@ -313,7 +312,7 @@ func (f *File) TransferError(err error) {
 	if f.in.broken == nil {
 		f.in.broken = ErrInterrupted
 	}
-	f.told.Store(true)
+	f.in.cut = true
 }
 
 // Close commits: success means that data and metadata survive power loss. It waits for operations in progress on this
@@ -357,14 +356,11 @@ func (in *inode) part(ctx context.Context, f *File) error {
 	in.writers--
 	last, broken := in.writers == 0, in.broken
 	in.mu.Unlock()
-	told := f.told.Load()
 	switch {
 	case last:
-		return in.finish(ctx, told)
-	case broken != nil && !told:
-		return broken // the last writer may be another client's, and what this one wrote will not be a whole version
+		return in.finish(ctx)
 	case broken != nil:
-		return nil
+		return nil // the last writer tells
 	case f.moved:
 		return in.publish(ctx, false)
 	}

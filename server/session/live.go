@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -110,7 +109,7 @@ func (s *Session) leave() {
 	m := s.conn.m
 	if s.guard != nil {
 		if err := s.guard.view.Close(); err != nil {
-			m.o.Log.Warn("closing a view", "session", s.conn.id, "error", unnamed(err))
+			m.o.Log.Warn("closing a view", "session", s.conn.id, "error", err)
 		}
 	}
 	m.mu.Lock()
@@ -122,18 +121,6 @@ func (s *Session) leave() {
 	s.conn.mu.Lock()
 	s.conn.session = nil
 	s.conn.mu.Unlock()
-}
-
-// unnamed is the first failure in err for the log: without the path that the volume puts around it, because names are sealed
-// on disk.
-func unnamed(err error) error {
-	for {
-		pe, ok := errors.AsType[*fs.PathError](err)
-		if !ok {
-			return err
-		}
-		err = pe.Err
-	}
 }
 
 // close is leave with its audit event.
@@ -154,10 +141,6 @@ func (s *Session) open(ctx context.Context) error {
 	v, err := m.o.FS.Volume(ctx, s.account.id)
 	if errors.Is(err, keyring.ErrSealed) {
 		return ErrSealed
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		// The account is there, so its volume must be. Not wrapped: to the client this is no missing file.
-		err = fmt.Errorf("%w: %v", vfs.ErrIntegrity, err)
 	}
 	if errors.Is(err, vfs.ErrIntegrity) {
 		e := s.event(audit.Damage)

@@ -63,8 +63,13 @@ type tolerance struct {
 //
 // Of a large tree the files whose content may fail are read, and every eighth of the others.
 func (t tree) check(w *vfs.View, how int, tol tolerance) (refused int, err error) {
+	return t.checkBelow(w, "/", how, tol)
+}
+
+// checkBelow is check for what lies below one directory, when the tree has nothing else.
+func (t tree) checkBelow(w *vfs.View, dir string, how int, tol tolerance) (refused int, err error) {
 	found := tree{}
-	if err := t.list(w, "/", found, tol, &refused); err != nil {
+	if err := t.list(w, dir, found, tol, &refused); err != nil {
 		return refused, err
 	}
 	for name, want := range t {
