@@ -167,7 +167,12 @@ func (d *Document) Set(t Target, path, value string) (*Document, error) {
 		return nil, err
 	}
 	if p := l.set(path, Pos{}, n); p != nil {
-		return nil, &ParseError{Name: path, Problems: []*Problem{p}}
+		told := *p // the error begins with the path: once is enough, and so is a value that begins where it begins
+		told.Message = strings.TrimPrefix(p.Message, path+": ")
+		if told.Pos == (Pos{Line: 1, Col: 1}) {
+			told.Pos = Pos{}
+		}
+		return nil, &ParseError{Name: path, Problems: []*Problem{&told}}
 	}
 	return c.reparse()
 }

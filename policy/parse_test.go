@@ -122,6 +122,7 @@ func TestParseErrors(t *testing.T) {
 		{"tag", "version: !!int 1\n", "not allowed here"},
 		{"two documents", "version: 1\n---\nversion: 1\n", "only one document"},
 		{"path", "version: 1\nsite: {paths: [{path: /a/../b, allow: [read]}]}\n", "must be absolute"},
+		{"no verb near", "version: 1\nsite: {paths: [{path: /a, allow: [fly]}]}\n", "unknown verb \"fly\" (verbs are "},
 		{"verb", "version: 1\nsite: {paths: [{path: /a, allow: [raed]}]}\n", "unknown verb \"raed\" (did you mean read?)"},
 		{"brackets", "version: 1\nsite: " + strings.Repeat("[", 100_000), "nested too deeply"},
 		{"dashes", "version: 1\nsite:\n " + strings.Repeat("- ", 100_000) + "a", "nested too deeply"},
@@ -243,4 +244,17 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestSetNamesTheSettingOnce(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ path, value, want string }{
+		{"transport.tls_min", "9", `transport.tls_min: "9" is not one of 1.2, 1.3`},
+		{"protocols", "[sftp, smb]", `protocols:1:8: "smb" is not one of sftp, ftps, ftps-implicit, ftps-explicit`},
+	} {
+		_, err := Default().Set(Site, tt.path, tt.value)
+		if err == nil || err.Error() != tt.want {
+			t.Errorf("setting %s to %s: %v, want %s", tt.path, tt.value, err, tt.want)
+		}
+	}
 }

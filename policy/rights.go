@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"path"
 	"slices"
 	"strings"
@@ -82,7 +83,7 @@ func parsePathRight(n *node) (PathRight, *Problem) {
 					return r, p
 				}
 				if !slices.Contains(verbWords(), v.scalar) {
-					return r, problem(v.pos, suggest(v.scalar, verbWords()), "unknown verb %q", v.scalar)
+					return r, problem(v.pos, cmp.Or(suggest(v.scalar, verbWords()), "verbs are "+strings.Join(verbWords(), ", ")), "unknown verb %q", v.scalar)
 				}
 				if !slices.Contains(r.Allow, v.scalar) {
 					r.Allow = append(r.Allow, v.scalar)

@@ -7,7 +7,7 @@ func suggest(word string, known []string) string {
 		return ""
 	}
 	for _, k := range known {
-		if d := distance(word, k); d < bestAt && d < len(k) {
+		if d := distance(word, k); d < bestAt && 2*d <= len(word) && d < len(k) {
 			best, bestAt = k, d
 		}
 	}
