@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -55,6 +56,8 @@ type Source struct {
 	Environ []string
 	// Flags are values from the command line by dotted key; they win.
 	Flags map[string]string
+	// FlagNames are the flags' own names by dotted key, for messages; "--" and the key where there is none.
+	FlagNames map[string]string
 }
 
 // LoadConfig reads file, then environment, then flags over the defaults, and
@@ -73,7 +76,7 @@ func LoadConfig(s Source) (*Loaded, error) {
 		return nil, errs
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.Flags)) {
-		if err := l.set(key, s.Flags[key], Origin{Source: "flag", Name: "--" + key}); err != nil {
+		if err := l.set(key, s.Flags[key], Origin{Source: "flag", Name: cmp.Or(s.FlagNames[key], "--"+key)}); err != nil {
 			return nil, ConfigErrors{err}
 		}
 	}

@@ -204,7 +204,7 @@ func (s *Server) run(ctx context.Context, adminListener, health net.Listener) er
 func (s *Server) stop(closeDoors func()) {
 	s.setState("stopping")
 	s.tell("STOPPING=1\nSTATUS=draining")
-	s.log.Info("stopping", "drain", s.config.Shutdown.Drain.String())
+	s.log.Info("stopping; a second SIGINT stops at once", "drain", s.config.Shutdown.Drain.String())
 	drain, cancel := context.WithTimeout(context.Background(), s.config.Shutdown.Drain)
 	defer cancel()
 	var g errgroup.Group

@@ -65,7 +65,9 @@ func explain(err error) *admin.Error {
 	case errors.Is(err, syscall.EROFS):
 		e.Hint = "the filesystem is mounted read-only"
 	case errors.Is(err, fs.ErrPermission):
-		e.Code, e.Hint = admin.CodeRefused, "this user may not: run as root or as the server's own user, and check owner and mode"
+		e.Code, e.Hint = admin.CodeRefused, "this user may not: check owner and mode, run as the server's own user or root, or work elsewhere (--state; init: --root)"
+	case errors.Is(err, syscall.ENOTDIR):
+		e.Code, e.Hint = admin.CodeInvalid, "a file is where a directory should be: choose another place with --state"
 	}
 	return e
 }

@@ -160,7 +160,9 @@ func usage(message, hint string) error {
 
 // configSource is where this invocation's configuration comes from.
 func (a *app) configSource() server.Source {
-	s := server.Source{File: a.config, Environ: os.Environ(), Flags: map[string]string{}}
+	s := server.Source{File: a.config, Environ: os.Environ(), Flags: map[string]string{}, FlagNames: map[string]string{
+		"state.dir": "--state", "admin.socket": "--socket", "listeners": "--sftp, --ftps, --ftps-implicit", "passive.ports": "--passive-ports",
+	}}
 	if s.File == "" {
 		s.File = os.Getenv("SALLYPORT_CONFIG")
 	}
