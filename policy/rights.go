@@ -174,12 +174,22 @@ func (p *Effective) Shows(dir, child string) bool {
 	return len(p.rights) > 0
 }
 
-// fold is the NFC form in which rules are written.
+// fold is the NFC form in which rules are written. A component that is not UTF-8 stays as it is, and folds no other: it must
+// not carry a decomposed directory past the rule for its composed name.
 func fold(name string) string {
-	if isASCII(name) || !utf8.ValidString(name) {
+	if isASCII(name) {
 		return name
 	}
-	return norm.NFC.String(name)
+	if utf8.ValidString(name) {
+		return norm.NFC.String(name)
+	}
+	parts := strings.Split(name, "/")
+	for i, p := range parts {
+		if utf8.ValidString(p) {
+			parts[i] = norm.NFC.String(p)
+		}
+	}
+	return strings.Join(parts, "/")
 }
 
 // within says whether r grants nothing that o does not. Rights change only at the paths of rules, so those are all there is to compare.

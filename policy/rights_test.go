@@ -38,6 +38,7 @@ accounts:
 		{OpWrite, []string{"/deep/er/box/new"}, ""},
 		{OpOverwrite, []string{"/deep/er/box/new"}, CodeOverwrite},
 		{OpRead, []string{"/cafe\u0301/menu"}, ""}, // the other spelling of the same name
+		{OpRead, []string{"/cafe\u0301/\xff"}, ""}, // also with bytes behind it that are no name's spelling
 		{OpRead, []string{"/cafe/menu"}, CodeRead},
 		{OpRename, []string{"/in/a", "/in/b"}, CodeRename},
 		{OpRead, []string{"/in/\xff\xfe"}, CodeRead},

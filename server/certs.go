@@ -65,7 +65,8 @@ func stamp(p CertificatePair) (fileStamp, error) {
 func loadPair(p CertificatePair) (*tls.Certificate, error) {
 	cert, err := tls.LoadX509KeyPair(p.Certificate, p.Key)
 	if err != nil {
-		return nil, fmt.Errorf("certificate %s: %w", p.Certificate, err)
+		return nil, &StateError{p.Certificate, fmt.Errorf("loading the certificate: %w", err),
+			"put a PEM certificate there and its key at " + p.Key + "; in place of its own self-signed one the server makes another when both files are gone"}
 	}
 	if _, err := checkStrength(cert.Leaf.PublicKey); err != nil {
 		return nil, fmt.Errorf("certificate %s: %w", p.Certificate, err)

@@ -55,10 +55,16 @@ func (s *Server) serveHealth(ctx context.Context, ln net.Listener) error {
 
 // healthz is 200 when logins are possible, else 503; the body says why.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
-	state := *s.state.Load()
+	answerHealth(w, *s.state.Load(), s.parts.audit.Err())
+}
+
+// answerHealth: without the audit log nobody may log in, so the server is not ready whatever its state.
+func answerHealth(w http.ResponseWriter, state string, audit error) {
+	ready := state == "ready" && audit == nil
 	w.Header().Set("Content-Type", "application/json")
-	if state != "ready" {
+	if !ready {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"state": state, "ready": state == "ready", "sealed": false}) // the prober went away
+	body := map[string]any{"state": state, "ready": ready, "sealed": false, "audit_writable": audit == nil}
+	_ = json.NewEncoder(w).Encode(body) // an error means that the prober went away
 }

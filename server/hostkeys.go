@@ -94,7 +94,7 @@ func readHostKey(path string) (ssh.Signer, error) {
 	}
 	s, err := ssh.ParsePrivateKey(data)
 	if err != nil {
-		return nil, fmt.Errorf("host key %s: %w", path, err)
+		return nil, &StateError{path, fmt.Errorf("loading the host key: %w", err), "restore it from a copy; where clients may learn a new key, remove the file and the server makes one"}
 	}
 	if _, err := checkStrength(s.PublicKey().(ssh.CryptoPublicKey).CryptoPublicKey()); err != nil {
 		return nil, fmt.Errorf("host key %s: %w", path, err)

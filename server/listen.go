@@ -34,7 +34,7 @@ func (e *ListenError) Hint() string {
 	case errors.Is(e.Err, syscall.EACCES):
 		return "ports below 1024 need the capability CAP_NET_BIND_SERVICE or systemd socket activation; the unit written by `sallyport init` has it"
 	case errors.Is(e.Err, syscall.EADDRINUSE):
-		return "another program has this port: find it with `ss -ltnp`, or choose another address under listeners in sallyport.yaml"
+		return "another program has this port: find it with `ss -ltnp`, or choose another address under listeners in sallyport.yaml (demo: --sftp, --ftps, --ftps-implicit; port 0 picks a free one)"
 	case errors.Is(e.Err, syscall.EADDRNOTAVAIL):
 		return "this host does not have that address"
 	default:

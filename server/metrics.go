@@ -14,7 +14,7 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s gauge\n%s %g\n", name, help, name, name, value)
 	}
 	ready := 0.0
-	if *s.state.Load() == "ready" {
+	if *s.state.Load() == "ready" && s.parts.audit.Err() == nil {
 		ready = 1
 	}
 	gauge("sallyport_ready", "1 when logins are possible.", ready)

@@ -43,14 +43,17 @@ func (p *parts) open(ctx context.Context, c *Config) (err error) {
 	if err != nil {
 		return err
 	}
-	if p.policy, err = policydb.Open(ctx, policydb.Options{Path: filepath.Join(c.State.Dir, "policy.db"), Box: box, Token: p.keyring.PolicyToken}); err != nil {
-		return fmt.Errorf("opening the policy: %w", err)
+	if err := policyIsThere(c, len(p.keyring.Accounts())); err != nil {
+		return err
+	}
+	if p.policy, err = policydb.Open(ctx, policydb.Options{Path: filepath.Join(c.State.Dir, policyFile), Box: box, Token: p.keyring.PolicyToken}); err != nil {
+		return policyError(c, err)
 	}
 	if box, err = p.keyring.Audit(); err != nil {
 		return err
 	}
-	if p.audit, err = audit.Open(audit.Options{Dir: filepath.Join(c.State.Dir, "audit"), Box: box}); err != nil {
-		return fmt.Errorf("opening the audit log: %w", err)
+	if p.audit, err = audit.Open(audit.Options{Dir: filepath.Join(c.State.Dir, auditDir), Box: box}); err != nil {
+		return auditError(c, err)
 	}
 	p.volumes, err = vfs.Open(ctx, vfs.Options{
 		Dir: filepath.Join(c.State.Dir, "accounts"), Keyring: p.keyring, WindowBudget: c.Limits.WindowMemory, Recovered: session.Recovered,

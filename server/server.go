@@ -110,7 +110,13 @@ func Run(ctx context.Context, o Options) error {
 // recorded puts start and stop into the audit log around serve: a gap in the
 // log is then either explained or suspicious.
 func (s *Server) recorded(ctx context.Context, serve func() error) error {
-	if err := s.parts.audit.Append(ctx, audit.Event{Action: audit.ServerStart, Detail: "version " + s.o.Version}); err != nil {
+	detail := "version " + s.o.Version
+	if s.parts.audit.Empty() && s.parts.policy.Current().N > 0 {
+		// Every change of the policy is recorded, so there was a log.
+		s.log.Error("the audit log is missing and begins anew", "dir", filepath.Join(s.config.State.Dir, auditDir))
+		detail += "; the log begins anew, what was recorded before is missing"
+	}
+	if err := s.parts.audit.Append(ctx, audit.Event{Action: audit.ServerStart, Detail: detail}); err != nil {
 		return fmt.Errorf("recording the start: %w", err)
 	}
 	err := serve()

@@ -78,7 +78,7 @@ class Fields:
         return self.take(self.u32())
 
     def attr(self):
-        return {"size": self.u64(), "mode": self.u32(), "mtime": self.signed(), "atime": self.signed(), "state": self.u8()}
+        return {"size": self.u64(), "mode": self.u32(), "mtime": self.signed(), "atime": self.signed(), "created": self.signed(), "state": self.u8()}
 
     def end(self):
         check(self.data == b"", "bytes left over")
@@ -226,7 +226,7 @@ class Volume:
 
     def inode(self, number):
         f = Fields(self.get(INODE, be(number, 8)))
-        n = {"kind": f.u8(), "created": f.u64(), "changed": f.u64(), "version": f.u64(), "versions": f.u64(),
+        n = {"kind": f.u8(), "changed": f.u64(), "version": f.u64(), "versions": f.u64(),
              "children": f.u64(), "parent": f.u64(), **f.attr(), "interrupted": f.u8(), "target": f.str()}
         f.end()
         return n
@@ -302,7 +302,7 @@ class Volume:
             n = self.inode(number)
             # Names are bytes; what is not UTF-8 shows as \udcXX.
             where = path + "/" + name.decode("utf-8", "surrogateescape")
-            found[where] = {k: n[k] for k in ("kind", "size", "mode", "mtime", "state")}
+            found[where] = {k: n[k] for k in ("kind", "size", "mode", "mtime", "created", "state")}
             if n["kind"] == 1 and n["version"]:
                 data = self.content(number, n["version"])
                 check(len(data) == n["size"], "size of a file")

@@ -16,6 +16,7 @@ type AttrChange struct {
 	Size         *int64
 	Mode         *os.FileMode
 	Atime, Mtime *time.Time
+	Created      *time.Time
 }
 
 func (a AttrChange) attrs() attrs {
@@ -31,6 +32,10 @@ func (a AttrChange) attrs() attrs {
 	if a.Mtime != nil {
 		t := nanos(*a.Mtime)
 		out.mtime = &t
+	}
+	if a.Created != nil {
+		t := nanos(*a.Created)
+		out.created = &t
 	}
 	return out
 }
@@ -178,6 +183,9 @@ func (in *inode) keep(at attrs) bool {
 	}
 	if at.mtime != nil {
 		in.attr.mtime = at.mtime
+	}
+	if at.created != nil {
+		in.attr.created = at.created
 	}
 	return true
 }

@@ -223,4 +223,84 @@ var attrSentences = map[string]func(*testing.T){
 		ok(t, w.Chown("f", 1000, 1000))
 		wantErr(t, w.Chown("no", 1000, 1000), fs.ErrNotExist)
 	},
+	"A8": func(t *testing.T) {
+		b := newBench(t)
+		w, other := b.view(), b.view()
+		want := func(w *View, name string, at time.Time, version uint64) {
+			t.Helper()
+			if i := must(w.Lstat(name))(t).(*Info); !i.Created().Equal(at) || i.Version() != version {
+				t.Fatalf("%s: created %v in version %d, want %v in %d", name, i.Created(), i.Version(), at, version)
+			}
+		}
+		put(t, w, "f", []byte("one"))
+		first := stat(t, w, "f").Created()
+		if first.IsZero() || !first.Equal(stat(t, w, "f").ModTime()) {
+			t.Fatalf("created %v, modified %v", first, stat(t, w, "f").ModTime())
+		}
+		ok(t, w.Chtimes("f", someTime, someTime))
+		put(t, w, "f", []byte("two"))
+		want(w, "f", first, 3)
+		ok(t, w.SetAttr("f", AttrChange{Created: &someTime}))
+		ok(t, w.SetAttr("f", AttrChange{Created: &someTime}))
+		want(other, "f", someTime, 4)
+		put(t, w, "f", []byte("three"))
+		ok(t, w.Rename("f", "g"))
+		want(other, "g", someTime, 5)
+		wantContent(t, other, "g", []byte("three"))
+
+		// With the content, on a handle and by path, of a new file and of an old one.
+		later, early := someTime.Add(time.Hour), time.Date(1955, 1, 1, 0, 0, 0, 0, time.UTC)
+		f := openFile(t, w, "new", wr)
+		ok(t, f.SetAttr(AttrChange{Created: &later}))
+		write(t, f, []byte("new"))
+		want(w, "new", later, 0)
+		ok(t, f.Close())
+		want(other, "new", later, 1)
+		f = openFile(t, w, "g", os.O_RDWR)
+		must(f.WriteAt([]byte("T"), 0))(t)
+		ok(t, w.SetAttr("g", AttrChange{Created: &early}))
+		want(w, "g", early, 5)
+		want(other, "g", someTime, 5)
+		ok(t, f.Close())
+		want(other, "g", early, 6)
+
+		// An overwrite that breaks off, by its session or by a crash, keeps it too.
+		f = openFile(t, w, "g", wr)
+		write(t, f, noise(1, 200_000))
+		f.TransferError(errCut)
+		ok(t, f.Close())
+		want(other, "g", early, 6)
+		ok(t, w.Mkdir("d", 0))
+		ok(t, w.SetAttr("d", AttrChange{Created: ptr(time.Unix(0, 0))}))
+		ok(t, w.Symlink("no", "l"))
+		ok(t, w.LsetAttr("l", AttrChange{Created: &early}))
+		wantErr(t, w.SetAttr("no", AttrChange{Created: &early}), fs.ErrNotExist)
+		f, half, cut := openFile(t, w, "synced", wr), openFile(t, w, "half", wr), openFile(t, w, "new", wr)
+		write(t, f, noise(2, 200_000))
+		ok(t, f.SetAttr(AttrChange{Created: &later}))
+		ok(t, f.Sync())
+		for _, f := range []*File{f, half, cut} {
+			write(t, f, noise(3, 6<<20))
+		}
+		started := time.Now().Add(-time.Minute)
+		c := b.crash()
+		for _, f := range []*File{f, half, cut} {
+			ok(t, f.Close())
+		}
+		want(other, "synced", later, 2)
+		want(other, "new", later, 2)
+		for range 2 {
+			v := c.view()
+			want(v, "g", early, 6)
+			want(v, "d", time.Unix(0, 0), 2)
+			want(v, "l", early, 2)
+			want(v, "new", later, 1)
+			want(v, "synced", later, 2)
+			if i := stat(t, v, "half"); !i.Partial() || i.Created().Before(started) {
+				t.Fatalf("recovered upload: created %v, partial %v", i.Created(), i.Partial())
+			}
+			ok(t, v.Close())
+			c.reopen()
+		}
+	},
 }

@@ -62,10 +62,10 @@ func (in *inode) commit(ctx context.Context) error {
 	return in.publish(ctx, false)
 }
 
-// finish ends the write session: its last writer closes.
-func (in *inode) finish(ctx context.Context) error {
+// finish ends the write session: its last writer closes. told: it knows that the file is not whole.
+func (in *inode) finish(ctx context.Context, told bool) error {
 	in.mu.Lock()
-	broken, told := in.broken, in.cut
+	broken := in.broken
 	in.mu.Unlock()
 	if broken == nil {
 		return in.publish(ctx, true)
@@ -83,8 +83,9 @@ func (in *inode) finish(ctx context.Context) error {
 func (in *inode) publish(ctx context.Context, last bool) error {
 	in.mu.Lock()
 	d, dirty, attr, made := in.draft, in.dirty, in.attr, in.isNew()
+	whole := last && in.base.node.State == meta.Partial
 	in.mu.Unlock()
-	if !dirty && attr.empty() && !made {
+	if !dirty && attr.empty() && !made && !whole {
 		if last {
 			in.drop(ctx)
 		}
@@ -103,7 +104,7 @@ func (in *inode) publish(ctx context.Context, last bool) error {
 			return err
 		}
 	}
-	p := publication{in: in, d: d, layout: layout, attr: attr, state: meta.Complete, result: resultComplete, done: last}
+	p := publication{in: in, d: d, layout: layout, attr: attr, state: meta.Complete, whole: whole, result: resultComplete, done: last}
 	if err := in.c.update(ctx, p.apply); err != nil {
 		switch {
 		case !last:
@@ -162,6 +163,7 @@ type publication struct {
 	attr   attrs
 	state  meta.State
 	result string
+	whole  bool // without content: an upload that was resumed and owed nothing is complete
 	done   bool // the draft ends
 
 	node meta.Node // out: the file afterwards
@@ -175,11 +177,15 @@ func (p *publication) apply(tx *meta.Tx) error {
 		return err
 	}
 	if p.layout == nil {
-		if err := setAttr(tx, n, p.in.view.o.Writer, p.attr); err != nil {
+		a, op := p.attr, "setattr"
+		if p.whole && n.Version == p.in.base.node.Version { // else somebody has uploaded it since
+			a.whole, op = true, "upload"
+		}
+		if err := setAttr(tx, n, p.in.view.o.Writer, a); err != nil {
 			return err
 		}
 		p.node, p.got = *n, nil
-		return p.in.view.emit(tx, Change{Op: "setattr", Path: p.in.path, Bytes: n.Size, Version: n.Version, Result: p.result})
+		return p.in.view.emit(tx, Change{Op: op, Path: p.in.path, Bytes: n.Size, Version: n.Version, Result: p.result})
 	}
 	at := n.Attr
 	at.Size, at.Mtime, at.State = p.layout.Size, tx.Instant(), p.state
@@ -257,6 +263,9 @@ func (in *inode) published(p *publication, last bool) {
 	if p.got != nil && p.state != meta.Interrupted {
 		in.rebase(newSnapshot(in.c, &p.node, p.got))
 	} else {
+		if p.node.Version == in.base.node.Version+1 { // attributes only, and nobody was in between: the content is still ours
+			in.base.node.Version = p.node.Version
+		}
 		in.base.node.Attr = p.node.Attr
 	}
 	in.dirty, in.attr, in.fresh = false, attrs{}, false
@@ -264,7 +273,7 @@ func (in *inode) published(p *publication, last bool) {
 		f.moved = false
 	}
 	if last {
-		in.draft, in.created, in.broken, in.cut = nil, false, nil, false
+		in.draft, in.created, in.broken = nil, false, nil
 		if p.d != nil {
 			in.c.ended(p.d)
 		}
@@ -312,7 +321,7 @@ func (in *inode) abandon() *draft {
 	d := in.draft
 	in.draft, in.dirty, in.attr, in.fresh = nil, false, attrs{}, in.isNew()
 	if in.writers == 0 {
-		in.broken, in.cut = nil, false
+		in.broken = nil
 	}
 	in.settle(in.base.layout.Size)
 	if d != nil {

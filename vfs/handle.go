@@ -25,6 +25,7 @@ type File struct {
 
 	use    sync.RWMutex // shared by operations in progress, alone for Close
 	closed atomic.Bool  // set with use held alone
+	told   atomic.Bool  // TransferError: who uses this handle knows that the file is not whole
 
 	mu    sync.Mutex // guards the position
 	pos   int64
@@ -312,7 +313,7 @@ func (f *File) TransferError(err error) {
 	if f.in.broken == nil {
 		f.in.broken = ErrInterrupted
 	}
-	f.in.cut = true
+	f.told.Store(true)
 }
 
 // Close commits: success means that data and metadata survive power loss. It waits for operations in progress on this
@@ -356,11 +357,14 @@ func (in *inode) part(ctx context.Context, f *File) error {
 	in.writers--
 	last, broken := in.writers == 0, in.broken
 	in.mu.Unlock()
+	told := f.told.Load()
 	switch {
 	case last:
-		return in.finish(ctx)
+		return in.finish(ctx, told)
+	case broken != nil && !told:
+		return broken // the last writer may be another client's, and what this one wrote will not be a whole version
 	case broken != nil:
-		return nil // the last writer tells
+		return nil
 	case f.moved:
 		return in.publish(ctx, false)
 	}

@@ -49,7 +49,7 @@ func (i *Info) ATime() time.Time {
 	return time.Unix(0, i.node.Atime)
 }
 
-// Created is when the name was first uploaded or made.
+// Created is what a client set, else when the file was first uploaded or made.
 func (i *Info) Created() time.Time { return time.Unix(0, i.node.Created) }
 
 // Inode is unique in the volume and never reused; 0 for a new file before its first commit.

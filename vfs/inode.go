@@ -39,7 +39,6 @@ type inode struct {
 	touched int64
 	attr    attrs
 	broken  error // why the content is not whole
-	cut     bool  // broken by TransferError, which the client knows of: Close need not tell it again
 	files   map[*File]struct{}
 	writers int
 	end     int64 // the file may grow to here without asking the quota
@@ -50,9 +49,11 @@ type inode struct {
 type attrs struct {
 	mode         *uint32
 	atime, mtime *int64
+	created      *int64
+	whole        bool // not of the client: the content is complete
 }
 
-func (a attrs) empty() bool { return a.mode == nil && a.atime == nil && a.mtime == nil }
+func (a attrs) empty() bool { return a == attrs{} }
 
 // over overlays the attributes on at.
 func (a attrs) over(at *meta.Attr) {
@@ -64,6 +65,12 @@ func (a attrs) over(at *meta.Attr) {
 	}
 	if a.mtime != nil {
 		at.Mtime = *a.mtime
+	}
+	if a.created != nil {
+		at.Created = *a.created
+	}
+	if a.whole {
+		at.State = meta.Complete
 	}
 }
 
@@ -341,7 +348,7 @@ func (in *inode) restart(f *File) error {
 		}
 	}
 	in.mu.Lock()
-	in.fresh, in.dirty, in.touched, in.broken, in.cut, f.moved = true, true, in.c.now(), nil, false, true
+	in.fresh, in.dirty, in.touched, in.broken, f.moved = true, true, in.c.now(), nil, true
 	in.mu.Unlock()
 	if d != nil {
 		return nil

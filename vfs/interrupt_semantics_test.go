@@ -73,6 +73,21 @@ var interruptSentences = map[string]func(*testing.T){
 		if stat(t, w, "a").Partial() {
 			t.Fatal("still partial after a normal Close")
 		}
+		cutUpload(t, w, "e", wr, data[:70_000])
+		late, reader := openFile(t, other, "e", os.O_WRONLY), openFile(t, w, "e", os.O_RDONLY)
+		ok(t, reader.Close())
+		if !stat(t, w, "e").Partial() {
+			t.Fatal("whole because somebody read it")
+		}
+		ok(t, openFile(t, w, "e", os.O_WRONLY).Close()) // nothing was missing
+		wantContent(t, other, "e", data[:70_000])
+		if i := stat(t, w, "e"); i.Partial() || i.Version() != 2 {
+			t.Fatalf("partial %v, version %d after a normal Close", i.Partial(), i.Version())
+		}
+		ok(t, late.Close())
+		if v := stat(t, w, "e").Version(); v != 2 {
+			t.Fatalf("version %d: a Close without a change", v)
+		}
 		cutUpload(t, w, "b", wr, data[:10])
 		ok(t, w.Chmod("b", 0o600))
 		if !stat(t, w, "b").Partial() {
@@ -308,4 +323,28 @@ var interruptSentences = map[string]func(*testing.T){
 			t.Fatal("not interrupted")
 		}
 	},
+}
+
+// Two handles of one session write one file, and the transfer on one of them breaks: the file is not whole, so neither Close
+// may acknowledge what went through the other, whichever comes last.
+func TestBreakOfASharedFileIsTold(t *testing.T) {
+	t.Parallel()
+	for _, brokenFirst := range []bool{true, false} {
+		b := newBench(t)
+		w := b.view()
+		broke, whole := openFile(t, w, "a", wr), openFile(t, w, "a", os.O_WRONLY)
+		write(t, broke, []byte("begin"))
+		must(whole.WriteAt([]byte("acknowledged?"), 5))(t)
+		broke.TransferError(errCut)
+		if brokenFirst {
+			ok(t, broke.Close()) // who told need not be told
+			wantErr(t, whole.Close(), ErrInterrupted)
+		} else {
+			wantErr(t, whole.Close(), ErrInterrupted)
+			ok(t, broke.Close())
+		}
+		if !stat(t, b.view(), "a").Partial() {
+			t.Error("the file passes for whole")
+		}
+	}
 }

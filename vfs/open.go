@@ -347,7 +347,7 @@ func (w *View) enter(f *File, p place) error {
 		return errAgain // by another handle of this session
 	}
 	now := f.c.now()
-	n := meta.Node{Kind: meta.File, Created: now, Changed: now, Attr: meta.Attr{Mode: f.how.mode, Mtime: now, State: meta.Complete}}
+	n := meta.Node{Kind: meta.File, Changed: now, Attr: meta.Attr{Mode: f.how.mode, Mtime: now, Created: now, State: meta.Complete}}
 	in := &inode{
 		view: w, c: f.c, slot: p.slot, path: p.path, fresh: true, touched: now,
 		base: newSnapshot(f.c, &n, &extent.Layout{}).retain(), files: map[*File]struct{}{},

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"sallyport/crypto/keyring"
 	"sallyport/policy/policydb"
@@ -66,8 +67,12 @@ func TestIndependentReader(t *testing.T) {
 		ok(t, json.Unmarshal(out, &got))
 		tree := got.Accounts[b.id.String()]
 		for name := range want {
-			if tree[name] != want[name] {
-				t.Errorf("%q: read %+v, want %+v", name, tree[name], want[name])
+			got := tree[name]
+			if want[name].Created == 0 {
+				got.Created = 0 // by the clock
+			}
+			if got != want[name] {
+				t.Errorf("%q: read %+v, want %+v", name, got, want[name])
 			}
 		}
 		if len(tree) != len(want) {
@@ -84,12 +89,13 @@ func TestIndependentReader(t *testing.T) {
 
 // readFile is what reader.py says of a file, as far as it is compared.
 type readFile struct {
-	Kind   int
-	Size   int64
-	Mode   uint32
-	State  int
-	SHA256 string
-	Target string
+	Kind    int
+	Size    int64
+	Mode    uint32
+	Created int64 // of a test that set it; ns since 1970
+	State   int
+	SHA256  string
+	Target  string
 }
 
 func regular(data []byte) readFile {
@@ -117,8 +123,10 @@ func fillVolume(t *testing.T, w *View) map[string]readFile {
 		}
 		want[key] = regular([]byte(name))
 	}
+	old := time.Date(1950, 1, 2, 3, 4, 5, 6, time.UTC)
 	ok(t, w.Symlink("../f1", "/d/link"))
-	want["/d/link"] = readFile{Kind: 3, Mode: 0o777, State: 1, Target: "../f1"}
+	ok(t, w.LsetAttr("/d/link", AttrChange{Created: &old}))
+	want["/d/link"] = readFile{Kind: 3, Mode: 0o777, Created: old.UnixNano(), State: 1, Target: "../f1"}
 
 	// History: overwritten, renamed over, removed.
 	put(t, w, "/f1", []byte("second version"))

@@ -215,9 +215,9 @@ func (r *rescue) version(tx *meta.Tx, b *meta.BlobKey, n *meta.Node, current boo
 		if current && l.Size <= n.Size {
 			return nil, nil // all of it is in the version that an fsync published
 		}
-		v.Mode, v.Atime = n.Mode, n.Atime
+		v.Mode, v.Atime, v.Created = n.Mode, n.Atime, n.Created
 	default:
-		v.State, v.Mode, v.Atime = meta.Interrupted, n.Mode, n.Atime
+		v.State, v.Mode, v.Atime, v.Created = meta.Interrupted, n.Mode, n.Atime, n.Created
 	}
 	if l.Size == 0 {
 		return nil, nil
@@ -250,6 +250,7 @@ func (r *rescue) publish(tx *meta.Tx, b *meta.BlobKey, n *meta.Node, v *meta.Ver
 		if err := tx.NewNode(n); err != nil {
 			return err
 		}
+		v.Created = n.Created
 	}
 	result := resultPartial
 	if v.State == meta.Interrupted {

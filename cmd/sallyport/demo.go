@@ -160,7 +160,31 @@ func (d *demo) ready(ctx context.Context, s admin.Status) error {
 	if err := os.Remove(d.file(lastConnection)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return c.print(d.app.stdout, d.file(connectionFile))
+	seen, err := d.shown(ctx)
+	if err != nil {
+		return err
+	}
+	return c.print(d.app.stdout, d.file(connectionFile), seen)
+}
+
+// shown asks the server what it shows to strangers.
+func (d *demo) shown(ctx context.Context) (shown, error) {
+	var s shown
+	certs, err := d.client.CertList(ctx)
+	if err != nil {
+		return s, err
+	}
+	if len(certs.Certs) > 0 {
+		s.Certificate = colons(certs.Certs[0].Fingerprint)
+	}
+	keys, err := d.client.HostKeyList(ctx)
+	if err != nil {
+		return s, err
+	}
+	if len(keys.Keys) > 0 {
+		s.HostKey = keys.Keys[0].Fingerprint
+	}
+	return s, nil
 }
 
 func readConnection(path string) (connection, error) {

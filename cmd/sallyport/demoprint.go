@@ -2,6 +2,8 @@ package main
 
 import (
 	"io"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"text/template"
@@ -28,28 +30,64 @@ FileZilla, Site Manager (File > Site Manager > New site):
   explicit  Protocol FTP    Host {{.Host}}  Port {{.FTPSPort}}  Encryption "Require explicit FTP over TLS"  User {{.Account}}
   implicit  Protocol FTP    Host {{.Host}}  Port {{.FTPSImplicitPort}}  Encryption "Require implicit FTP over TLS"  User {{.Account}}
   SFTP      Protocol SFTP   Host {{.Host}}  Port {{.SFTPPort}}  Logon Type "Key file"  Key file {{.KeyFile}}  User {{.Account}}
+  It asks once whether to trust the server. What it shows should be:
+  certificate {{.Certificate}}
+  host key    {{.HostKey}}
 
 The operator's view, in another terminal:
-  sallyport --socket {{q .AdminSocket}} status
-  sallyport --socket {{q .AdminSocket}} audit tail
+  {{q .Program}} --socket {{q .AdminSocket}} status
+  {{q .Program}} --socket {{q .AdminSocket}} audit tail
 
 The same for scripts: {{.File}}
 `
 
-func (c connection) print(w io.Writer, file string) error {
+// shown is what clients that trust on first use show: SHA-256 fingerprints.
+type shown struct{ Certificate, HostKey string }
+
+func (c connection) print(w io.Writer, file string, s shown) error {
 	addr := c.Host
 	if strings.Contains(addr, ":") {
 		addr = "[" + addr + "]"
 	}
 	data := struct {
 		connection
-		Addr, File, Example, KnownHosts, LFTP string
+		shown
+		Addr, File, Example, KnownHosts, LFTP, Program string
 	}{
-		connection: c, Addr: addr, File: file, Example: filepath.Join(filepath.Dir(file), "known_hosts"),
+		connection: c, shown: s, Addr: addr, Program: program(), File: file, Example: filepath.Join(filepath.Dir(file), "known_hosts"),
 		KnownHosts: "UserKnownHostsFile=" + optionQuote(c.KnownHostsFile),
 		LFTP:       "set ftp:ssl-force true; set ftp:ssl-protect-data true; set ssl:ca-file " + optionQuote(c.CAFile),
 	}
 	return template.Must(template.New("demo").Funcs(template.FuncMap{"q": shellQuote}).Parse(demoText)).Execute(w, data)
+}
+
+// program is how a shell finds this program: its name where that leads here,
+// else its path.
+func program() string {
+	self, err := os.Executable()
+	if err != nil {
+		return "sallyport"
+	}
+	if found, err := exec.LookPath("sallyport"); err == nil {
+		a, errA := os.Stat(found)
+		b, errB := os.Stat(self)
+		if errA == nil && errB == nil && os.SameFile(a, b) {
+			return "sallyport"
+		}
+	}
+	return self
+}
+
+// colons writes a fingerprint in hexadecimal as FileZilla and openssl do.
+func colons(hex string) string {
+	var b strings.Builder
+	for i := 0; i+1 < len(hex); i += 2 {
+		if i > 0 {
+			b.WriteByte(':')
+		}
+		b.WriteString(hex[i : i+2])
+	}
+	return b.String()
 }
 
 // optionQuote makes s one word for a program that splits its own options at

@@ -36,12 +36,15 @@ func explain(err error) *admin.Error {
 	e = &admin.Error{Code: admin.CodeInternal, Message: err.Error()}
 	var configErrors server.ConfigErrors
 	var listen *server.ListenError
+	var state *server.StateError
 	var path *fs.PathError
 	switch {
 	case errors.As(err, &configErrors):
 		e.Code, e.Hint = admin.CodeInvalid, configErrors.Hint()
 	case errors.As(err, &listen):
-		e.Hint = listen.Hint()
+		e.Code, e.Hint = admin.CodeRefused, listen.Hint()
+	case errors.As(err, &state):
+		e.Hint = state.Hint()
 	case errors.Is(err, keyring.ErrInUse):
 		e.Code, e.Hint = admin.CodeRefused, "one server works on one state directory; stop the other one or use another --state"
 	case errors.Is(err, server.ErrNoState):

@@ -95,8 +95,21 @@ func (a *app) init(ctx context.Context, o initFlags) error {
 		}
 	}
 	a.say("state in %s, seal key in %s", disk(d.StateDir), disk(d.KeyFile))
+	if !o.noSystemd && o.root == "" && hidden(d.Binary) {
+		a.say("note: the unit starts %s and cannot see it there; install it, e.g. in /usr/local/bin, and set ExecStart= (or --binary)", d.Binary)
+	}
 	_, err = fmt.Fprint(a.stdout, nextSteps(d, o))
 	return err
+}
+
+// hidden says whether ProtectHome= and PrivateTmp= of the unit hide path.
+func hidden(path string) bool {
+	for _, dir := range []string{"/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/"} {
+		if strings.HasPrefix(path, dir) {
+			return true
+		}
+	}
+	return false
 }
 
 // data works out every path from the flags.
@@ -196,9 +209,13 @@ func render(text string, data any) ([]byte, error) {
 func nextSteps(d *initData, o initFlags) string {
 	var b strings.Builder
 	step := func(format string, args ...any) { fmt.Fprintf(&b, "  "+format+"\n", args...) }
+	name := "sallyport"
+	if o.dest == "" {
+		name = shellQuote(program())
+	}
 	b.WriteString("Next steps:\n")
 	if o.noSystemd || o.root != "" || o.dest != "" {
-		step("sallyport serve --config %s", shellQuote(d.ConfigFile))
+		step("%s serve --config %s", name, shellQuote(d.ConfigFile))
 	} else {
 		step("systemd-sysusers && systemctl daemon-reload")
 		if !d.OwnStateDir {
@@ -210,8 +227,8 @@ func nextSteps(d *initData, o initFlags) string {
 	if o.root != "" {
 		config = " --config " + shellQuote(d.ConfigFile)
 	}
-	step("sallyport doctor%s", config)
-	step("sallyport account add NAME --protocols sftp --key FILE.pub --paths /:all%s", config)
+	step("%s doctor%s", name, config)
+	step("%s account add NAME --protocols sftp --key FILE.pub --paths /:all%s", name, config)
 	b.WriteString("Keep a copy of the seal key off this host. Without it nobody can read the files:\n")
 	step("%s", d.KeyFile)
 	return b.String()

@@ -19,17 +19,18 @@ var floors = map[string]int{
 	"sallyport/vfs/proof":      3, // tests only
 	"sallyport/server/session": 3, "sallyport/server/retention": 3,
 	"sallyport/server/ftpd": 4, "sallyport/server/sftpd": 4, "sallyport/server/admin": 4,
-	"sallyport/server":        5,
-	"sallyport/cmd/sallyport": 6,
-	"sallyport/cmd/bench":     6, // measuring, not serving: may look into any floor
-	"sallyport/cmd/e2e":       6, // drives the real binary from outside
+	"sallyport/server":          5,
+	"sallyport/cmd/sallyport":   6,
+	"sallyport/cmd/bench":       6, // measuring, not serving: may look into any floor
+	"sallyport/server/facetest": 6, // tests only: the faces of a volume side by side
+	"sallyport/cmd/e2e":         6, // drives the real binary from outside
 }
 
 // libraries that only one package may know, so that each can be replaced.
 var confined = map[string][]string{
 	"go.etcd.io/bbolt":                  {"sallyport/vfs/meta", "sallyport/policy/policydb"},
 	"github.com/fclairamb/ftpserverlib": {"sallyport/server/ftpd", "sallyport/cmd/bench"},
-	"github.com/pkg/sftp":               {"sallyport/server/sftpd", "sallyport/cmd/bench"},
+	"github.com/pkg/sftp":               {"sallyport/server/sftpd", "sallyport/cmd/bench", "sallyport/server/facetest"},
 	"github.com/spf13/cobra":            {"sallyport/cmd/sallyport"},
 }
 

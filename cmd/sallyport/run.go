@@ -53,11 +53,13 @@ func (a *app) root() *cobra.Command {
 		Use:           "sallyport",
 		Short:         "Secure FTPS and SFTP server over an encrypted, versioned volume",
 		SilenceErrors: true, SilenceUsage: true,
+		Version:           version(), // for --version; `version` says more
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 		Args:              cobra.ArbitraryArgs,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.checkGlobals() },
 		RunE:              unknownOrHelp,
 	}
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &admin.Error{Code: admin.CodeUsage, Message: err.Error(), Hint: "see `" + c.CommandPath() + " --help`"}
 	})

@@ -156,7 +156,7 @@ func (db *DB) openBolt(path string) error {
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
 		return fmt.Errorf("%w: %v", ErrDamaged, err)
 	case err != nil:
-		return fmt.Errorf("opening the policy database: %w", err)
+		return fmt.Errorf("opening the database: %w", err)
 	}
 	db.bolt = b
 	return nil

@@ -25,8 +25,12 @@ func (s *Server) volumeStat(ctx context.Context, _ Peer, r VolumeRef) (VolumeSta
 	out := VolumeStats{Volumes: []VolumeStat{}}
 	for _, a := range accounts {
 		v, err := s.o.Volumes.Volume(ctx, a.ID)
-		if err != nil {
-			return VolumeStats{}, fmt.Errorf("volume of %s: %w", a.Name, err)
+		if err := ctx.Err(); err != nil {
+			return VolumeStats{}, err
+		}
+		if err != nil { // the others are still shown
+			out.Volumes = append(out.Volumes, VolumeStat{Account: a.Name, Error: err.Error()})
+			continue
 		}
 		st := v.Stats()
 		out.Volumes = append(out.Volumes, VolumeStat{

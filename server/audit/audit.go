@@ -28,6 +28,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"sallyport/crypto/durable"
@@ -39,6 +40,8 @@ var (
 	ErrDamaged = errors.New("audit: damaged")
 	// ErrReadOnly: writing failed once; nothing is written until the log is reopened and verified.
 	ErrReadOnly = errors.New("audit: takes no records until reopened after a failed write")
+	// ErrFull: the disk is full. Nothing may happen meanwhile; the log goes on by itself when there is space.
+	ErrFull = errors.New("audit: no space for records")
 	// ErrClosed: the log was closed.
 	ErrClosed = errors.New("audit: closed")
 )
@@ -53,6 +56,7 @@ const (
 	headRecords  = 4096
 	headInterval = time.Minute
 	maxOrigins   = 1 << 16
+	retryFull    = time.Second // how often a full disk is tried again
 )
 
 // hash of a frame, its length included.
@@ -72,6 +76,7 @@ type Options struct {
 // logFile is the part of *os.File that writing needs; tests make it fail.
 type logFile interface {
 	Write(p []byte) (int, error)
+	Truncate(size int64) error
 	Sync() error
 	Close() error
 }
@@ -132,6 +137,13 @@ func Open(o Options) (*Log, error) {
 	return l, nil
 }
 
+// Empty says whether no record was ever written.
+func (l *Log) Empty() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.durable == 0
+}
+
 // Append adds a record; it survives power loss when Append returns nil. Concurrent calls share one fsync. If ctx ends
 // first, the record may still be written.
 func (l *Log) Append(ctx context.Context, e Event) error { return l.AppendAll(ctx, []Event{e}) }
@@ -184,7 +196,8 @@ func (l *Log) AppendAsync(e Event) error {
 	return nil
 }
 
-// Err is not nil once a record could not be written, or the log was closed. It is cheap: ask before every operation.
+// Err is not nil once a record could not be written, or the log was closed; after ErrFull it may become nil again. It is
+// cheap: ask before every operation.
 func (l *Log) Err() error {
 	if p := l.failed.Load(); p != nil {
 		return *p
@@ -208,12 +221,16 @@ func (l *Log) Close() error {
 	return err
 }
 
-// usable is called with mu held.
+// usable is called with mu held. A full disk is no reason to take no record: it may be full no more, and what nobody waits
+// for is kept until then.
 func (l *Log) usable() error {
 	if l.closed {
 		return ErrClosed
 	}
-	return l.Err()
+	if err := l.Err(); !errors.Is(err, ErrFull) {
+		return err
+	}
+	return nil
 }
 
 func (l *Log) kick() {
@@ -266,40 +283,84 @@ func (l *Log) flush() {
 		l.timer = nil
 	}
 	l.mu.Unlock()
-	if len(batch) == 0 {
+	if err := l.Err(); len(batch) == 0 && !errors.Is(err, ErrFull) {
 		return
 	}
-	err := l.Err()
-	if err == nil {
-		if err = l.write(batch); err != nil {
-			err = l.fail(err)
-		}
-	}
+	err := l.attempt(batch)
 	for _, it := range batch {
 		if it.done != nil {
 			it.done <- err
 		}
+	}
+	if errors.Is(err, ErrFull) {
+		l.keep(batch)
+	}
+}
+
+// attempt writes a batch if the log is whole, or was only in want of space.
+func (l *Log) attempt(batch []*item) error {
+	if err := l.Err(); err != nil && !errors.Is(err, ErrFull) {
+		return err
+	}
+	err := l.write(batch)
+	switch {
+	case err == nil:
+		l.failed.Store(nil) // there is space again
+	case errors.Is(err, ErrFull):
+		l.failed.Store(&err)
+	default:
+		err = l.fail(err)
+	}
+	return err
+}
+
+// keep puts back what nobody waits for, to be tried again. The members of AppendAll come again from where they were taken.
+func (l *Log) keep(batch []*item) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var kept []*item
+	for _, it := range batch {
+		if it.done == nil && it.event.Origin == "" {
+			kept = append(kept, it)
+		}
+	}
+	l.queue = append(kept, l.queue...)
+	if l.timer == nil {
+		l.timer = time.AfterFunc(retryFull, l.kick)
 	}
 }
 
 // fail: after a failed write or fsync nothing is known of the file's end, and a second fsync would not tell.
 func (l *Log) fail(err error) error {
 	err = fmt.Errorf("%w: %w", ErrReadOnly, err)
-	l.failed.CompareAndSwap(nil, &err)
-	return *l.failed.Load()
+	l.failed.Store(&err)
+	return err
+}
+
+// full marks an error of a disk that is full.
+func full(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	return err
 }
 
 // write makes a batch durable.
 func (l *Log) write(batch []*item) error {
 	if l.size >= l.o.MaxFile {
 		if err := l.rotate(); err != nil {
-			return err
+			return full(err)
 		}
 	}
+	seq, prev := l.seq, l.prev
 	var buf []byte
+	origins := map[string]bool{}
 	for _, it := range batch {
-		if !l.origins.add(it.event.Origin) {
-			continue // a volume handed it out again after a crash
+		if o := it.event.Origin; o != "" {
+			if l.origins.has(o) || origins[o] {
+				continue // a volume handed it out again after a crash
+			}
+			origins[o] = true
 		}
 		if it.event.Time.IsZero() {
 			it.event.Time = l.o.Now()
@@ -312,10 +373,21 @@ func (l *Log) write(batch []*item) error {
 		return nil
 	}
 	if _, err := l.file.Write(buf); err != nil {
-		return fmt.Errorf("writing the audit log: %w", err)
+		err = full(fmt.Errorf("writing the audit log: %w", err))
+		if errors.Is(err, ErrFull) {
+			// No fsync has failed, so what is durable is known; the part of a record behind it must go.
+			if cut := l.file.Truncate(l.size); cut != nil {
+				return fmt.Errorf("taking back what did not fit the disk: %w", cut)
+			}
+			l.seq, l.prev = seq, prev
+		}
+		return err
 	}
 	if err := l.file.Sync(); err != nil {
 		return fmt.Errorf("syncing the audit log: %w", err)
+	}
+	for _, it := range batch {
+		l.origins.add(it.event.Origin)
 	}
 	l.size += int64(len(buf))
 	l.mu.Lock()
@@ -324,7 +396,9 @@ func (l *Log) write(batch []*item) error {
 	l.changed = make(chan struct{})
 	l.mu.Unlock()
 	if l.seq-l.headSeq >= headRecords || l.o.Now().Sub(l.headAt) >= headInterval {
-		return l.saveHead()
+		if err := full(l.saveHead()); err != nil && !errors.Is(err, ErrFull) {
+			return err
+		} // else the old head stays: it names a record that is certainly there
 	}
 	return nil
 }

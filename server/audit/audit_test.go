@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -163,6 +164,7 @@ type faulty struct {
 	syncs     int
 	failWrite bool
 	failSync  bool
+	full      bool
 	short     int
 	hold      chan struct{}
 }
@@ -179,7 +181,17 @@ func (f *faulty) Write(p []byte) (int, error) {
 		n, _ := f.logFile.Write(p[:min(f.short, len(p))])
 		return n, errors.New("no space left on device")
 	}
+	if f.full {
+		n, _ := f.logFile.Write(p[:min(f.short, len(p))])
+		return n, &os.PathError{Op: "write", Err: syscall.ENOSPC}
+	}
 	return f.logFile.Write(p)
+}
+
+func (f *faulty) setFull(full bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.full, f.short = full, 20
 }
 
 func (f *faulty) Sync() error {
@@ -231,6 +243,66 @@ func TestFailedWriteStopsTheLog(t *testing.T) {
 			}
 		})
 	}
+}
+
+// One account that fills the disk must not stop the server for ever: the log goes on when there is space, with what was queued
+// meanwhile, and with nothing twice.
+func TestFullDiskIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	dir, box := t.TempDir(), newBox(t)
+	synctest.Test(t, func(t *testing.T) {
+		f := &faulty{}
+		l, err := Open(Options{Dir: dir, Box: box, testOnlyFile: f.wrap})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		appendN(t, l, 1, 3)
+		f.setFull(true)
+		moved := event(4)
+		moved.Origin = "volume:4"
+		if err := l.Append(t.Context(), moved); !errors.Is(err, ErrFull) || !errors.Is(l.Err(), ErrFull) {
+			t.Fatalf("full disk: %v, Err %v", err, l.Err())
+		}
+		if err := l.AppendAsync(event(5)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * retryFull)
+		if !errors.Is(l.Err(), ErrFull) {
+			t.Fatalf("still full: %v", l.Err())
+		}
+		f.setFull(false)
+		time.Sleep(2 * retryFull)
+		if err := l.Err(); err != nil {
+			t.Fatalf("there is space again: %v", err)
+		}
+		for range 2 { // a volume hands out again what was refused, and once too often
+			if err := l.Append(t.Context(), moved); err != nil {
+				t.Fatal(err)
+			}
+		}
+		appendN(t, l, 6, 6)
+		var got []Text
+		for _, r := range all(t, l) {
+			got = append(got, r.Path)
+		}
+		if want := []Text{"/canary-1", "/canary-2", "/canary-3", "/canary-5", "/canary-4", "/canary-6"}; !reflect.DeepEqual(got, want) {
+			t.Errorf("records %q, want %q", got, want)
+		}
+		if r, err := l.Verify(); err != nil || r.Records != 6 {
+			t.Errorf("%+v, %v", r, err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if l, err = Open(Options{Dir: dir, Box: box}); err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		if list := all(t, l); len(list) != 6 {
+			t.Errorf("%d records after reopening", len(list))
+		}
+	})
 }
 
 func TestAsyncIsFlushedSoon(t *testing.T) {

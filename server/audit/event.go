@@ -177,6 +177,11 @@ type origins struct {
 
 func newOrigins() *origins { return &origins{seen: map[string]struct{}{}} }
 
+func (o *origins) has(origin string) bool {
+	_, ok := o.seen[origin]
+	return ok
+}
+
 // add returns false if the origin was there already. The empty origin never is.
 func (o *origins) add(origin string) bool {
 	if origin == "" {

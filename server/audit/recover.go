@@ -93,7 +93,7 @@ func (l *Log) reopen(last file, end *torn) error {
 
 // begin starts the file of the next record.
 func (l *Log) begin() error {
-	f, err := os.OpenFile(filepath.Join(l.o.Dir, fileName(l.seq+1)), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(filepath.Join(l.o.Dir, fileName(l.seq+1)), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("beginning an audit file: %w", err)
 	}
@@ -113,10 +113,14 @@ func (l *Log) rotate() error {
 	if err := l.saveHead(); err != nil {
 		return err
 	}
-	if err := l.file.Close(); err != nil {
+	old := l.file
+	if err := l.begin(); err != nil {
+		return err // the old file stays in use, and a beginning of the new one is made anew
+	}
+	if err := old.Close(); err != nil {
 		return fmt.Errorf("ending an audit file: %w", err)
 	}
-	return l.begin()
+	return nil
 }
 
 func (l *Log) use(f logFile) {

@@ -33,6 +33,9 @@ type DamageError struct {
 }
 
 func (e *DamageError) Error() string {
+	if e.File == "" {
+		return fmt.Sprintf("audit: record %d is bad: %s", e.Record, e.Reason)
+	}
 	return fmt.Sprintf("audit: record %d is bad: %s (%s at byte %d)", e.Record, e.Reason, e.File, e.Offset)
 }
 

@@ -24,31 +24,29 @@ func (c *control) cmdMlst(o *op, arg string) string {
 }
 
 func (c *control) cmdMfmt(o *op, arg string) string {
+	return c.setTime(o, arg, "Modify", func(t *time.Time) vfs.AttrChange { return vfs.AttrChange{Mtime: t} })
+}
+
+func (c *control) cmdMfct(o *op, arg string) string {
+	return c.setTime(o, arg, "Create", func(t *time.Time) vfs.AttrChange { return vfs.AttrChange{Created: t} })
+}
+
+// setTime serves MFMT and MFCT: the reply repeats the time as it was given.
+func (c *control) setTime(o *op, arg, fact string, change func(*time.Time) vfs.AttrChange) string {
 	stamp, name, _ := strings.Cut(arg, " ")
 	t, ok := parseFactTime(stamp)
 	if !ok || name == "" {
-		c.reply(501, "Syntax: MFMT <YYYYMMDDhhmmss> <path>")
+		c.reply(501, "Syntax: "+o.verb+" <YYYYMMDDhhmmss> <path>")
 		return ""
 	}
-	if err := c.login.Files().SetAttr(c.abs(name), vfs.AttrChange{Mtime: &t}); err != nil {
+	if err := c.login.Files().SetAttr(c.abs(name), change(&t)); err != nil {
 		return c.failed(o, err)
 	}
-	c.reply(213, "Modify="+stamp+"; "+name)
+	c.reply(213, fact+"="+stamp+"; "+name)
 	return ""
 }
 
-// cmdMfct is refused, politely: when a file was created is the volume's own record, not the client's.
-func (c *control) cmdMfct(_ *op, arg string) string {
-	stamp, name, _ := strings.Cut(arg, " ")
-	if _, ok := parseFactTime(stamp); !ok || name == "" {
-		c.reply(501, "Syntax: MFCT <YYYYMMDDhhmmss> <path>")
-		return ""
-	}
-	c.reply(504, "The time of creation cannot be changed; MFMT sets the time of modification.")
-	return ""
-}
-
-// cmdMff changes Modify and UNIX.mode in one commit.
+// cmdMff changes Create, Modify and UNIX.mode in one commit.
 func (c *control) cmdMff(o *op, arg string) string {
 	facts, name, found := strings.Cut(arg, " ")
 	if !found || name == "" || !strings.HasSuffix(facts, ";") {
@@ -59,13 +57,17 @@ func (c *control) cmdMff(o *op, arg string) string {
 	for _, f := range strings.Split(strings.TrimSuffix(facts, ";"), ";") {
 		fact, value, _ := strings.Cut(f, "=")
 		switch strings.ToLower(fact) {
-		case "modify":
+		case "create", "modify":
 			t, ok := parseFactTime(value)
 			if !ok {
 				c.reply(501, "Not a time: YYYYMMDDhhmmss.")
 				return ""
 			}
-			change.Mtime = &t
+			if strings.EqualFold(fact, "create") {
+				change.Created = &t
+			} else {
+				change.Mtime = &t
+			}
 		case "unix.mode":
 			m, ok := parseMode(value)
 			if !ok {
@@ -74,7 +76,7 @@ func (c *control) cmdMff(o *op, arg string) string {
 			}
 			change.Mode = &m
 		default:
-			c.reply(504, "Only Modify and UNIX.mode can be changed.")
+			c.reply(504, "Only Create, Modify and UNIX.mode can be changed.")
 			return ""
 		}
 	}

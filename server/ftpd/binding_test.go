@@ -269,8 +269,8 @@ func TestPlainFTPByException(t *testing.T) {
 		t.Errorf("stored %q", got)
 	}
 	h.vol.mu.Lock()
-	if n := len(h.vol.facts); n != 1 || h.vol.facts[0].Protocol != policy.FTP {
-		t.Errorf("the session manager was told %+v; want FTP, once, after the login", h.vol.facts)
+	if len(h.vol.facts) > 0 {
+		t.Errorf("the session manager was told %+v; that there is no TLS it knows", h.vol.facts)
 	}
 	h.vol.mu.Unlock()
 	// Another account cannot slip in behind the exception.

@@ -447,7 +447,7 @@ func features(s *Server, c *conn, ctl *control) []string {
 	if ctl != nil {
 		facts, hash = ctl.mlst, ctl.hash
 	}
-	f = append(f, "MLST "+facts.feature(), "MFMT", "MFF Modify;UNIX.mode;", "AVBL", "HASH "+hashFeature(hash))
+	f = append(f, "MLST "+facts.feature(), "MFMT", "MFCT", "MFF Create;Modify;UNIX.mode;", "AVBL", "HASH "+hashFeature(hash))
 	return append(f, slices.Sorted(maps.Keys(checksums(s.legacy)))...)
 }
 

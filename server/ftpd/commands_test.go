@@ -147,13 +147,21 @@ func TestEveryCommand(t *testing.T) {
 	run(213, "MDTM f", "20200203040506")
 	run(550, "MFMT 20200203040506 none", "")
 	run(501, "MFMT 2020 f", "")
-	run(504, "MFCT 20200203040506 f", "")
-	run(501, "MFCT f", "")
+	run(213, "MFCT 19990203040506.5 f", "Create=19990203040506.5; f")
+	run(250, "MLST f", "Modify=20200203040506;Create=19990203040506;")
+	run(550, "MFCT 20200203040506 none", "")
+	run(501, "MFCT f", "Syntax: MFCT ")
 	run(213, "MFF Modify=20210203040506;UNIX.mode=0600; f", "Modify=20210203040506;UNIX.mode=0600; f")
 	run(250, "MLST f", "Modify=20210203040506;")
 	run(250, "MLST f", "UNIX.mode=0600;")
-	run(504, "MFF Create=20210203040506; f", "")
+	run(213, "MFF create=20220203040506; f", "create=20220203040506; f")
+	run(250, "MLST f", "Modify=20210203040506;Create=20220203040506;")
+	run(213, "MFF Create=20230203040506;Modify=20240203040506; f", "")
+	run(250, "MLST f", "Modify=20240203040506;Create=20230203040506;")
 	run(501, "MFF Modify=x; f", "")
+	run(501, "MFF Create=2020; f", "")
+	run(504, "MFF Modify=20200203040506;Size=1; f", "")
+	run(213, "MDTM f", "20240203040506") // refused as a whole
 	run(213, "AVBL", "1073741824")
 	run(550, "AVBL none", "")
 	run(350, "RNFR f", "")
@@ -174,8 +182,8 @@ func TestEveryCommand(t *testing.T) {
 	run(200, "SITE SYMLINK g link", "")
 	run(250, "MLST link", "Type=OS.unix=slink:g;")
 	run(200, `SITE SYMLINK "to ""this""" "a link"`, "")
-	run(250, "MLST a link", `slink:to "this";`)
-	run(350, "RNFR a link", "") // it dangles
+	run(250, "MLST a link", "Type=OS.unix=slink;") // its target has a space, which would end the facts
+	run(350, "RNFR a link", "")                    // it dangles
 	run(250, "RNTO b link", "")
 	run(250, "DELE b link", "")
 	run(250, "SITE MKDIR p/q/r", "")
@@ -244,7 +252,7 @@ func TestFeatIsWhatWorks(t *testing.T) {
 		"UTF8": "200 OPTS UTF8 ON", "EPSV": "229 EPSV", "EPRT": "200 EPRT |1|127.0.0.1|51201|", "SIZE": "213 SIZE f", "MDTM": "213 MDTM f",
 		"REST": "350 REST 3", "RANG": "350 RANG 1 2", "TVFS": "250 CWD /", "CLNT": "200 CLNT x", "HOST": "503 HOST x", "LANG": "200 LANG EN",
 		"AUTH": "503 AUTH TLS", "PBSZ": "200 PBSZ 0", "PROT": "200 PROT P", "MLST": "250 MLST f", "MFMT": "213 MFMT 20200101000000 f",
-		"MFF": "213 MFF Modify=20200101000000;UNIX.mode=0644; f", "AVBL": "213 AVBL", "HASH": "213 HASH f", "XCRC": "250 XCRC f",
+		"MFCT": "213 MFCT 20200101000000 f", "MFF": "213 MFF Create=20200101000000;Modify=20200101000000;UNIX.mode=0644; f", "AVBL": "213 AVBL", "HASH": "213 HASH f", "XCRC": "250 XCRC f",
 		"XMD5": "250 XMD5 f", "MD5": "250 MD5 f", "XSHA": "250 XSHA f", "XSHA1": "250 XSHA1 f", "XSHA256": "250 XSHA256 f", "XSHA512": "250 XSHA512 f",
 	}
 	if !h.srv.legacy { // FIPS 140-3 mode forbids their algorithms
@@ -262,6 +270,9 @@ func TestFeatIsWhatWorks(t *testing.T) {
 	}
 	if got := feat["HASH"]; got != "SHA-256*;SHA-512;" {
 		t.Errorf("HASH %s", got)
+	}
+	if got := feat["MFF"]; got != "Create;Modify;UNIX.mode;" {
+		t.Errorf("MFF %s", got)
 	}
 	if got := feat["MLST"]; got != "Type*;Size*;Modify*;Create*;Perm*;Unique*;UNIX.mode*;X.partial*;" {
 		t.Errorf("MLST %s", got)

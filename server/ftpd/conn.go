@@ -68,7 +68,7 @@ func newConn(s *Server, ln net.Listener, raw net.Conn, m Mode) *conn {
 	return c
 }
 
-// protocol is what a connection counts as until it is known to be plain FTP.
+// protocol is what a connection counts as. The session manager knows at a login without TLS that it is plain FTP.
 func protocol(m Mode) policy.Protocol {
 	if m == Implicit {
 		return policy.FTPSImplicit
@@ -112,7 +112,6 @@ func (c *conn) serve(ctx context.Context) {
 		c.leave()
 		c.unsettle()
 		c.deadline = time.Now().Add(c.srv.limits.login)
-		c.facts.Protocol = protocol(c.mode)
 		user, ok = "", c.connect() && c.admit()
 		if ok {
 			c.reply(220, c.srv.o.Banner)

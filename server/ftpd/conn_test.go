@@ -1,9 +1,13 @@
 package ftpd
 
 import (
+	"io/fs"
 	"net"
+	"strings"
 	"testing"
 	"time"
+
+	"sallyport/vfs"
 )
 
 // deadlineConn remembers the last read deadline.
@@ -38,5 +42,28 @@ func TestReaderDoesNotSpinBeforeLogin(t *testing.T) {
 	}
 	if !c.expired() || !c.ending() {
 		t.Error("a connection outlives its login limit")
+	}
+}
+
+// File names are sealed on disk, and the volume's errors carry them: they must not reach the log.
+func TestFileNamesAreNotLogged(t *testing.T) {
+	t.Parallel()
+	for _, cause := range []error{vfs.ErrIntegrity, vfs.ErrIO} {
+		h := start(t, Implicit)
+		c := h.dial().login()
+		h.vol.mu.Lock()
+		h.vol.fail = func(op, name string) error { return &fs.PathError{Op: op, Path: name, Err: cause} }
+		h.vol.mu.Unlock()
+		c.send("SIZE /canary.txt\r\n")
+		if code, text, err := c.reply(); err != nil || code < 400 {
+			t.Fatalf("%q, %v", text, err)
+		}
+		log := h.log.String()
+		if strings.Contains(log, "canary") {
+			t.Errorf("the log holds the name:\n%s", log)
+		}
+		if !strings.Contains(log, cause.Error()) {
+			t.Errorf("the log does not tell the cause %q:\n%s", cause, log)
+		}
 	}
 }

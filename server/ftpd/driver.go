@@ -10,7 +10,6 @@ import (
 	ftpserver "github.com/fclairamb/ftpserverlib"
 	"github.com/spf13/afero"
 
-	"sallyport/policy"
 	"sallyport/server/session"
 )
 
@@ -64,13 +63,6 @@ func (d *driver) AuthUser(_ ftpserver.ClientContext, user, pass string) (ftpserv
 	m, err := d.c.visitor.Login(o.ctx, user, session.Credential{Password: session.Secret(pass)})
 	if err != nil {
 		return nil, o.fail(err)
-	}
-	if d.c.plain {
-		// Only now: before the login, nothing but the account's own exception speaks for plain FTP.
-		d.c.conn.facts.Protocol = policy.FTP
-		if denial := d.c.visitor.SetFacts(d.c.conn.facts); denial != nil {
-			return nil, o.fail(denial)
-		}
 	}
 	d.c.mu.Lock()
 	d.c.login = m

@@ -106,8 +106,8 @@ func appendType(b []byte, e entry, target string) []byte {
 		return append(b, "dir"...)
 	case e.Mode()&fs.ModeSymlink == 0:
 		return append(b, "file"...)
-	case target == "" || strings.ContainsAny(target, ";\r\n\x00"):
-		return append(b, "OS.unix=slink"...) // a target that would end the fact stays untold
+	case target == "" || strings.ContainsAny(target, "; \r\n\x00"):
+		return append(b, "OS.unix=slink"...) // a target that would end the fact, or all facts (a space), stays untold
 	default:
 		return append(append(b, "OS.unix=slink:"...), target...)
 	}

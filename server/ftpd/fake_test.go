@@ -37,13 +37,14 @@ type fake struct {
 }
 
 type node struct {
-	name  string
-	mode  fs.FileMode
-	data  []byte
-	link  string
-	mtime time.Time
-	inode uint64
-	part  bool
+	name    string
+	mode    fs.FileMode
+	data    []byte
+	link    string
+	mtime   time.Time
+	created time.Time
+	inode   uint64
+	part    bool
 }
 
 func newFake() *fake {
@@ -57,7 +58,8 @@ func (f *fake) put(name string, mode fs.FileMode, data []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.inode++
-	f.nodes[name] = &node{name: path.Base(name), mode: mode, data: data, mtime: time.Date(2026, 11, 1, 12, 30, 0, 0, time.UTC), inode: f.inode}
+	made := time.Date(2026, 11, 1, 12, 30, 0, 0, time.UTC)
+	f.nodes[name] = &node{name: path.Base(name), mode: mode, data: data, mtime: made, created: made, inode: f.inode}
 }
 
 func (f *fake) get(name string) (string, bool) {
@@ -212,7 +214,7 @@ func (e fakeEntry) Mode() fs.FileMode  { return e.n.mode }
 func (e fakeEntry) ModTime() time.Time { return e.n.mtime }
 func (e fakeEntry) IsDir() bool        { return e.n.mode.IsDir() }
 func (e fakeEntry) Sys() any           { return nil }
-func (e fakeEntry) Created() time.Time { return e.n.mtime }
+func (e fakeEntry) Created() time.Time { return e.n.created }
 func (e fakeEntry) Inode() uint64      { return e.n.inode }
 func (e fakeEntry) Partial() bool      { return e.n.part }
 
@@ -334,6 +336,9 @@ func (f *fake) SetAttr(name string, a vfs.AttrChange) error {
 	}
 	if a.Mtime != nil {
 		n.mtime = *a.Mtime
+	}
+	if a.Created != nil {
+		n.created = *a.Created
 	}
 	return nil
 }

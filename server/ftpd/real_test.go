@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"path"
@@ -29,6 +30,7 @@ type house struct {
 	*host
 	sessions *session.Manager
 	db       *policydb.DB
+	log      *audit.Log
 	fs       *vfs.FS
 	ring     *keyring.Keyring
 	ids      map[string]keyring.AccountID
@@ -59,17 +61,17 @@ func startReal(t *testing.T, m Mode, change ...func(*Options)) *house {
 	must(err)
 	box, err = h.ring.Audit()
 	must(err)
-	log, err := audit.Open(audit.Options{Dir: filepath.Join(dir, "audit"), Box: box})
+	h.log, err = audit.Open(audit.Options{Dir: filepath.Join(dir, "audit"), Box: box})
 	must(err)
 	h.fs, err = vfs.Open(ctx, vfs.Options{Dir: filepath.Join(dir, "accounts"), Keyring: h.ring, Recovered: session.Recovered})
 	must(err)
-	h.sessions, err = session.New(session.Options{Policy: h.db, FS: h.fs, Audit: log})
+	h.sessions, err = session.New(session.Options{Policy: h.db, FS: h.fs, Audit: h.log})
 	must(err)
 	t.Cleanup(func() {
 		for name, id := range h.ids {
 			h.verify(name, id)
 		}
-		for _, c := range []io.Closer{h.sessions, h.fs, log, h.db} {
+		for _, c := range []io.Closer{h.sessions, h.fs, h.log, h.db} {
 			if err := c.Close(); err != nil {
 				t.Error(err)
 			}
@@ -79,6 +81,20 @@ func startReal(t *testing.T, m Mode, change ...func(*Options)) *house {
 	h.vol, h.password = nil, realSecret
 	h.account("alice")
 	return h
+}
+
+// records counts what the audit log holds by action, protocol and code.
+func (h *house) records() map[string]int {
+	h.t.Helper()
+	got := map[string]int{}
+	err := h.log.Tail(h.t.Context(), -1, false, func(r audit.Record) error {
+		got[string(r.Action)+" "+r.Protocol+" "+r.Code]++
+		return nil
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return got
 }
 
 func (h *house) account(name string) {
@@ -268,10 +284,13 @@ func TestRealTransfers(t *testing.T) {
 	c.cmd(250, "RNTO d/g")
 	c.cmd(550, "RMD d")
 	c.cmd(213, "MFMT 20200203040506 d/g")
+	c.cmd(213, "MFCT 20190203040506 d/g")
+	c.stor("STOR d/made", content[:10])
+	c.cmd(213, "MFF Create=19600203040506;UNIX.mode=0640; d/made")
 	c.cmd(200, "SITE CHMOD 600 d/g")
 	c.cmd(200, "SITE SYMLINK g d/link")
 	mlsd := c.retr("MLSD d")
-	for _, want := range []string{"Type=file;Size=1003;Modify=20200203040506;", "Perm=adfrw;", "UNIX.mode=0600; g\r\n", "Type=OS.unix=slink:g;"} {
+	for _, want := range []string{"Type=file;Size=1003;Modify=20200203040506;Create=20190203040506;", "Create=19600203040506;", "UNIX.mode=0640; made\r\n", "Perm=adfrw;", "UNIX.mode=0600; g\r\n", "Type=OS.unix=slink:g;"} {
 		if !strings.Contains(mlsd, want) {
 			t.Errorf("MLSD lacks %q:\n%s", want, mlsd)
 		}
@@ -281,6 +300,7 @@ func TestRealTransfers(t *testing.T) {
 	}
 	c.cmd(250, "DELE d/link")
 	c.cmd(250, "DELE d/g")
+	c.cmd(250, "DELE d/made")
 	c.cmd(250, "RMD d")
 }
 
@@ -387,7 +407,8 @@ func TestRealPlainFTPByException(t *testing.T) {
 	h.account("old-scanner")
 	until := time.Now().AddDate(0, 1, 0).Format(time.DateOnly)
 	r := h.db.Current()
-	text := string(r.Document.Text()) + "\nexceptions:\n  - {account: old-scanner, allow: ftp, from: [127.0.0.0/8], until: " + until + ", reason: \"a copier without TLS\"}\n"
+	before := string(r.Document.Text())
+	text := before + "\nexceptions:\n  - {account: old-scanner, allow: ftp, from: [127.0.0.0/8], until: " + until + ", reason: \"a copier without TLS\"}\n"
 	if _, err := h.db.Apply(context.Background(), policydb.Change{Base: r.N, Text: []byte(text), Who: "test"}); err != nil {
 		t.Fatal(err)
 	}
@@ -402,9 +423,47 @@ func TestRealPlainFTPByException(t *testing.T) {
 	_, _ = io.WriteString(d, "a page")
 	_ = d.Close()
 	c.expect(226)
-	if got := h.sessions.List(); len(got) != 1 {
+	c.cmd(200, "CLNT copier") // tells the session manager its facts again
+	if got := h.sessions.List(); len(got) != 1 || got[0].Facts.Protocol != policy.FTP || got[0].Facts.Client != "copier" {
 		t.Errorf("sessions: %+v", got)
 	}
+	wrong := h.dial()
+	wrong.expect(220)
+	wrong.cmd(331, "USER old-scanner")
+	wrong.cmd(530, "PASS wrong-horse-12")
+	secure := h.dial()
+	secure.secure()
+	secure.cmd(331, "USER old-scanner")
+	secure.cmd(230, "PASS "+realSecret)
+	c.cmd(220, "REIN")
+	c.cmd(530, "USER alice")
+	c.cmd(331, "USER old-scanner")
+	c.cmd(230, "PASS "+realSecret)
+	if got := h.sessions.List(); len(got) != 2 || got[0].Facts.Protocol == got[1].Facts.Protocol {
+		t.Errorf("sessions: %+v", got)
+	}
+
+	var got map[string]int
+	eventually(t, "the upload is in the log", func() bool {
+		got = h.records()
+		return got["upload ftp "] == 1
+	})
+	// USER alone does not make a connection plain FTP: it may still begin TLS.
+	want := map[string]int{
+		"login ftp ": 2, "login ftps ": 1, "upload ftp ": 1, "logout ftp ": 1, "login-refused ftp ": 1, "login-refused ftps " + policy.CodeSSLRequired: 1,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("records %v, want %v", got, want)
+	}
+
+	// The exception ends: so does what came in by it, and nothing else.
+	r = h.db.Current()
+	if _, err := h.db.Apply(context.Background(), policydb.Change{Base: r.N, Text: []byte(before), Who: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	c.expect(421)
+	c.expectEnd()
+	secure.cmd(200, "NOOP")
 }
 
 func TestRealKill(t *testing.T) {

@@ -89,14 +89,25 @@ func (c *control) errorReply(o *op, err error) reply {
 	for _, r := range replies {
 		if errors.Is(err, r.err) {
 			if r.err == vfs.ErrIntegrity {
-				c.log.Error("integrity error", "verb", o.verb, "error", err)
+				c.log.Error("integrity error", "verb", o.verb, "error", unnamed(err))
 			}
 			return r.reply
 		}
 	}
 	id := rand.Text()[:10]
-	c.log.Error("internal error", "reference", id, "verb", o.verb, "error", err)
+	c.log.Error("internal error", "reference", id, "verb", o.verb, "error", unnamed(err))
 	return reply{451, "Internal error, reference " + id + "."}
+}
+
+// unnamed is err for the log: without the path that the volume puts around it, because names are sealed on disk.
+func unnamed(err error) error {
+	for {
+		pe, ok := errors.AsType[*fs.PathError](err)
+		if !ok {
+			return err
+		}
+		err = pe.Err
+	}
 }
 
 // denialText is what the client sees of a denial: one sentence, and the code that leads the operator to the rule.

@@ -155,6 +155,7 @@ func (c *Conn) SetFacts(f policy.Facts) *policy.Denial {
 	s := c.session
 	if s != nil { // how the account proved itself, and when, is not the front-end's to say
 		f.Method, f.SecondFactor, f.Since, f.LastActive = c.facts.Method, c.facts.SecondFactor, c.facts.Since, c.facts.LastActive
+		f = settled(f)
 	}
 	c.facts = f
 	c.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 	"sallyport/vfs"
 )
 
-// OpenFile opens a file. Reading needs the right to read; creating the right to create; changing what exists the right to
-// overwrite, also if it is to be truncated.
+// OpenFile opens a file. Reading needs the right to read; creating the right to create, whatever it is opened for; changing
+// what exists the right to overwrite, also if it is to be truncated.
 func (g *Guard) OpenFile(ctx context.Context, name string, flag int, perm fs.FileMode) (*File, error) {
 	write := flag&(os.O_WRONLY|os.O_RDWR) != 0
 	op := policy.OpRead
@@ -45,15 +45,22 @@ func (g *Guard) OpenFile(ctx context.Context, name string, flag int, perm fs.Fil
 			return nil, g.s.denied(d, policy.OpRead, at)
 		}
 	}
-	if !write {
+	makes := flag&os.O_CREATE != 0
+	if !write && !makes {
 		return g.opened(g.view.OpenHandle(ctx, use, flag, perm))(at, p, false)
 	}
-	create, change := policy.Permit(p, policy.OpWrite, at), policy.Permit(p, policy.OpOverwrite, at)
+	create := policy.Permit(p, policy.OpWrite, at)
+	var change *policy.Denial
+	if write {
+		change = policy.Permit(p, policy.OpOverwrite, at)
+	}
 	switch {
 	case create == nil && change == nil:
+	case change == nil && makes && flag&os.O_EXCL != 0: // a new one or none
+		return nil, g.s.denied(create, policy.OpWrite, at)
 	case change == nil: // what exists only
 		flag &^= os.O_CREATE
-	case create == nil && flag&os.O_CREATE != 0: // what is new only, and nobody can slip a file in between
+	case create == nil && makes: // what is new only, and nobody can slip a file in between
 		f, err := g.opened(g.view.OpenHandle(ctx, use, flag|os.O_EXCL, perm))(at, p, true)
 		if errors.Is(err, fs.ErrExist) && flag&os.O_EXCL == 0 {
 			return nil, g.s.denied(change, policy.OpOverwrite, at)
@@ -62,7 +69,7 @@ func (g *Guard) OpenFile(ctx context.Context, name string, flag int, perm fs.Fil
 	default:
 		return nil, g.s.denied(change, policy.OpOverwrite, at)
 	}
-	f, err := g.opened(g.view.OpenHandle(ctx, use, flag, perm))(at, p, true)
+	f, err := g.opened(g.view.OpenHandle(ctx, use, flag, perm))(at, p, write)
 	if create != nil && errors.Is(err, fs.ErrNotExist) {
 		return nil, g.s.denied(create, policy.OpWrite, at)
 	}
@@ -103,6 +110,7 @@ type File struct {
 	out    atomic.Uint64                    // bytes read by the client
 	failed atomic.Bool                      // a read or the transfer broke
 	read   atomic.Bool                      // a read was asked for
+	denial atomic.Pointer[policy.Denial]    // why a write was refused
 }
 
 // begin asks again when the policy has changed since the handle was last judged.
@@ -167,6 +175,7 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 // for the whole file.
 func (f *File) put(p *policy.Effective, end int64) error {
 	if d := tooLarge(p, end); d != nil {
+		f.denial.Store(d)
 		f.f.TransferError(d)
 		return f.g.s.denied(d, policy.OpWrite, f.path)
 	}
@@ -364,10 +373,16 @@ func (f *File) Close() error {
 		f.downloaded()
 	}
 	err := f.g.damage(f.f.Close(), f.path)
-	if err == nil && f.write && refused != nil {
+	if err != nil || !f.write {
+		return err
+	}
+	if refused != nil {
 		return refused
 	}
-	return err
+	if d := f.denial.Load(); d != nil { // for clients that send many writes and look at the reply to CLOSE only
+		return d
+	}
+	return nil
 }
 
 // downloaded records what the client read, once, at Close.

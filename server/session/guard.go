@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -87,13 +88,27 @@ func (g *Guard) resolve(p *policy.Effective, op policy.Op, name string, how shif
 	}
 	at, err := g.view.Resolve(name, how == follow)
 	if err != nil {
-		// Whether something exists is told only to those who may see it.
-		if d := policy.Permit(p, op, clean(name)); d != nil {
-			return "", g.s.denied(d, op, clean(name))
+		// Whether something exists is told only to those who may see it, wherever symlinks lead.
+		seen := g.reached(name)
+		if d := policy.Permit(p, op, seen); d != nil {
+			return "", g.s.denied(d, op, seen)
 		}
 		return "", err
 	}
 	return at, nil
+}
+
+// reached is what a path that cannot be resolved would have led to, as far as that can be told.
+func (g *Guard) reached(name string) string {
+	if name = clean(name); strings.Count(name, "/") > vfs.MaxDepth {
+		return name // nothing is there, and looking from every depth would take long
+	}
+	for dir, rest := path.Dir(name), path.Base(name); dir != "/"; dir, rest = path.Dir(dir), path.Join(path.Base(dir), rest) {
+		if at, err := g.view.Resolve(dir, true); err == nil {
+			return path.Join(at, rest)
+		}
+	}
+	return name
 }
 
 // do resolves one name, asks Permit, and runs fn with the path to use. what fn does with it cannot reach another place:
@@ -322,7 +337,7 @@ func (g *Guard) Resolve(name string) (string, error) {
 	at, err := g.view.Resolve(name, true)
 	seen := at
 	if err != nil {
-		seen = clean(name)
+		seen = g.reached(name)
 	}
 	if d := policy.Permit(p, policy.OpStat, seen); d != nil {
 		return "", g.s.denied(d, policy.OpStat, seen)

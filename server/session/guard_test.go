@@ -224,6 +224,50 @@ func TestCreateOnlyAndChangeOnly(t *testing.T) {
 	}
 }
 
+// O_CREATE makes a file also where it is opened for reading, and O_EXCL must not open what is there.
+func TestCreatingAsksToWrite(t *testing.T) {
+	t.Parallel()
+	h, s := furnished(t, map[string]string{"paths": "[{path: /in, allow: [list, read]}, {path: /out, allow: [list, read, create]}]"})
+	g := s.Files()
+	open := func(name string, flag int) error {
+		f, err := g.OpenFile(t.Context(), name, flag, 0)
+		if err != nil {
+			return err
+		}
+		if b, err := io.ReadAll(readOnly{f}); flag&os.O_WRONLY == 0 && (err != nil || string(b) != "content of "+name) {
+			t.Errorf("%s: read %q, %v", name, b, err)
+		}
+		return f.Close()
+	}
+	const reading = os.O_RDONLY | os.O_CREATE
+	wantCode(t, "creating without the right", open("/in/new", reading), policy.CodeWrite)
+	wantCode(t, "creating a new one or none", open("/in/new", reading|os.O_EXCL), policy.CodeWrite)
+	wantCode(t, "creating a new one where one is", open("/in/old", reading|os.O_EXCL), policy.CodeWrite)
+	for _, name := range []string{"/in/old", "/out/report"} {
+		if err := open(name, reading); err != nil {
+			t.Errorf("%s, which exists: %v", name, err)
+		}
+	}
+	wantCode(t, "writing", open("/in/old", os.O_RDWR|os.O_CREATE), policy.CodeOverwrite)
+	if err := open("/out/report", reading|os.O_EXCL); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("asked for a new one: %v", err)
+	}
+	if err := open("/out/none", os.O_RDONLY); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("not asked to make it: %v", err)
+	}
+	f, err := g.OpenFile(t.Context(), "/out/made", os.O_RDONLY|os.O_CREATE|os.O_EXCL, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	h.set(t, policy.AccountTarget("alice"), "paths", "[{path: /, allow: [all]}]")
+	if in, out := names(t, g, "/in"), names(t, g, "/out"); slices.Contains(in, "new") || !slices.Contains(out, "made") {
+		t.Errorf("in %v, out %v", in, out)
+	}
+}
+
 // Two sessions that create one name where only creating is allowed: one wins, nothing is overwritten.
 func TestCreateOnlyIsSafeAgainstRaces(t *testing.T) {
 	t.Parallel()
@@ -248,6 +292,22 @@ func TestCreateOnlyIsSafeAgainstRaces(t *testing.T) {
 }
 
 // Between the decision on a path and its use nobody can swap a directory for a symlink to what is closed.
+// Through a symlink into what it may not see, an account cannot tell what is there from what is not.
+func TestSymlinkTellsNothingOfWhatIsHidden(t *testing.T) {
+	t.Parallel()
+	_, s := furnished(t, narrow)
+	g := s.Files()
+	for _, name := range []string{"/in/way-out", "/in/way-out/plan", "/in/way-out/nothing", "/in/way-out/plan/x", "/in/way-out/nothing/x", "/in/way-out/no/thing/x"} {
+		_, err := g.Stat(name)
+		wantCode(t, "stat "+name, err, policy.CodeStat)
+		_, err = g.Resolve(name)
+		wantCode(t, "resolve "+name, err, policy.CodeStat)
+	}
+	if _, err := g.Stat("/in/nothing/x"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what may be seen and is not there: %v", err)
+	}
+}
+
 func TestSwappedDirectory(t *testing.T) {
 	t.Parallel()
 	h, s := furnished(t, map[string]string{"paths": "[{path: /in, allow: [all]}, {path: /, allow: [list]}]"})
@@ -340,6 +400,12 @@ func TestMaxSize(t *testing.T) {
 	if err := write("/f", func(f *File) error { _, err := f.ReadFrom(strings.NewReader("0123456789")); return err }); err != nil {
 		t.Errorf("exactly the limit: %v", err)
 	}
+	f, err := g.OpenFile(t.Context(), "/g", wrNew, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = f.WriteAt([]byte("X"), 10)
+	wantCode(t, "Close after a refused write", f.Close(), policy.CodeMaxSize)
 	// What was cut off by the limit does not pass for a whole file.
 	if i, err := g.Stat("/c"); err == nil && !i.Partial() {
 		t.Errorf("/c is there as a whole file of %d bytes", i.Size())

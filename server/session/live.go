@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -109,7 +110,7 @@ func (s *Session) leave() {
 	m := s.conn.m
 	if s.guard != nil {
 		if err := s.guard.view.Close(); err != nil {
-			m.o.Log.Warn("closing a view", "session", s.conn.id, "error", err)
+			m.o.Log.Warn("closing a view", "session", s.conn.id, "error", unnamed(err))
 		}
 	}
 	m.mu.Lock()
@@ -121,6 +122,18 @@ func (s *Session) leave() {
 	s.conn.mu.Lock()
 	s.conn.session = nil
 	s.conn.mu.Unlock()
+}
+
+// unnamed is the first failure in err for the log: without the path that the volume puts around it, because names are sealed
+// on disk.
+func unnamed(err error) error {
+	for {
+		pe, ok := errors.AsType[*fs.PathError](err)
+		if !ok {
+			return err
+		}
+		err = pe.Err
+	}
 }
 
 // close is leave with its audit event.
@@ -141,6 +154,10 @@ func (s *Session) open(ctx context.Context) error {
 	v, err := m.o.FS.Volume(ctx, s.account.id)
 	if errors.Is(err, keyring.ErrSealed) {
 		return ErrSealed
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		// The account is there, so its volume must be. Not wrapped: to the client this is no missing file.
+		err = fmt.Errorf("%w: %v", vfs.ErrIntegrity, err)
 	}
 	if errors.Is(err, vfs.ErrIntegrity) {
 		e := s.event(audit.Damage)

@@ -46,6 +46,7 @@ func (c *Conn) Login(ctx context.Context, account string, cred Credential) (*Ses
 	if err := c.ready(ctx); err != nil {
 		return nil, err
 	}
+	account = bounded(account)
 	c.mu.Lock()
 	if c.session != nil || c.closed || c.busy {
 		c.mu.Unlock()
@@ -60,6 +61,7 @@ func (c *Conn) Login(ctx context.Context, account string, cred Credential) (*Ses
 		c.mu.Unlock()
 	}()
 	facts.Method = cred.method()
+	facts = settled(facts)
 	// A front-end that forgot to ask must not have a password looked at that came in clear.
 	if d := policy.AdmitUser(c.m.resolve(account), facts, c.m.o.Now()); d != nil {
 		return nil, c.m.refused(c, nil, facts, d)
@@ -71,12 +73,18 @@ func (c *Conn) Login(ctx context.Context, account string, cred Credential) (*Ses
 	return c.m.enter(ctx, c, a, proof, facts)
 }
 
+// settled names plain FTP. Until a credential is sent, a connection of FTPS without TLS may still begin it; from then on it
+// came in clear, whatever the front-end called it, and only an exception of the policy (Admit) speaks for it.
+func settled(f policy.Facts) policy.Facts {
+	if f.Protocol != policy.SFTP && !f.TLS {
+		f.Protocol = policy.FTP
+	}
+	return f
+}
+
 // account finds an account; for an unknown name it returns one that cannot log in.
 func (m *Manager) account(name string) (*policydb.Account, error) {
-	if !policy.ValidName(name) {
-		name = nobody // the same work
-	}
-	a, err := m.o.Policy.Account(name)
+	a, err := m.o.Policy.Account(bounded(name)) // the same work
 	if errors.Is(err, policydb.ErrNoAccount) {
 		return &policydb.Account{}, nil
 	}

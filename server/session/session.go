@@ -190,10 +190,16 @@ func (m *Manager) revision() *policy.Revision {
 
 // resolve the policy of a name that a client gave; what cannot be an account gets the policy of one that nobody has.
 func (m *Manager) resolve(account string) *policy.Effective {
+	return m.revision().Resolve(bounded(account))
+}
+
+// bounded is a name that a client gave, or nobody. A stranger may send a quarter of a megabyte as a name, and names that
+// failed are remembered.
+func bounded(account string) string {
 	if !policy.ValidName(account) {
-		account = nobody
+		return nobody
 	}
-	return m.revision().Resolve(account)
+	return account
 }
 
 // nobody is not a valid name, so no account and no section of a policy can have it.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -329,6 +330,75 @@ func TestPrecheck(t *testing.T) {
 	}
 	if _, err := l.Login(t.Context(), "alice", Credential{Password: secret}); err != nil {
 		t.Errorf("login inside TLS: %v", err)
+	}
+}
+
+// Plain FTP is recorded as what it is, and only the exception of exactly that account, network and time lets it in.
+func TestPlainFTP(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	var skew atomic.Int64
+	h := build(t, func(o *Options) { o.Now = func() time.Time { return now.Add(time.Duration(skew.Load())) } })
+	for _, name := range []string{"scanner", "alice"} {
+		h.addAccount(t, name, everything)
+	}
+	h.addAccount(t, "keys", map[string]string{"protocols": "[ftps]", "auth.ftps": "[]"})
+	r := h.db.Current()
+	text := string(r.Document.Text()) + "\nexceptions:\n" +
+		"  - {account: scanner, allow: ftp, from: [192.0.2.0/28], until: 2026-12-01, reason: \"a copier\"}\n" +
+		"  - {account: keys, allow: ftp, from: [192.0.2.0/28], until: 2026-12-01, reason: \"a copier\"}\n"
+	if _, err := h.db.Apply(t.Context(), policydb.Change{Base: r.N, Text: []byte(text), Who: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	facts := func(addr string) policy.Facts {
+		return policy.Facts{Protocol: policy.FTPS, Remote: netip.AddrPortFrom(netip.MustParseAddr(addr), 40000)}
+	}
+	refused := func(what, addr, name, code string) {
+		t.Helper()
+		l := h.connect(t, facts(addr))
+		defer l.Close()
+		_, err := l.Login(t.Context(), name, Credential{Password: secret})
+		wantCode(t, what, err, code)
+	}
+	l := h.connect(t, facts("192.0.2.1"))
+	if _, err := l.Login(t.Context(), "scanner", Credential{Password: "wrong-horse-12"}); !errors.Is(err, ErrAuth) {
+		t.Fatalf("wrong password: %v", err)
+	}
+	if _, err := l.Login(t.Context(), "scanner", Credential{Password: secret}); err != nil {
+		t.Fatal(err)
+	}
+	f := facts("192.0.2.1")
+	f.Client = "copier 1.0"
+	if d := l.SetFacts(f); d != nil {
+		t.Fatalf("the same facts again: %v", d)
+	}
+	if list := h.m.List(); len(list) != 1 || list[0].Facts.Protocol != policy.FTP || list[0].Facts.Client != "copier 1.0" {
+		t.Errorf("sessions %+v", list)
+	}
+	refused("another account", "192.0.2.1", "alice", policy.CodeSSLRequired)
+	refused("an account that is not there", "192.0.2.1", "nobody", policy.CodeSSLRequired)
+	refused("another network", "192.0.2.16", "scanner", policy.CodeSSLRequired)
+	refused("a method that is not granted", "192.0.2.1", "keys", policy.CodeMethod)
+	if n := count(h.records(t), func(r audit.Record) bool { return r.Action == audit.Login && r.Protocol == "ftp" }); n != 1 {
+		t.Errorf("%d logins by ftp recorded", n)
+	}
+	for _, r := range h.records(t) {
+		if r.Protocol == "ftps" {
+			t.Errorf("recorded as FTPS: %s", r.Encode())
+		}
+	}
+	if d := l.SetFacts(facts("192.0.2.16")); d == nil || d.Code != policy.CodeSSLRequired {
+		t.Errorf("a session that moves to another network: %v", d)
+	}
+	if d := l.SetFacts(f); d != nil {
+		t.Fatal(d)
+	}
+	// The exception ends with its last day, for those who are in too.
+	skew.Store(int64(11 * 24 * time.Hour))
+	refused("after its end", "192.0.2.1", "scanner", policy.CodeSSLRequired)
+	h.m.Recheck(nil)
+	if d := <-l.hung; d.Code != policy.CodeSSLRequired {
+		t.Errorf("the session ended with %v", d)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -87,6 +88,26 @@ func TestGuessingIsLimitedAndBanned(t *testing.T) {
 			t.Errorf("%d bans recorded", n)
 		}
 	})
+}
+
+// What is remembered of strangers is bounded in bytes, not only in entries: SSH lets a name be 256 KiB long.
+func TestLongNamesAreNotRemembered(t *testing.T) {
+	t.Parallel()
+	h := build(t, nil)
+	long := strings.Repeat("x", 256<<10)
+	if err := h.attempt(t, "203.0.113.9", long, "a-wrong-password"); !errors.Is(err, ErrAuth) {
+		t.Fatalf("got %v, want %v", err, ErrAuth)
+	}
+	h.m.throttle.mu.Lock()
+	defer h.m.throttle.mu.Unlock()
+	if len(h.m.throttle.names.items) != 1 {
+		t.Errorf("%d names are remembered, want 1", len(h.m.throttle.names.items))
+	}
+	for name := range h.m.throttle.names.items {
+		if len(name) > 64 {
+			t.Errorf("a name of %d bytes is remembered", len(name))
+		}
+	}
 }
 
 func TestTheSameWrongPasswordIsNoGuessing(t *testing.T) {

@@ -87,7 +87,7 @@ func (c *conn) serve(leave func()) {
 // connection and no other.
 func (c *conn) survive() {
 	if v := recover(); v != nil {
-		c.log.Error("connection panicked", "panic", v, "stack", string(debug.Stack()))
+		c.log.Error("connection panicked", "panic", panicText(v), "stack", string(debug.Stack()))
 		c.nc.Close()
 	}
 }

@@ -172,6 +172,9 @@ func TestPanicEndsOneSession(t *testing.T) {
 			if typ, _ := bystander.ask(fxpRealpath, path); typ != fxpName {
 				t.Error("another session broke")
 			}
+			if log := r.logs.String(); !strings.Contains(log, "handler panicked") || strings.Contains(log, "canary in "+op) {
+				t.Errorf("the log tells nothing of the panic, or quotes its value:\n%s", log)
+			}
 			if op != "close" {
 				eventually(t, "the upload is marked as broken", func() bool {
 					g.mu.Lock()

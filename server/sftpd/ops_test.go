@@ -173,6 +173,10 @@ func TestStatusCodes(t *testing.T) {
 			}
 		}
 	}
+	// The client reads that the operator has been told: so it must be.
+	if !strings.Contains(r.logs.String(), "integrity error") || strings.Contains(r.logs.String(), "/host/path") {
+		t.Errorf("the log should have the integrity error, without the path:\n%s", r.logs.String())
+	}
 }
 
 func TestExtensions(t *testing.T) {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 
@@ -128,22 +130,42 @@ func (r reporter) status(op string, err error) *status {
 	}
 	for i := range statuses {
 		if errors.Is(err, statuses[i].err) {
+			if statuses[i].err == vfs.ErrIntegrity {
+				r.log.Error("integrity error", "op", op, "error", unnamed(err))
+			}
 			return &statuses[i].status
 		}
 	}
 	ref := rand.Text()[:10]
-	if pe, ok := errors.AsType[*fs.PathError](err); ok {
-		err = pe.Err // names are sealed on disk: they stay out of the log too
-	}
-	r.log.Error("request failed", "op", op, "reference", ref, "error", err)
+	r.log.Error("request failed", "op", op, "reference", ref, "error", unnamed(err))
 	return internal(ref)
+}
+
+// unnamed is err for the log, without paths: names are sealed on disk.
+func unnamed(err error) error {
+	for {
+		pe, ok := errors.AsType[*fs.PathError](err)
+		if !ok {
+			return err
+		}
+		err = pe.Err
+	}
 }
 
 // panicked is the status for a handler that panicked with v.
 func (r reporter) panicked(op string, v any) *status {
 	ref := rand.Text()[:10]
-	r.log.Error("handler panicked", "op", op, "reference", ref, "panic", v, "stack", string(debug.Stack()))
+	r.log.Error("handler panicked", "op", op, "reference", ref, "panic", panicText(v), "stack", string(debug.Stack()))
 	return internal(ref)
+}
+
+// panicText is what the log says of a panic: those of the runtime quote nothing but numbers and types, any other may quote
+// what the client sent.
+func panicText(v any) string {
+	if err, ok := v.(runtime.Error); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("%T", v)
 }
 
 func internal(ref string) *status {

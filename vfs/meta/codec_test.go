@@ -11,8 +11,8 @@ import (
 
 var (
 	sampleNode = &Node{
-		ID: 7, Kind: Symlink, Created: 1, Changed: 2, Version: 3, Versions: 4, Parent: 1, Target: "../a",
-		Attr: Attr{Size: 4, Mode: 0o777, Mtime: -5, Atime: 6, State: Complete}, Interrupted: true,
+		ID: 7, Kind: Symlink, Changed: 2, Version: 3, Versions: 4, Parent: 1, Target: "../a",
+		Attr: Attr{Size: 4, Mode: 0o777, Mtime: -5, Atime: 6, Created: -7, State: Complete}, Interrupted: true,
 	}
 	sampleEntry   = &Entry{Dir: 1, Name: "na\xffme", Inode: 9, Since: 10}
 	sampleVersion = &storedVersion{

@@ -41,7 +41,7 @@ func appendU64(b []byte, v uint64) []byte { return binary.BigEndian.AppendUint64
 //	outbox   seq u64
 //	doomed   blob id 16
 //	head     "head"
-//	fold     dirTok ‖ foldTok ‖ 0 live or 1 past ‖ nameTok
+//	fold     dirTok ‖ foldTok ‖ 0 live or 1 past ‖ nameTok   at most one of each per name
 func entryKey(dir, name token) []byte {
 	return append(append(make([]byte, 0, 2*tokenSize), dir[:]...), name[:]...)
 }
@@ -93,7 +93,7 @@ func whenVersionKey(at int64, id Inode, n uint64) []byte {
 
 func be64(b []byte) uint64 { return binary.BigEndian.Uint64(b) }
 
-// States of a fold record.
+// States of a fold record. A name that was removed and made again has one of each, however often that happened.
 const (
 	foldLive = 0
 	foldPast = 1

@@ -85,7 +85,7 @@ func addFile(tx *Tx, dir Inode, name string, size uint64) (*Node, error) {
 	if err := tx.NewNode(n); err != nil {
 		return nil, err
 	}
-	if err := tx.AddVersion(n, &Version{Writer: "test", Attr: Attr{Size: size, Mode: 0o644, State: Complete}}); err != nil {
+	if err := tx.AddVersion(n, &Version{Writer: "test", Attr: Attr{Size: size, Mode: 0o644, Created: n.Created, State: Complete}}); err != nil {
 		return nil, err
 	}
 	return n, tx.Link(dir, name, n.ID)

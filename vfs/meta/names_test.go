@@ -142,8 +142,8 @@ func TestPutNodeKeepsWhatIsNotTheCallers(t *testing.T) {
 			t.Errorf("stored %+v, returned %+v, %v", got, stale, err)
 		}
 		want := Node{
-			ID: n.ID, Kind: File, Created: tx.Instant(), Changed: tx.Instant(), Version: 1, Versions: 1, Parent: Root,
-			Attr: Attr{Size: 7, Mode: 0o600, Mtime: 5, Atime: 6, State: Complete}, Interrupted: true,
+			ID: n.ID, Kind: File, Changed: tx.Instant(), Version: 1, Versions: 1, Parent: Root,
+			Attr: Attr{Size: 7, Mode: 0o600, Mtime: 5, Atime: 6, Created: tx.Instant(), State: Complete}, Interrupted: true,
 		}
 		if *got != want {
 			t.Errorf("got %+v, want %+v", *got, want)
@@ -191,6 +191,43 @@ func TestCreateAndLock(t *testing.T) {
 	}
 	if _, err := os.Lstat(d.path + ".new"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("left behind: %v", err)
+	}
+}
+
+// docs/FORMAT.md, "Fold".
+func TestFoldRecordsPerName(t *testing.T) {
+	t.Parallel()
+	d := newDB(t)
+	want := func(step string, live, past int) {
+		t.Helper()
+		d.view(t, func(tx *Tx) error {
+			var got [2]int
+			for f := range tx.scan(record.DomainFold, nil, nil) {
+				got[f.key[2*tokenSize]]++
+			}
+			if got != [2]int{live, past} || tx.head.folds != uint64(live+past) {
+				t.Errorf("%s: records %v, the head says %d; want %d live, %d past", step, got, tx.head.folds, live, past)
+			}
+			return nil
+		})
+		d.clean(t)
+	}
+	const name = "e\u0301"
+	unlink := func(tx *Tx) error { return tx.Unlink(Root, name) }
+	d.update(t, mkfile("\u00e9"))
+	d.update(t, mkfile("plain"))
+	want("names in NFC", 0, 0)
+	d.update(t, mkfile(name))
+	want("live", 1, 0)
+	d.update(t, unlink)
+	want("past", 0, 1)
+	for range 2 {
+		d.update(t, mkfile(name))
+		want("live again", 1, 1)
+		d.update(t, mkfile(name))
+		want("superseded", 1, 1)
+		d.update(t, unlink)
+		want("past again", 0, 1)
 	}
 }
 

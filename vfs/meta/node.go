@@ -37,6 +37,7 @@ type Attr struct {
 	Size         uint64 // bytes
 	Mode         uint32 // permission bits only
 	Mtime, Atime int64  // ns since 1970; what the client set or the commit instant
+	Created      int64  // ns since 1970; what the client set or the instant of NewNode
 	State        State  // of the current version; 0 = a file that has none yet
 }
 
@@ -44,7 +45,6 @@ type Attr struct {
 type Node struct {
 	ID       Inode
 	Kind     Kind
-	Created  int64  // instant
 	Changed  int64  // instant of the last change
 	Version  uint64 // current version number; 0 = none yet
 	Versions uint64 // highest version number given, those of interrupted versions included
@@ -60,7 +60,6 @@ type Node struct {
 func (n *Node) encode() []byte {
 	e := encoder{make([]byte, 0, 96+len(n.Target))}
 	e.u8(uint8(n.Kind))
-	e.i64(n.Created)
 	e.i64(n.Changed)
 	e.u64(n.Version)
 	e.u64(n.Versions)
@@ -77,7 +76,6 @@ func decodeNode(id Inode, b []byte) (*Node, error) {
 	n := &Node{
 		ID:       id,
 		Kind:     Kind(d.oneOf(uint8(File), uint8(Symlink))),
-		Created:  d.instant(),
 		Changed:  d.instant(),
 		Version:  d.u64(),
 		Versions: d.u64(),
@@ -98,11 +96,12 @@ func (e *encoder) attr(a *Attr) {
 	e.u32(a.Mode)
 	e.i64(a.Mtime)
 	e.i64(a.Atime)
+	e.i64(a.Created)
 	e.u8(uint8(a.State))
 }
 
 func (d *decoder) attr() Attr {
-	return Attr{Size: d.u64(), Mode: d.u32(), Mtime: d.i64(), Atime: d.i64(), State: State(d.oneOf(0, uint8(Interrupted)))}
+	return Attr{Size: d.u64(), Mode: d.u32(), Mtime: d.i64(), Atime: d.i64(), Created: d.i64(), State: State(d.oneOf(0, uint8(Interrupted)))}
 }
 
 // Node returns an inode's record, fs.ErrNotExist if there is none. The copy
@@ -153,7 +152,7 @@ func (tx *Tx) putNode(n *Node) {
 	tx.put(record.DomainInode, inodeKey(n.ID), n.encode(), n)
 }
 
-// NewNode makes an inode: ID, Created and Changed are filled in, times of zero
+// NewNode makes an inode: ID and Changed are filled in, times of zero
 // become the instant. Link gives it a name. A directory or symlink gets
 // its first version, of attributes, at once; a file has none until AddVersion.
 func (tx *Tx) NewNode(n *Node) error {
@@ -162,13 +161,16 @@ func (tx *Tx) NewNode(n *Node) error {
 	}
 	tx.head.nextInode++
 	n.ID = tx.head.nextInode - 1
-	n.Created, n.Changed = tx.instant, tx.instant
+	n.Changed = tx.instant
 	n.Version, n.Versions, n.Children, n.Parent = 0, 0, 0, 0
 	if n.Mtime == 0 {
 		n.Mtime = tx.instant
 	}
 	if n.Atime == 0 {
 		n.Atime = tx.instant
+	}
+	if n.Created == 0 {
+		n.Created = tx.instant
 	}
 	n.State = 0
 	if n.Kind == File {
