@@ -85,9 +85,13 @@ func (w *writer) Abort() error {
 	if w.resumed || w.named {
 		return err
 	}
-	// Not synced: if the name comes back after a power loss, List finds it.
+	// Never synced, but the name may have reached the disk on its own. The removal is synced like any other, or the blob
+	// could come back after a power loss when metadata has forgotten it.
 	if rerr := w.dir.root.Remove(path(w.id)); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
 		return wrap("removing", w.id, rerr)
+	}
+	if serr := w.dir.syncDir(fanName(w.id[0])); serr != nil {
+		return wrap("removing", w.id, serr)
 	}
 	return err
 }
