@@ -7,6 +7,7 @@ FUZZTIME  ?= 10s
 ROUNDS    ?= 3
 SIZE      ?= 256
 CASES     ?= 1000000
+KILLS     ?= 500
 SEED      ?= $(shell date +%s)
 TOOLS     := $(CURDIR)/.cache/tools
 STATICCHECK_VERSION := v0.8.2
@@ -51,8 +52,9 @@ bench: build ## the whole server beside the bare libraries and installed peers (
 tamper: ## the tamper machine at length: CASES attacks on what lies on the disk, oracle: exact bytes or an integrity error
 	SALLYPORT_TAMPER=$(CASES) SALLYPORT_SEED=$(SEED) $(GO) test -count=1 -timeout 6h -v -run '^TestTamper' ./vfs/proof
 
-crash: build ## the crash machine at length: every state after a power loss, every fault, KILLS rounds of SIGKILL on the real server
+crash: ## the crash machine at length: every state after a power loss, every fault, KILLS rounds of SIGKILL on the real server
 	SALLYPORT_CRASH=1 $(GO) test -count=1 -timeout 6h -v -run '^(TestCrash|TestFaults)$$' ./vfs/proof
+	SALLYPORT_KILLS=$(KILLS) $(GO) test -count=1 -timeout 6h -v -run '^TestKill$$' ./cmd/sallyport
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@set -e; for pkg in $$($(GO) list ./...); do \

@@ -1,12 +1,24 @@
 // Package proof holds machines that try to break a volume. It has tests only,
-// and sees what an attacker sees: files and system calls.
+// and sees what an attacker and a disk see: files and system calls.
 //
 // The tamper machine (tamper_test.go) changes what lies on the disk, in every
 // way it knows, and asks for exact bytes or an integrity error: in reads,
 // listings and sizes, and of Verify. `make tamper` runs it at length.
 //
-// What it leaves out is what docs/THREATMODEL.md leaves out: the rollback of a
-// whole database to an earlier time, which it checks to give exactly that
-// time's content, and an attacker who rewrites bbolt's page structures below a
-// running server.
+// The crash machine (crash_test.go) runs a program that works on a site under a
+// tracer (ptrace), and makes from its system calls every state that a power loss
+// may leave, by the rules in disk_test.go; the same tracer makes calls fail. What
+// was acknowledged must be there, and everything must open without help.
+// `make crash` runs it at length, and then kills the real server again and again
+// (cmd/sallyport/kill_test.go).
+//
+// # What they leave out
+//
+// The rollback of a whole database to an earlier time, which docs/THREATMODEL.md
+// leaves out too; they check that it gives exactly that time's content. An
+// attacker who rewrites bbolt's page structures below a running server. Disks
+// that say "synced" and have not, that spoil what was synced when they tear a
+// write beside it, or write less than a sector. A power loss in the middle of a
+// recovery: recovery is run once more on its own result only. Other platforms than linux/amd64,
+// where nobody wrote down the numbers of the system calls for the tracer.
 package proof

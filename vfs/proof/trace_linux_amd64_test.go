@@ -38,7 +38,6 @@ type thread struct {
 	inside bool
 	call   *call // nil = a call that does not matter
 	fault  *fault
-	fd     int // of a call whose inode is to be found
 	old    bool
 }
 
