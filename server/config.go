@@ -161,7 +161,7 @@ func DefaultConfig() *Config {
 		Shutdown:   Shutdown{Drain: 10 * time.Second},
 		Limits: Limits{
 			Connections: 10_000, PerAddress: 1024, Unauthenticated: 512, UnauthenticatedPerAddress: 64,
-			LoginTime: 2 * time.Minute, WindowMemory: 256 << 20,
+			LoginTime: time.Minute, WindowMemory: 256 << 20,
 		},
 	}
 }

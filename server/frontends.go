@@ -20,17 +20,25 @@ func (s *Server) frontEnds() error {
 	}
 	if s.ftp, err = ftpd.New(ftpd.Options{
 		Sessions: s.parts.sessions, Certificate: s.certs.Get, Log: s.log.With("front_end", "ftpd"),
-		PassivePorts: ports, PublicAddress: publicAddress(s.config.Passive), Ciphers: s.config.Algorithms.Profile,
+		PassivePorts: ports, PublicAddress: publicAddress(s.config.Passive), Ciphers: s.config.Algorithms.Profile, LoginTime: s.config.Limits.LoginTime,
 	}); err != nil {
 		return fmt.Errorf("FTPS front-end: %w", err)
 	}
 	if s.sftp, err = sftpd.New(sftpd.Options{
 		Sessions: s.parts.sessions, HostKeys: s.hostKeys.Signers, Log: s.log.With("front_end", "sftpd"), Profile: s.config.Algorithms.Profile,
+		Limits: sftpLimits(s.config.Limits),
 	}); err != nil {
 		return fmt.Errorf("SFTP front-end: %w", err)
 	}
 	s.admin = admin.NewServer(s.adminOptions())
 	return nil
+}
+
+// sftpLimits are the walls behind the session manager's caps before login:
+// twice those, so that its fairer rule (the oldest of the busiest address goes)
+// always acts first.
+func sftpLimits(l Limits) sftpd.Limits {
+	return sftpd.Limits{PreAuth: l.LoginTime, Handshakes: 2 * l.Unauthenticated, HandshakesPerNet: 2 * l.UnauthenticatedPerAddress}
 }
 
 func (s *Server) adminOptions() admin.Options {

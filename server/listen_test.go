@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestListenAllOpensAllOrNone(t *testing.T) {
@@ -49,6 +50,15 @@ func TestSocketActivation(t *testing.T) {
 		return map[string]string{"LISTEN_PID": "1", "LISTEN_FDS": "1"}[k]
 	}); got != nil || err != nil {
 		t.Errorf("took sockets of process 1: %v, %v", got, err)
+	}
+}
+
+// The caps before login must act in the session manager, which has the fairer rule, before the front-end's wall is reached.
+func TestSFTPLimitsFollowTheConfiguration(t *testing.T) {
+	t.Parallel()
+	got := sftpLimits(Limits{LoginTime: 7 * time.Second, Unauthenticated: 2000, UnauthenticatedPerAddress: 300})
+	if got.PreAuth != 7*time.Second || got.Handshakes <= 2000 || got.HandshakesPerNet <= 300 {
+		t.Errorf("got %+v", got)
 	}
 }
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 )
@@ -10,29 +11,97 @@ import (
 // never text that a client or an account supplied.
 func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-	gauge := func(name, help string, value float64) {
-		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s gauge\n%s %g\n", name, help, name, name, value)
+	m := exposition{w}
+	s.processMetrics(m)
+	s.sessionMetrics(m)
+	s.frontEndMetrics(m)
+	s.storeMetrics(m)
+}
+
+// exposition writes families of metrics. That the reader went away is nobody's error.
+type exposition struct{ w io.Writer }
+
+// sample is one value of a family; label is empty or written as name="value".
+type sample struct {
+	label string
+	value float64
+}
+
+func (m exposition) family(kind, name, help string, samples ...sample) {
+	fmt.Fprintf(m.w, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
+	for _, s := range samples {
+		label := s.label
+		if label != "" {
+			label = "{" + label + "}"
+		}
+		fmt.Fprintf(m.w, "%s%s %g\n", name, label, s.value)
 	}
-	ready := 0.0
-	if *s.state.Load() == "ready" && s.parts.audit.Err() == nil {
-		ready = 1
+}
+
+// gauge goes up and down; counter only grows until the next start.
+func (m exposition) gauge(name, help string, v float64) {
+	m.family("gauge", name, help, sample{value: v})
+}
+func (m exposition) counter(name, help string, v float64) {
+	m.family("counter", name, help, sample{value: v})
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
 	}
-	gauge("sallyport_ready", "1 when logins are possible.", ready)
-	gauge("sallyport_uptime_seconds", "Seconds since the start.", time.Since(s.started).Seconds())
-	n := s.parts.sessions.Counts()
-	gauge("sallyport_connections", "Open connections.", float64(n.Connections))
-	gauge("sallyport_connections_unauthenticated", "Open connections before login.", float64(n.Unauthenticated))
-	gauge("sallyport_sessions", "Live sessions.", float64(n.Sessions))
-	gauge("sallyport_bans", "Banned addresses.", float64(n.Bans))
-	gauge("sallyport_accounts", "Accounts.", float64(len(s.parts.keyring.Accounts())))
-	gauge("sallyport_policy_revision", "Revision of the policy in force.", float64(s.parts.policy.Current().N))
-	audit := 1.0
-	if s.parts.audit.Err() != nil {
-		audit = 0
-	}
-	gauge("sallyport_audit_writable", "0 when the audit log cannot be written and everything is refused.", audit)
+	return 0
+}
+
+func (s *Server) processMetrics(m exposition) {
+	m.gauge("sallyport_ready", "1 when logins are possible.", truth(*s.state.Load() == "ready" && s.parts.audit.Err() == nil))
+	m.gauge("sallyport_uptime_seconds", "Seconds since the start.", time.Since(s.started).Seconds())
+	m.gauge("sallyport_accounts", "Accounts.", float64(len(s.parts.keyring.Accounts())))
+	m.gauge("sallyport_policy_revision", "Revision of the policy in force.", float64(s.parts.policy.Current().N))
 	for _, c := range s.certs.List() {
-		gauge("sallyport_certificate_expiry_seconds", "Seconds until the first certificate expires.", time.Until(c.NotAfter).Seconds())
+		m.gauge("sallyport_certificate_expiry_seconds", "Seconds until the first certificate expires.", time.Until(c.NotAfter).Seconds())
 		break
 	}
+}
+
+func (s *Server) sessionMetrics(m exposition) {
+	n := s.parts.sessions.Counts()
+	m.gauge("sallyport_connections", "Open connections.", float64(n.Connections))
+	m.gauge("sallyport_connections_unauthenticated", "Open connections before login.", float64(n.Unauthenticated))
+	m.gauge("sallyport_sessions", "Live sessions.", float64(n.Sessions))
+	m.gauge("sallyport_bans", "Banned addresses.", float64(n.Bans))
+}
+
+func (s *Server) frontEndMetrics(m exposition) {
+	f, t := s.ftp.Stats(), s.sftp.Stats()
+	both := func(ftps uint64, sftp int64) []sample {
+		return []sample{{`front_end="ftps"`, float64(ftps)}, {`front_end="sftp"`, float64(sftp)}}
+	}
+	m.family("counter", "sallyport_accepted_total", "Connections accepted.", both(f.Connections, t.Accepted)...)
+	m.family("counter", "sallyport_turned_away_total", "Connections refused by a limit, a ban or the policy before login.", both(f.Refused, t.TurnedAway)...)
+	m.counter("sallyport_sftp_failed_total", "SSH handshakes and logins that came to nothing.", float64(t.Failed))
+	m.counter("sallyport_sftp_aes_steered_total", "SSH connections for which AES-GCM was chosen.", float64(t.Steered))
+	m.counter("sallyport_ftps_handshake_failures_total", "TLS handshakes of control connections that failed.", float64(f.HandshakeFailures))
+	m.family("counter", "sallyport_ftps_anomalies_total", "What honest FTP clients on a healthy network do not do.",
+		sample{`kind="plaintext-behind-auth-tls"`, float64(f.Injections)},
+		sample{`kind="overlong-line"`, float64(f.OverlongLines)},
+		sample{`kind="data-from-another-address"`, float64(f.ForeignData)},
+		sample{`kind="data-not-resumed"`, float64(f.Unbound)},
+		sample{`kind="upload-without-close-notify"`, float64(f.Truncated)},
+		sample{`kind="transfer-stalled"`, float64(f.Stalled)})
+	m.counter("sallyport_ftps_panics_total", "FTPS sessions ended by a defect of the server: report it.", float64(f.Panics))
+}
+
+func (s *Server) storeMetrics(m exposition) {
+	v := s.parts.volumes.Totals()
+	m.gauge("sallyport_volumes_open", "Volumes that are open.", float64(v.Volumes))
+	m.gauge("sallyport_file_handles", "Open files of all sessions.", float64(v.Handles))
+	m.gauge("sallyport_uploads", "Uploads under way.", float64(v.Drafts))
+	m.gauge("sallyport_window_bytes", "Bytes of uploads not yet on disk; at most three quarters of limits.window_memory.", float64(v.DirtyBytes))
+	m.gauge("sallyport_cache_bytes", "Decrypted bytes held for reading; at most a quarter of limits.window_memory.", float64(v.CachedBytes))
+	m.counter("sallyport_integrity_errors_total", "Reads that met damaged or exchanged data.", float64(v.Damaged))
+	a := s.parts.audit.Stats()
+	m.gauge("sallyport_audit_writable", "0 when the audit log cannot be written and everything is refused.", truth(s.parts.audit.Err() == nil))
+	m.gauge("sallyport_audit_records", "Durable records of the audit log.", float64(a.Records))
+	m.gauge("sallyport_audit_queued", "Audit records that wait for the disk.", float64(a.Queued))
 }

@@ -84,6 +84,9 @@ var durabilitySentences = map[string]func(*testing.T){
 			if n := b.vol.Stats().Damaged; n == 0 {
 				t.Errorf("%s: no damage counted", name)
 			}
+			if n := b.fs.Totals().Damaged; n == 0 || n < b.vol.Stats().Damaged {
+				t.Errorf("%s: %d cases of damage in all volumes", name, n)
+			}
 			if f := b.findings(); len(f) < 2 {
 				t.Errorf("%s: verify found %q", name, f)
 			}

@@ -40,6 +40,7 @@ type FS struct {
 	drafts   drafts // who shares the budget
 	onOutbox atomic.Pointer[func(*Volume)]
 	notes    sync.WaitGroup // outbox notifiers
+	damaged  atomic.Uint64  // reads and opens that met ErrIntegrity
 
 	mu      sync.Mutex // guards what is below; never held over I/O
 	volumes map[keyring.AccountID]*Volume

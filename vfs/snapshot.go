@@ -85,6 +85,7 @@ func (c *core) damage(err error) error {
 	}
 	if err = public(err); errors.Is(err, ErrIntegrity) {
 		c.damaged.Add(1)
+		c.vol.fs.damaged.Add(1)
 	}
 	return err
 }

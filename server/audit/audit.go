@@ -144,6 +144,19 @@ func (l *Log) Empty() bool {
 	return l.durable == 0
 }
 
+// Stats are for metrics.
+type Stats struct {
+	Records uint64 // durable, of all times
+	Queued  int    // waiting for the disk
+}
+
+// Stats is a snapshot.
+func (l *Log) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Stats{Records: l.durable, Queued: len(l.queue)}
+}
+
 // Append adds a record; it survives power loss when Append returns nil. Concurrent calls share one fsync. If ctx ends
 // first, the record may still be written.
 func (l *Log) Append(ctx context.Context, e Event) error { return l.AppendAll(ctx, []Event{e}) }

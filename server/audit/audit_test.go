@@ -79,6 +79,9 @@ func TestAppendReopenVerify(t *testing.T) {
 		if err != nil || r.Records != uint64(round*10+10) {
 			t.Fatalf("round %d: %+v, %v", round, r, err)
 		}
+		if got := l.Stats(); got.Records != r.Records || got.Queued != 0 {
+			t.Errorf("round %d: stats %+v", round, got)
+		}
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}

@@ -159,6 +159,14 @@ func TestF3SilentClientsAreCut(t *testing.T) {
 		c.expect(421)
 		c.expectEnd()
 	})
+	t.Run("option", func(t *testing.T) {
+		t.Parallel()
+		h := start(t, Explicit, func(o *Options) { o.LoginTime = 50 * time.Millisecond })
+		c := h.dial()
+		c.expect(220)
+		c.expect(421)
+		c.expectEnd()
+	})
 	t.Run("slow login", func(t *testing.T) {
 		t.Parallel()
 		h := start(t, Implicit, withLimits(limits{login: 2 * time.Second}))

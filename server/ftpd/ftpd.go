@@ -54,6 +54,8 @@ type Options struct {
 	// Ciphers names what TLS 1.2 clients are offered: "modern" (default: ECDHE with an AEAD) or "compatible" (also ECDHE with
 	// AES-CBC). TLS 1.3 is the same in both.
 	Ciphers string
+	// LoginTime is the time from accept to login; 0 = 60 s.
+	LoginTime time.Duration
 	// NoLegacyHashes leaves out XCRC, XMD5, XSHA and XSHA1. They are left out anyway when FIPS 140-3 mode forbids the algorithms.
 	NoLegacyHashes bool
 
@@ -103,6 +105,9 @@ func New(o Options) (*Server, error) {
 	case "modern", "compatible":
 	default:
 		return nil, fmt.Errorf("ftpd: unknown cipher profile %q (modern, compatible)", o.Ciphers)
+	}
+	if o.limits.login == 0 {
+		o.limits.login = o.LoginTime
 	}
 	p, err := newPorts(o.PassivePorts)
 	if err != nil {

@@ -32,8 +32,7 @@ type Options struct {
 	Limits  Limits
 }
 
-// Stats are counts since start, but for Handshakes and Connections, which are
-// as of now.
+// Stats are counts since start, but for Connections, which is as of now.
 type Stats struct {
 	Connections int64 // logged in
 	Accepted    int64
