@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"sallyport/vfs/extent"
+	"sallyport/vfs/pagecheck"
 )
 
 // grow adds n files to the root directory, many per transaction.
@@ -60,7 +61,7 @@ func BenchmarkUpdateAlone(b *testing.B) {
 // BenchmarkBareBbolt commits as many keys of the same sizes with bbolt alone:
 // the comparison for BenchmarkUpdateAlone.
 func BenchmarkBareBbolt(b *testing.B) {
-	db, err := bbolt.Open(filepath.Join(b.TempDir(), "bare.db"), 0o600, &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoStatistics: true, PageSize: pageSize})
+	db, err := bbolt.Open(filepath.Join(b.TempDir(), "bare.db"), 0o600, &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoStatistics: true, PageSize: pagecheck.Size})
 	if err != nil {
 		b.Fatal(err)
 	}

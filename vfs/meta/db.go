@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"sallyport/crypto/record"
+	"sallyport/vfs/pagecheck"
 )
 
 // initialMap is how much of the address space bbolt maps at least. When a
@@ -77,7 +78,7 @@ func Open(ctx context.Context, path string, keys *record.AccountKeys, o Options)
 	return db, nil
 }
 
-// openBolt opens the file; bbolt sees it only after openLocked has checked it.
+// openBolt opens the file; bbolt sees it only after openChecked has.
 func (db *DB) openBolt(path string, isNew bool) error {
 	size := int64(0)
 	if info, err := os.Stat(path); err == nil {
@@ -89,12 +90,12 @@ func (db *DB) openBolt(path string, isNew bool) error {
 			NoFreelistSync:  true, // the file is read whole at Open anyway; every commit writes a page less
 			FreelistType:    bbolt.FreelistMapType,
 			InitialMmapSize: int(max(initialMap, 2*size)),
-			PageSize:        pageSize,
+			PageSize:        pagecheck.Size,
 			NoStatistics:    true,
 			NoSync:          db.noSync,
 			NoGrowSync:      db.noSync,
 			OpenFile: func(path string, _ int, mode os.FileMode) (*os.File, error) {
-				return openLocked(path, mode, isNew)
+				return openChecked(path, mode, isNew)
 			},
 		})
 		return err

@@ -3,7 +3,6 @@ package meta
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +12,8 @@ import (
 	"go.etcd.io/bbolt"
 
 	"sallyport/vfs/extent"
+	"sallyport/vfs/pagecheck"
+	"sallyport/vfs/pagecheck/pagetest"
 )
 
 // rich is a database with at least one record of every kind.
@@ -101,7 +102,7 @@ func readRaw(t testing.TB, path string) []rawRecord {
 
 func editRaw(t testing.TB, path string, fn func(tx *bbolt.Tx) error) {
 	t.Helper()
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{NoFreelistSync: true, PageSize: pageSize, NoSync: true})
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{NoFreelistSync: true, PageSize: pagecheck.Size, NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,17 +208,17 @@ func TestTamperedRecords(t *testing.T) {
 }
 
 // pagesInUse returns the image up to the last page in use.
-func pagesInUse(t *testing.T, path string) []byte {
+func pagesInUse(t testing.TB, path string) []byte {
 	t.Helper()
 	image, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, end, err := newestMeta(image)
+	reached, err := pagecheck.Check(image)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return image[:end*pageSize]
+	return image[:len(reached)*pagecheck.Size]
 }
 
 // TestFlippedBytes flips each byte of a small database: it is refused, or reads exactly as before. Only
@@ -240,17 +241,13 @@ func TestFlippedBytes(t *testing.T) {
 	}
 	image := pagesInUse(t, d.path)
 	path := filepath.Join(t.TempDir(), "flipped")
-	root, end, err := newestMeta(image)
+	reached, err := pagecheck.Check(image)
 	if err != nil {
-		t.Fatal(err)
-	}
-	inUse := &pageCheck{image: image, end: end, seen: make([]bool, end)}
-	if err := inUse.page(root, true, nil, nil, 0); err != nil {
 		t.Fatal(err)
 	}
 	refused, same := 0, 0
 	for i := range image {
-		used := i%pageSize < 96 || inUse.seen[i/pageSize] && image[i] != 0
+		used := i%pagecheck.Size < 96 || reached[i/pagecheck.Size] && image[i] != 0
 		if !used && i%37 != 0 || testing.Short() && i%13 != 0 {
 			continue // the rest is unused, but for zeros in elements
 		}
@@ -268,7 +265,7 @@ func TestFlippedBytes(t *testing.T) {
 			continue
 		}
 		got, err := dump(db)
-		if err != nil || got != want && (i >= 2*pageSize || got != before) {
+		if err != nil || got != want && (i >= 2*pagecheck.Size || got != before) {
 			t.Errorf("byte %d flipped: opens, but reads differently: %v", i, err)
 		}
 		same++
@@ -282,7 +279,7 @@ func TestFlippedBytes(t *testing.T) {
 	t.Logf("%d refused, %d in unused parts of pages", refused, same)
 }
 
-// TestHostilePages makes pages that would crash bbolt.
+// TestHostilePages opens files whose pages would crash bbolt.
 func TestHostilePages(t *testing.T) {
 	t.Parallel()
 	d := newDB(t)
@@ -290,91 +287,13 @@ func TestHostilePages(t *testing.T) {
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	image := pagesInUse(t, d.path)
-	branch, leaf := -1, -1
-	for id := len(image)/pageSize - 1; id >= 2; id-- {
-		switch p := image[id*pageSize:]; {
-		case native.Uint64(p) != uint64(id): // part of a longer page
-		case native.Uint16(p[8:]) == flagBranch:
-			branch = id * pageSize
-		case native.Uint16(p[8:]) == flagLeaf && native.Uint16(p[10:]) > 1:
-			leaf = id * pageSize
-		}
-	}
-	if branch < 0 || leaf < 0 {
-		t.Fatal("no branch or no leaf page in the database")
-	}
 	path := filepath.Join(t.TempDir(), "hostile")
-	for what, change := range map[string]func(b []byte) []byte{
-		"a branch that leads to itself": func(b []byte) []byte {
-			native.PutUint64(b[branch+pageHeader+8:], uint64(branch/pageSize))
-			return b
-		},
-		"a branch that leads to the same page twice": func(b []byte) []byte {
-			copy(b[branch+pageHeader+elementSize+8:][:8], b[branch+pageHeader+8:][:8])
-			return b
-		},
-		"a branch beyond the file": func(b []byte) []byte { native.PutUint64(b[branch+pageHeader+8:], 1<<40); return b },
-		"a count too high":         func(b []byte) []byte { native.PutUint16(b[branch+10:], 0xffff); return b },
-		"a leaf of no count":       func(b []byte) []byte { native.PutUint16(b[leaf+10:], 0); return b },
-		"an overflow too long":     func(b []byte) []byte { native.PutUint32(b[leaf+12:], 0xffffffff); return b },
-		"a value too long":         func(b []byte) []byte { native.PutUint32(b[leaf+pageHeader+12:], 0xfffffff0); return b },
-		"a key too long":           func(b []byte) []byte { native.PutUint32(b[leaf+pageHeader+8:], 0xfffffff0); return b },
-		"elements in other order":  func(b []byte) []byte { swapElements(b[leaf:]); return b },
-		"a separator that hides records": func(b []byte) []byte {
-			at := branch + pageHeader + elementSize
-			b[at+int(native.Uint32(b[at:]))] = 0xff
-			return b
-		},
-		"half a page less": func(b []byte) []byte { return b[:len(b)-pageSize/2] },
-		"half the file":    func(b []byte) []byte { return b[:len(b)/2] },
-		"one page":         func(b []byte) []byte { return b[:pageSize] },
-		"no page":          func(b []byte) []byte { return nil },
-		"zeros":            func(b []byte) []byte { return make([]byte, len(b)) },
-		"something else":   func(b []byte) []byte { return bytes.Repeat([]byte("text"), 5000) },
-		"no meta page":     func(b []byte) []byte { b[pageHeader+20]++; b[pageSize+pageHeader+20]++; return b },
-		"of another page size": func(b []byte) []byte {
-			for i := range 2 {
-				m := b[i*pageSize+pageHeader:]
-				native.PutUint32(m[8:], 8192)
-				resum(m)
-			}
-			return b
-		},
-		"a root page beyond the file": func(b []byte) []byte {
-			for i := range 2 {
-				m := b[i*pageSize+pageHeader:]
-				native.PutUint64(m[16:], 1<<30)
-				resum(m)
-			}
-			return b
-		},
-	} {
-		if err := os.WriteFile(path, change(bytes.Clone(image)), 0o600); err != nil {
+	for what, bad := range pagetest.Hostile(t, pagesInUse(t, d.path)) {
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		d.refuses(t, path, what)
 	}
-}
-
-// swapElements swaps what the first two elements of a leaf page say.
-func swapElements(leaf []byte) {
-	a, b := leaf[pageHeader:][:elementSize], leaf[pageHeader+elementSize:][:elementSize]
-	pa, pb := native.Uint32(a[4:]), native.Uint32(b[4:])
-	tmp := bytes.Clone(a)
-	copy(a, b)
-	copy(b, tmp)
-	native.PutUint32(a[4:], pb+elementSize) // positions are relative to the element
-	native.PutUint32(b[4:], pa-elementSize)
-}
-
-// resum makes the checksum of a meta page right again: it is no secret.
-func resum(m []byte) {
-	h := uint64(14695981039346656037)
-	for _, b := range m[:56] {
-		h = (h ^ uint64(b)) * 1099511628211
-	}
-	binary.NativeEndian.PutUint64(m[56:], h)
 }
 
 // TestCutShortWhileOpen truncates the file under an open database: a fault in
@@ -384,7 +303,7 @@ func TestCutShortWhileOpen(t *testing.T) {
 	d := newDB(t)
 	d.grow(t, 5000)
 	d.reopen(t) // nothing is cached
-	if err := os.Truncate(d.path, 4*pageSize); err != nil {
+	if err := os.Truncate(d.path, 4*pagecheck.Size); err != nil {
 		t.Fatal(err)
 	}
 	err := d.View(func(tx *Tx) error {
@@ -408,23 +327,14 @@ func FuzzPages(f *testing.F) {
 	if err := d.Close(); err != nil {
 		f.Fatal(err)
 	}
-	image, err := os.ReadFile(d.path)
-	if err != nil {
-		f.Fatal(err)
-	}
-	_, end, err := newestMeta(image)
-	if err != nil {
-		f.Fatal(err)
-	}
-	image = image[:end*pageSize]
+	image := pagesInUse(f, d.path)
 	f.Add(uint32(5000), []byte{1, 2, 3}, false)
 	f.Add(uint32(16+16), []byte{9}, true)
 	f.Fuzz(func(t *testing.T, at uint32, change []byte, fixSums bool) {
 		b := bytes.Clone(image)
 		copy(b[int(at)%len(b):], change)
 		if fixSums {
-			resum(b[pageHeader:])
-			resum(b[pageSize+pageHeader:])
+			pagetest.FixSums(b)
 		}
 		path := filepath.Join(t.TempDir(), "db")
 		if err := os.WriteFile(path, b, 0o600); err != nil {
@@ -442,24 +352,4 @@ func FuzzPages(f *testing.F) {
 		}
 		db.Close()
 	})
-}
-
-func TestKeyBounds(t *testing.T) {
-	t.Parallel()
-	k := func(s string) [][]byte { return bytes.Split([]byte(s), []byte(" ")) }
-	for _, c := range []struct {
-		keys, lo, hi string
-		want         bool
-	}{
-		{"b c", "b", "d", true}, {"b c", "", "", true}, {"c b", "a", "d", false}, {"b b", "a", "d", false},
-		{"a c", "b", "d", false}, {"b d", "b", "d", false},
-	} {
-		var hi []byte
-		if c.hi != "" {
-			hi = []byte(c.hi)
-		}
-		if got := ascending(k(c.keys), []byte(c.lo), hi); got != c.want {
-			t.Errorf("ascending(%q, %q, %q) = %v", c.keys, c.lo, c.hi, got)
-		}
-	}
 }

@@ -1,20 +1,27 @@
-package meta
+// Package pagecheck looks at every page of a bbolt file before bbolt does.
+//
+// bbolt trusts the pages of its file: a branch that leads to itself overflows the stack, which no recover can stop, and a
+// separator key that lies hides records from a lookup that a scan still finds. What Check accepts is one tree of buckets,
+// each a tree of records: every page reached once, within the file, elements within their page, keys in strict order and
+// within the bounds that the pages above give. What the values say is not its business: they are sealed.
+//
+// It takes only what our databases are: pages of Size bytes, no bucket within a bucket, and no stored list of free pages
+// (bbolt.Options.NoFreelistSync), which would be one more thing that bbolt believes.
+package pagecheck
 
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/fnv"
 )
 
-// bbolt trusts the pages of its file: a branch that leads to itself overflows
-// the stack, which no recover can stop, and a separator key that lies hides
-// records from a lookup that a scan still finds. So checkPages looks at every page before bbolt
-// does: reachable once, within the file, elements within their page, keys in strict order
-// and within the bounds that the pages above give. What the values say is not its business: they are sealed.
+// ErrDamaged means that the pages do not make a database of ours.
+var ErrDamaged = errors.New("pagecheck: the pages of the database are damaged")
 
-// pageSize is fixed, so that a file can be moved between machines.
-const pageSize = 4096
+// Size of a page, bytes. It is fixed, so that a file can be moved between machines.
+const Size = 4096
 
 const (
 	boltMagic   = 0xED0CDAED
@@ -37,7 +44,7 @@ const (
 var native = binary.NativeEndian
 
 func badPage(id uint64, what string) error {
-	return fmt.Errorf("%w: page %d of the database: %s", ErrIntegrity, id, what)
+	return fmt.Errorf("%w: page %d: %s", ErrDamaged, id, what)
 }
 
 // pageCheck walks the image of a database file.
@@ -47,28 +54,31 @@ type pageCheck struct {
 	seen  []bool
 }
 
-// checkPages checks a whole file.
-func checkPages(image []byte) error {
+// Check checks the image of a whole file and tells which of its pages are reached. Pages beyond the result are not in use.
+func Check(image []byte) (reached []bool, err error) {
 	root, end, err := newestMeta(image)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if end > uint64(len(image)/pageSize) {
-		return badPage(end, "the file is shorter than it says")
+	if end > uint64(len(image)/Size) {
+		return nil, badPage(end, "the file is shorter than it says")
 	}
 	c := &pageCheck{image: image, end: end, seen: make([]bool, end)}
-	return c.page(root, true, nil, nil, 0)
+	if err := c.page(root, true, nil, nil, 0); err != nil {
+		return nil, err
+	}
+	return c.seen, nil
 }
 
 // newestMeta returns the root page and the page count of the meta page that bbolt will choose.
 func newestMeta(image []byte) (root, end uint64, err error) {
-	if len(image) < 4*pageSize {
+	if len(image) < 4*Size {
 		return 0, 0, badPage(0, "the file is too short")
 	}
 	var best, txid uint64
 	found := false
 	for id := range uint64(2) {
-		page := image[id*pageSize:][:pageSize]
+		page := image[id*Size:][:Size]
 		m := page[pageHeader:]
 		if !validMeta(m) {
 			// bbolt would look for a meta page at other page sizes where the first one is damaged; none is ever there.
@@ -77,7 +87,7 @@ func newestMeta(image []byte) (root, end uint64, err error) {
 			}
 			continue
 		}
-		if native.Uint32(m[8:]) != pageSize || native.Uint16(page[8:]) != flagMeta {
+		if native.Uint32(m[8:]) != Size || native.Uint16(page[8:]) != flagMeta {
 			return 0, 0, badPage(id, "of a foreign database")
 		}
 		if t := native.Uint64(m[48:]); !found || t > txid {
@@ -87,7 +97,7 @@ func newestMeta(image []byte) (root, end uint64, err error) {
 	if !found {
 		return 0, 0, badPage(0, "neither of the two beginnings of the database is whole")
 	}
-	m := image[best*pageSize+pageHeader:]
+	m := image[best*Size+pageHeader:]
 	if native.Uint64(m[32:]) != noFreelist {
 		return 0, 0, badPage(best, "of a foreign database")
 	}
@@ -107,7 +117,7 @@ func (c *pageCheck) page(id uint64, top bool, lo, hi []byte, depth int) error {
 	if id < 2 || id >= c.end {
 		return badPage(id, "outside the database")
 	}
-	p := c.image[id*pageSize:]
+	p := c.image[id*Size:]
 	flags, count, overflow := native.Uint16(p[8:]), int(native.Uint16(p[10:])), uint64(native.Uint32(p[12:]))
 	switch {
 	case native.Uint64(p) != id:
@@ -125,7 +135,7 @@ func (c *pageCheck) page(id uint64, top bool, lo, hi []byte, depth int) error {
 		}
 		c.seen[i] = true
 	}
-	p = p[:(overflow+1)*pageSize]
+	p = p[:(overflow+1)*Size]
 	switch flags {
 	case flagLeaf:
 		return c.leaf(id, p, top, lo, hi)
