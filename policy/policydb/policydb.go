@@ -36,6 +36,7 @@ import (
 	"sallyport/crypto/durable"
 	"sallyport/crypto/record"
 	"sallyport/policy"
+	"sallyport/vfs/pagecheck"
 )
 
 var (
@@ -116,7 +117,8 @@ func Open(ctx context.Context, o Options) (db *DB, err error) {
 		return nil, err
 	}
 	db = &DB{o: o, set: newSet(o.Token)}
-	// bbolt trusts its pages: on a damaged file it panics or follows a pointer out of the mapping.
+	// The pages are checked before bbolt sees them; what changes in the file after that can still make it panic or follow a
+	// pointer out of the mapping.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
@@ -136,7 +138,7 @@ func (db *DB) open() error {
 	if _, err := os.Stat(db.o.Path); errors.Is(err, os.ErrNotExist) {
 		return db.create()
 	}
-	if err := db.openBolt(db.o.Path); err != nil {
+	if err := db.openBolt(db.o.Path, false); err != nil {
 		return err
 	}
 	err := db.load()
@@ -146,15 +148,19 @@ func (db *DB) open() error {
 	return err
 }
 
-func (db *DB) openBolt(path string) error {
+// openBolt opens the file; bbolt sees it only after its pages have been checked.
+func (db *DB) openBolt(path string, isNew bool) error {
 	b, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout: db.o.LockTimeout, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
-		InitialMmapSize: 1 << 30}) // of address space; a long read would otherwise stall a write that grows the file
+		Timeout: db.o.LockTimeout, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true, NoStatistics: true, PageSize: pagecheck.Size,
+		InitialMmapSize: 1 << 30, // of address space; a long read would otherwise stall a write that grows the file
+		OpenFile: func(path string, _ int, mode os.FileMode) (*os.File, error) {
+			return pagecheck.Open(path, mode, isNew, db.o.LockTimeout)
+		}})
 	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
+	case errors.Is(err, pagecheck.ErrLocked), errors.Is(err, bolterrors.ErrTimeout):
 		return ErrBusy
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
-		return fmt.Errorf("%w: %v", ErrDamaged, err)
+	case errors.Is(err, pagecheck.ErrDamaged), errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	case err != nil:
 		return fmt.Errorf("opening the database: %w", err)
 	}
@@ -169,7 +175,7 @@ func (db *DB) create() (err error) {
 	if err := os.Remove(making); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("making the policy database: %w", err)
 	}
-	if err := db.openBolt(making); err != nil {
+	if err := db.openBolt(making, true); err != nil {
 		return err
 	}
 	db.current.Store(&policy.Revision{Document: policy.Default()})
