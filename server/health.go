@@ -12,6 +12,9 @@ import (
 	"time"
 )
 
+// protocolHealth names the health listener in errors.
+const protocolHealth = "health"
+
 // listenHealth opens the health listener; nil when address is empty.
 func listenHealth(ctx context.Context, address string) (net.Listener, error) {
 	if address == "" {
@@ -27,7 +30,7 @@ func listenHealth(ctx context.Context, address string) (net.Listener, error) {
 	}
 	ln, err := lc.Listen(ctx, network, where)
 	if err != nil {
-		return nil, &ListenError{Listener{Protocol: "health", Address: address}, err}
+		return nil, &ListenError{Listener{Protocol: protocolHealth, Address: address}, err}
 	}
 	return ln, nil
 }

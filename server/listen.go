@@ -24,19 +24,40 @@ type ListenError struct {
 }
 
 func (e *ListenError) Error() string {
-	return fmt.Sprintf("listening for %s on %s: %v", e.Listener.Protocol, e.Listener.Address, e.Err)
+	err := e.Err
+	var op *net.OpError
+	if errors.As(err, &op) { // it would name the address again
+		err = op.Err
+	}
+	var sys syscall.Errno
+	if errors.As(err, &sys) { // without the name of the call
+		err = sys
+	}
+	return fmt.Sprintf("listening for %s on %s: %v", e.Listener.Protocol, e.Listener.Address, err)
 }
 func (e *ListenError) Unwrap() error { return e.Err }
 
 // Hint says how to get the port.
 func (e *ListenError) Hint() string {
+	var dns *net.DNSError
+	where := "listeners"
+	if e.Listener.Protocol == protocolHealth {
+		where = "health.address"
+	}
 	switch {
 	case errors.Is(e.Err, syscall.EACCES):
 		return "ports below 1024 need the capability CAP_NET_BIND_SERVICE or systemd socket activation; the unit written by `sallyport init` has it"
 	case errors.Is(e.Err, syscall.EADDRINUSE):
-		return "another program has this port: find it with `ss -ltnp`, or choose another address under listeners in sallyport.yaml (demo: --sftp, --ftps, --ftps-implicit; port 0 picks a free one)"
+		return "another program has this port: find it with `ss -ltnp`, or choose another address under " + where +
+			" in sallyport.yaml (demo: --sftp, --ftps, --ftps-implicit; port 0 picks a free one)"
 	case errors.Is(e.Err, syscall.EADDRNOTAVAIL):
-		return "this host does not have that address"
+		return "this host does not have that address: `ip address` shows those it has; `:PORT` alone is all of them"
+	case errors.Is(e.Err, syscall.EAFNOSUPPORT):
+		return "this host has no IPv6, or no IPv4: choose an address of the other kind under " + where + " in sallyport.yaml"
+	case errors.As(e.Err, &dns):
+		return "write an address of this host rather than a name under " + where + " in sallyport.yaml"
+	case strings.HasPrefix(e.Listener.Address, "systemd:"):
+		return "FileDescriptorName= of the socket unit must be this name, and the socket unit must be started before the service"
 	default:
 		return ""
 	}

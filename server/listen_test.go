@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,6 +31,31 @@ func TestListenAllOpensAllOrNone(t *testing.T) {
 		t.Fatalf("the first listener was left open: %v", err)
 	}
 	again.Close()
+}
+
+// Every way in which a listener fails says which one, why in one phrase, and what to do.
+func TestListenErrorsSayWhatToDo(t *testing.T) {
+	t.Parallel()
+	bind := func(errno syscall.Errno) error {
+		return &net.OpError{Op: "listen", Net: "tcp", Err: os.NewSyscallError("bind", errno)}
+	}
+	for _, tt := range []struct {
+		l           Listener
+		err         error
+		says, hints string
+	}{
+		{Listener{ProtocolFTPSExplicit, ":21"}, bind(syscall.EACCES), "listening for ftps-explicit on :21: permission denied", "CAP_NET_BIND_SERVICE"},
+		{Listener{ProtocolFTPSImplicit, ":990"}, bind(syscall.EADDRINUSE), "listening for ftps-implicit on :990: address already in use", "under listeners in"},
+		{Listener{protocolHealth, "127.0.0.1:80"}, bind(syscall.EADDRINUSE), "listening for health on 127.0.0.1:80: address already in use", "under health.address in"},
+		{Listener{ProtocolSFTP, "192.0.2.1:22"}, bind(syscall.EADDRNOTAVAIL), "listening for sftp on 192.0.2.1:22: cannot assign requested address", "`ip address`"},
+		{Listener{ProtocolSFTP, "[::1]:22"}, bind(syscall.EAFNOSUPPORT), "address family not supported", "no IPv6"},
+		{Listener{ProtocolSFTP, "host.invalid:22"}, &net.OpError{Op: "listen", Err: &net.DNSError{Err: "no such host", Name: "host.invalid"}}, "no such host", "rather than a name"},
+	} {
+		e := &ListenError{tt.l, tt.err}
+		if !strings.Contains(e.Error(), tt.says) || !strings.Contains(e.Hint(), tt.hints) {
+			t.Errorf("%q (hint %q), want %q (hint %q)", e, e.Hint(), tt.says, tt.hints)
+		}
+	}
 }
 
 func TestSocketActivation(t *testing.T) {

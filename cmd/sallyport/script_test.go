@@ -33,16 +33,24 @@ func TestStories(t *testing.T) {
 			e.Setenv("HOME", e.WorkDir)
 			return nil
 		},
-		Condition: func(name string) (bool, error) {
-			if name == "romount" { // whether this user may mount something in a namespace of its own
-				return exec.Command("unshare", "-m", "mount", "--bind", os.TempDir(), os.TempDir()).Run() == nil, nil
-			}
-			return false, fmt.Errorf("unknown condition %s", name)
-		},
+		Condition: condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "await": await, "connection": connect, "listeners": listeners, "mode": mode, "flip": flip, "fill": fill, "signal": sendSignal,
 		},
 	})
+}
+
+// condition tells what this machine permits.
+func condition(name string) (bool, error) {
+	switch name {
+	case "romount": // this user may mount something in a namespace of its own
+		return exec.Command("unshare", "-m", "mount", "--bind", os.TempDir(), os.TempDir()).Run() == nil, nil
+	case "lowports": // ports below 1024 are reserved, and this user can give up the right to them
+		_, err := exec.LookPath("setpriv")
+		first, _ := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+		return err == nil && os.Geteuid() == 0 && strings.TrimSpace(string(first)) == "1024", nil
+	}
+	return false, fmt.Errorf("unknown condition %s", name)
 }
 
 // exits CODE PROGRAM ARGS… runs a program that must end with the exit code.
