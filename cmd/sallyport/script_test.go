@@ -40,8 +40,25 @@ func TestStories(t *testing.T) {
 	})
 }
 
-// condition tells what this machine permits.
+// lacking tells whether a story must be left out for want of a program. Where
+// everything is to be proved (CI=true) it is an error that names the package.
+func lacking(program string, found, mustHave bool) (bool, error) {
+	if found || !mustHave {
+		return !found, nil
+	}
+	pkg := program
+	if program == "sftp" || program == "ssh" {
+		pkg = "openssh-client"
+	}
+	return true, fmt.Errorf("%s is missing, and CI=true leaves no story out: apt-get install %s", program, pkg)
+}
+
+// condition tells what this machine permits and has.
 func condition(name string) (bool, error) {
+	if program, ok := strings.CutPrefix(name, "lacks:"); ok {
+		_, err := exec.LookPath(program)
+		return lacking(program, err == nil, os.Getenv("CI") == "true")
+	}
 	switch name {
 	case "romount": // this user may mount something in a namespace of its own
 		return exec.Command("unshare", "-m", "mount", "--bind", os.TempDir(), os.TempDir()).Run() == nil, nil
@@ -213,4 +230,25 @@ func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("cannot send %s to %d", args[0], pid)
 	}
 	ts.Check(syscall.Kill(pid, sig))
+}
+
+func TestNoStoryIsLeftOutInCI(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		program         string
+		found, mustHave bool
+		skip            bool
+		says            string
+	}{
+		{"curl", true, true, false, ""},
+		{"curl", true, false, false, ""},
+		{"curl", false, false, true, ""},
+		{"curl", false, true, true, "apt-get install curl"},
+		{"sftp", false, true, true, "apt-get install openssh-client"},
+	} {
+		skip, err := lacking(tt.program, tt.found, tt.mustHave)
+		if skip != tt.skip || (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%+v: %v, %v", tt, skip, err)
+		}
+	}
 }
