@@ -41,6 +41,14 @@ func TestLftp(t *testing.T) {
 			s.lftp(t, url, fmt.Sprintf("mirror -R --parallel=3 %s /%s-tree; mirror --parallel=3 /%s-tree %s", tree, name, name, back))
 			sh(t, "diff", "-r", tree, back)
 
+			// What is gone here goes there.
+			if err := os.RemoveAll(filepath.Join(tree, "sub 2")); err != nil {
+				t.Fatal(err)
+			}
+			again := filepath.Join(t.TempDir(), "again")
+			s.lftp(t, url, fmt.Sprintf("mirror -R --delete %s /%s-tree; mirror /%s-tree %s", tree, name, name, again))
+			sh(t, "diff", "-r", tree, again)
+
 			// reput and reget carry on where the other side ends.
 			s.lftp(t, url, fmt.Sprintf("put %s -o /%s-r; reput %s -o /%s-r", local(t, "p", data[:700_000]), name, local(t, "w", data), name))
 			part := local(t, "part", data[:1_500_000])
