@@ -59,6 +59,7 @@ func Doctor(ctx context.Context, l *Loaded, running *admin.Status, now time.Time
 	d.hostKeys()
 	d.ports(ctx)
 	d.sockets()
+	d.user()
 	d.clock()
 	d.disk()
 	return d.out

@@ -100,3 +100,29 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		})
 	}
 }
+
+func TestDoctorNamesAServerThatRunsAsRoot(t *testing.T) {
+	t.Parallel()
+	if uid, err := processUID(os.Getpid()); err != nil || uid != os.Geteuid() {
+		t.Errorf("this process runs as %d (%v), want %d", uid, err, os.Geteuid())
+	}
+	want := OK
+	if os.Geteuid() == 0 {
+		want = Warn
+	}
+	dir := t.TempDir() // ours
+	for name, tt := range map[string]struct {
+		d    *doctor
+		want Result
+		say  string
+	}{
+		"running":     {&doctor{c: &Config{}, running: &admin.Status{PID: os.Getpid()}}, want, "the server runs as"},
+		"not running": {&doctor{c: &Config{State: State{Dir: dir}}}, want, "the state directory belongs to"},
+		"not there":   {&doctor{c: &Config{State: State{Dir: dir + "/none"}}}, Warn, "not known"},
+	} {
+		tt.d.user()
+		if got, detail := result(tt.d.out, "user"); got != tt.want || !strings.Contains(detail, tt.say) {
+			t.Errorf("%s: %s %q, want %s with %q", name, got, detail, tt.want, tt.say)
+		}
+	}
+}

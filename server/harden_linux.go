@@ -21,6 +21,9 @@ func harden(limits Limits, log *slog.Logger) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("renouncing new privileges: %w", err)
 	}
+	if unix.Geteuid() == 0 {
+		log.Warn("the server runs as root", "hint", adviceRoot)
+	}
 	return raiseOpenFiles(uint64(limits.OpenFiles), log)
 }
 

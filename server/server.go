@@ -271,6 +271,9 @@ func (s *Server) status() admin.Status {
 	}
 	st.Revision, st.Sessions = s.parts.policy.Current().N, s.parts.sessions.Counts().Sessions
 	st.Accounts = len(s.parts.keyring.Accounts())
+	if os.Geteuid() == 0 {
+		st.Warnings = append(st.Warnings, "the server runs as root; "+adviceRoot)
+	}
 	for _, c := range s.certs.List() {
 		if left := time.Until(c.NotAfter); left < certWarnBefore {
 			st.Warnings = append(st.Warnings, fmt.Sprintf("certificate %s expires %s", c.File, c.NotAfter.Format(time.DateOnly)))

@@ -62,6 +62,8 @@ func condition(name string) (bool, error) {
 	switch name {
 	case "romount": // this user may mount something in a namespace of its own
 		return exec.Command("unshare", "-m", "mount", "--bind", os.TempDir(), os.TempDir()).Run() == nil, nil
+	case "root":
+		return os.Geteuid() == 0, nil
 	case "lowports": // ports below 1024 are reserved, and this user can give up the right to them
 		_, err := exec.LookPath("setpriv")
 		first, _ := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")

@@ -1,0 +1,55 @@
+package server
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// adviceRoot is what to do about a server that runs as root.
+const adviceRoot = "run it as a user of its own: the units of `sallyport init` do, with the one capability that low ports need"
+
+// user looks at whom the server runs as. Nothing in it needs root, and a defect
+// in it would then be one of the whole host.
+func (d *doctor) user() {
+	what, uid, err := "the server runs as", 0, error(nil)
+	if d.running != nil {
+		uid, err = processUID(d.running.PID)
+	} else {
+		what = "the state directory belongs to"
+		uid, err = ownerOf(d.c.State.Dir)
+	}
+	switch {
+	case err != nil:
+		d.add("user", Warn, "not known: "+err.Error(), "run the doctor as root or as the server's own user")
+	case uid == 0:
+		d.add("user", Warn, what+" root", adviceRoot)
+	default:
+		d.add("user", OK, fmt.Sprintf("%s uid %d", what, uid), "")
+	}
+}
+
+// processUID is the effective user of a process. Not the owner of /proc/PID:
+// that is root for every process that renounced core dumps (proc(5)).
+func processUID(pid int) (int, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(data)) {
+		if f := strings.Fields(line); len(f) == 5 && f[0] == "Uid:" {
+			return strconv.Atoi(f[2]) // real, effective, saved, filesystem
+		}
+	}
+	return 0, fmt.Errorf("/proc/%d/status names no user", pid)
+}
+
+func ownerOf(path string) (int, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	return int(fi.Sys().(*syscall.Stat_t).Uid), nil
+}
