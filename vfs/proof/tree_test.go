@@ -190,6 +190,9 @@ const (
 // error is of the read, or errWrong.
 func read(w *vfs.View, name string, want []byte, how int) (err error) {
 	flag := os.O_RDONLY
+	if i, err := w.Lstat(name); how == byEditor && err == nil && i.(*vfs.Info).Partial() {
+		how = byRead // the Close of a handle that may write would end the upload, and change the volume (I2)
+	}
 	if how == byEditor {
 		flag = os.O_RDWR
 	}
