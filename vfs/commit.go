@@ -83,7 +83,7 @@ func (in *inode) finish(ctx context.Context, told bool) error {
 func (in *inode) publish(ctx context.Context, last bool) error {
 	in.mu.Lock()
 	d, dirty, attr, made := in.draft, in.dirty, in.attr, in.isNew()
-	whole := last && in.base.node.State == meta.Partial
+	whole, from := last && in.base.node.State == meta.Partial, in.base.node.Version
 	in.mu.Unlock()
 	if !dirty && attr.empty() && !made && !whole {
 		if last {
@@ -104,7 +104,7 @@ func (in *inode) publish(ctx context.Context, last bool) error {
 			return err
 		}
 	}
-	p := publication{in: in, d: d, layout: layout, attr: attr, state: meta.Complete, whole: whole, result: resultComplete, done: last}
+	p := publication{in: in, d: d, layout: layout, attr: attr, state: meta.Complete, whole: whole, from: from, result: resultComplete, done: last}
 	if err := in.c.update(ctx, p.apply); err != nil {
 		switch {
 		case !last:
@@ -163,11 +163,13 @@ type publication struct {
 	attr   attrs
 	state  meta.State
 	result string
-	whole  bool // without content: an upload that was resumed and owed nothing is complete
-	done   bool // the draft ends
+	whole  bool   // without content: an upload that was resumed and owed nothing is complete
+	from   uint64 // version that the session started from
+	done   bool   // the draft ends
 
-	node meta.Node // out: the file afterwards
-	got  *extent.Layout
+	node    meta.Node // out: the file afterwards
+	got     *extent.Layout
+	follows bool // attributes only, on the very version that the session started from: the content is still that
 }
 
 // apply runs in a group commit, perhaps more than once.
@@ -177,14 +179,14 @@ func (p *publication) apply(tx *meta.Tx) error {
 		return err
 	}
 	if p.layout == nil {
-		a, op := p.attr, "setattr"
-		if p.whole && n.Version == p.in.base.node.Version { // else somebody has uploaded it since
+		a, op, before := p.attr, "setattr", n.Version
+		if p.whole && before == p.from { // else somebody has uploaded it since
 			a.whole, op = true, "upload"
 		}
 		if err := setAttr(tx, n, p.in.view.o.Writer, a); err != nil {
 			return err
 		}
-		p.node, p.got = *n, nil
+		p.node, p.got, p.follows = *n, nil, before == p.from && n.Version != before
 		return p.in.view.emit(tx, Change{Op: op, Path: p.in.path, Bytes: n.Size, Version: n.Version, Result: p.result})
 	}
 	at := n.Attr
@@ -263,7 +265,7 @@ func (in *inode) published(p *publication, last bool) {
 	if p.got != nil && p.state != meta.Interrupted {
 		in.rebase(newSnapshot(in.c, &p.node, p.got))
 	} else {
-		if p.node.Version == in.base.node.Version+1 { // attributes only, and nobody was in between: the content is still ours
+		if p.follows && in.base.node.Version == p.from {
 			in.base.node.Version = p.node.Version
 		}
 		in.base.node.Attr = p.node.Attr

@@ -88,6 +88,12 @@ var interruptSentences = map[string]func(*testing.T){
 		if v := stat(t, w, "e").Version(); v != 2 {
 			t.Fatalf("version %d: a Close without a change", v)
 		}
+		cutUpload(t, w, "g", wr, data[:10])
+		late, reader = openFile(t, w, "g", os.O_WRONLY), openFile(t, w, "g", os.O_RDONLY)
+		put(t, other, "g", data[:20])
+		ok(t, late.Close()) // takes nothing from the upload that came between
+		wantContent(t, w, "g", data[:20])
+		ok(t, reader.Close())
 		cutUpload(t, w, "b", wr, data[:10])
 		ok(t, w.Chmod("b", 0o600))
 		if !stat(t, w, "b").Partial() {

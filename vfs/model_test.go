@@ -268,6 +268,7 @@ func (m *model) openHandle(s *msession, name string, flag int) (h *mhandle, err 
 	case f != nil && f.interrupted && h.write && flag&os.O_TRUNC == 0 && (st == nil || st.file != nil && !st.fresh):
 		return nil, ErrInterrupted
 	case st == nil && f == nil:
+		flag &^= os.O_TRUNC // of nothing: no change that a break would have to keep
 		st = &mstate{name: name, fresh: true}
 		s.fresh[name] = st
 		h.moved = true
