@@ -13,8 +13,15 @@ import (
 // List implements blob.Store. It holds the names of one fan-out directory at a
 // time, 1/256 of all. Files whose names are no ids are not blobs and are left alone.
 func (d *Dir) List(ctx context.Context, after blob.ID, fn func(blob.ID, int64) error) error {
-	for fan := int(after[0]); fan < 256; fan++ {
-		ids, err := d.readFan(byte(fan))
+	fans, err := d.fans()
+	if err != nil {
+		return fmt.Errorf("listing blobs: %w", err)
+	}
+	for _, fan := range fans {
+		if fan < after[0] {
+			continue
+		}
+		ids, err := d.readFan(fan)
 		if err != nil {
 			return fmt.Errorf("listing blobs: %w", err)
 		}
@@ -33,6 +40,31 @@ func (d *Dir) List(ctx context.Context, after blob.ID, fn func(blob.ID, int64) e
 	return nil
 }
 
+// fans returns the fan-out directories that exist, sorted: a small volume has few of the 256.
+func (d *Dir) fans() ([]byte, error) {
+	names, err := d.names(".")
+	if err != nil {
+		return nil, err
+	}
+	var fans []byte
+	for _, name := range names {
+		if b, ok := parseFan(name); ok {
+			fans = append(fans, b)
+		}
+	}
+	slices.Sort(fans)
+	return fans, nil
+}
+
+func (d *Dir) names(dir string) ([]string, error) {
+	f, err := d.root.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Readdirnames(-1)
+}
+
 func (d *Dir) listOne(id blob.ID, fn func(blob.ID, int64) error) error {
 	info, err := d.root.Lstat(path(id))
 	switch {
@@ -48,15 +80,10 @@ func (d *Dir) listOne(id blob.ID, fn func(blob.ID, int64) error) error {
 
 // readFan returns the ids in one fan-out directory, sorted.
 func (d *Dir) readFan(fan byte) ([]blob.ID, error) {
-	f, err := d.root.Open(fanName(fan))
+	names, err := d.names(fanName(fan))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	names, err := f.Readdirnames(-1)
 	if err != nil {
 		return nil, err
 	}
