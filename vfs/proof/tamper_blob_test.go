@@ -55,7 +55,7 @@ func damaged(s *store, v *target) wish {
 	if s.unclean { // what nobody relied on may be cut off, and a blob that is to go may be anything
 		return wish{tol: tolerance{content: func(string) bool { return true }}}
 	}
-	return wish{findings: true, tol: tolerance{content: func(name string) bool { return s.users[v.name][name] }}}
+	return wish{findings: true, rarely: len(s.users[v.name]) > 0, tol: tolerance{content: func(name string) bool { return s.users[v.name][name] }}}
 }
 
 // change is a way to make other bytes of a blob. It must return other bytes than it is given.
