@@ -137,8 +137,8 @@ func (f *failure) Error() string { return string(f.class) + ": " + f.said }
 
 func failed(c class, said string) error { return &failure{c, said} }
 
-// inexpressible is the result of what a face has no words for. A case that gets it is wrong.
-var inexpressible = errors.New("this face cannot say that")
+// errInexpressible is the result of what a face has no words for. A case that gets it is wrong.
+var errInexpressible = errors.New("this face cannot say that")
 
 // classOf is good for nil.
 func classOf(err error) class {
@@ -220,7 +220,7 @@ func snapshot(c client) (string, error) {
 				line += fmt.Sprintf(" %d bytes %x", e.size, sha256.Sum256(b))
 			case 'l':
 				target, err := c.Readlink(name)
-				if strings.ContainsAny(target, "; \r\n") || errors.Is(err, inexpressible) {
+				if strings.ContainsAny(target, "; \r\n") || errors.Is(err, errInexpressible) {
 					target, err = "what FTP cannot tell", nil
 				}
 				if err != nil {

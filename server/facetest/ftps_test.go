@@ -124,7 +124,7 @@ func (c *ftpsClient) expect(want int) (string, error) {
 // cmd sends a command. IAC is doubled: the control connection is a Telnet stream (RFC 959, section 2.3; RFC 854).
 func (c *ftpsClient) cmd(want int, line string) (string, error) {
 	if strings.ContainsAny(line, "\r\n\x00") {
-		return "", inexpressible
+		return "", errInexpressible
 	}
 	line = strings.ReplaceAll(line, "\xff", "\xff\xff")
 	if _, err := io.WriteString(c.w, line+"\r\n"); err != nil {
@@ -222,7 +222,7 @@ func (c *ftpsClient) Readlink(name string) (string, error) {
 	case e.kind != 'l':
 		return "", failed(invalid, "not a link")
 	case e.target == "":
-		return "", inexpressible
+		return "", errInexpressible
 	}
 	return e.target, nil
 }
@@ -346,9 +346,9 @@ func (u ftpsUpload) Break() (bool, error) {
 
 // What FTP has no words for.
 
-func (c *ftpsClient) Open(string, int) (handle, error) { return nil, inexpressible }
-func (c *ftpsClient) RenameNew(string, string) error   { return inexpressible }
-func (c *ftpsClient) Truncate(string, int64) error     { return inexpressible }
+func (c *ftpsClient) Open(string, int) (handle, error) { return nil, errInexpressible }
+func (c *ftpsClient) RenameNew(string, string) error   { return errInexpressible }
+func (c *ftpsClient) Truncate(string, int64) error     { return errInexpressible }
 
 func (c *ftpsClient) Close() error {
 	_, _ = c.cmd(221, "QUIT")

@@ -17,7 +17,7 @@ func (x *exam) cut(c *client, name string, how mode, off int, content []byte) {
 func (x *exam) broken(c *client, name string, how mode, off int, content []byte) {
 	x.Helper()
 	u := x.begin(*c, name, how, off, content)
-	if _, err := u.Break(); errors.Is(err, inexpressible) {
+	if _, err := u.Break(); errors.Is(err, errInexpressible) {
 		x.ok((*c).Cut())
 		x.again(c)
 	} else {
@@ -151,7 +151,7 @@ var interruptCases = []conformance{
 		u = x.begin(x.a, "/g", overwrite, 0, noise(1, 50_000))
 		v := x.begin(x.b, "/g", overwrite, 0, noise(2, 80_000))
 		x.ok(v.Close())
-		if _, err := u.Break(); errors.Is(err, inexpressible) {
+		if _, err := u.Break(); errors.Is(err, errInexpressible) {
 			x.ok(x.a.Cut())
 			x.again(&x.a)
 		} else {

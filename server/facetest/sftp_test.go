@@ -178,7 +178,7 @@ func (u sftpUpload) Write(p []byte) (int, error) {
 func (u sftpUpload) Close() error { return sftpSaid(u.f.Close()) }
 
 // Break: SFTP breaks a transfer only with its connection. Each write was answered, so all of it was taken.
-func (u sftpUpload) Break() (bool, error) { return true, inexpressible }
+func (u sftpUpload) Break() (bool, error) { return true, errInexpressible }
 
 func (c *sftpClient) Open(name string, flag int) (handle, error) {
 	f, err := c.c.OpenFile(name, flag)
