@@ -42,12 +42,15 @@ func TestRecoverAfterCut(t *testing.T) {
 	cuts = append(cuts, int64(len(good))-1, int64(len(good)))
 	for _, cut := range cuts {
 		for _, tail := range []string{"", "zeros"} {
-			torn := bytes.Clone(good[:cut])
+			torn, intact := bytes.Clone(good[:cut]), cut
 			if tail != "" { // the size reached the disk, the data did not
 				torn = append(torn, make([]byte, 70000)...)
+				for intact < int64(len(good)) && good[intact] == 0 {
+					intact++ // one tag in 256 ends with a zero, and loses nothing
+				}
 			}
 			r.mem.Put(id, torn)
-			whole := uint64(max(0, cut-headerSize)/stream.SegmentSize) << segmentShift
+			whole := uint64(max(0, intact-headerSize)/stream.SegmentSize) << segmentShift
 			if cut == int64(len(good)) && tail == "" {
 				whole = uint64(len(want))
 			}
