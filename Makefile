@@ -4,6 +4,7 @@
 GO        ?= go
 BIN       := bin/sallyport
 FUZZTIME  ?= 10s
+CHECKS    ?= 500
 ROUNDS    ?= 3
 SIZE      ?= 256
 CASES     ?= 1000000
@@ -15,7 +16,7 @@ PACKAGES_E2E := curl lftp openssh-client openssl rclone sshfs
 
 export CGO_ENABLED ?= 0
 
-.PHONY: run build test unit race e2e bench tamper crash fuzz lint vulncheck clean e2e-tools
+.PHONY: model run build test unit race e2e bench tamper crash fuzz lint vulncheck clean e2e-tools
 
 run: build ## build and start a complete server with one account
 	./$(BIN) demo
@@ -63,9 +64,12 @@ fuzz: ## every fuzz target for FUZZTIME each
 	  done; \
 	done
 
+model: ## the state machines for long: the volume alone, and the volume, SFTP and FTPS side by side
+	$(GO) test -tags model -count=1 -timeout 0 -v -run '^TestModel$$' ./vfs ./server/facetest -rapid.checks=$(CHECKS) -rapid.steps=100
+
 lint: $(TOOLS)/staticcheck
 	@out="$$(gofmt -l $$(git ls-files '*.go'))"; [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
-	$(GO) vet ./... && $(GO) vet -tags e2e ./cmd/e2e
+	$(GO) vet ./... && $(GO) vet -tags e2e,model ./cmd/e2e ./server/facetest
 	$(TOOLS)/staticcheck ./...
 
 $(TOOLS)/staticcheck:
