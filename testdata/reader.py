@@ -173,7 +173,8 @@ class Site:
         seal = json.loads((state / "seal.json").read_text())
         check(seal["format"] == "sallyport seal 1" and seal["kind"] == "keyfile", "seal.json")
         ring = (state / "keyring").read_bytes()
-        check(ring[:8] == b"SPKEYR1\n", "keyring")
+        check(ring[:8] in (b"SPKEYR1\n", b"SPKEYR2\n"), "keyring")
+        dated = 8 if ring[:8] == b"SPKEYR2\n" else 0  # bytes of the instant that format 2 keeps with each key
         self.epoch, count = num(ring[8:12]), num(ring[12:16])
         sealed = [r for r in seal["roots"] if r["epoch"] == self.epoch][0]
         root = unwrap(bytes.fromhex(text.strip()), 0, NOBODY, ROOTKEY, b"root", base64.b64decode(sealed["wrapped"]))
@@ -182,14 +183,14 @@ class Site:
         check(commit == base64.b64decode(sealed["commitment"]), "root commitment")
 
         f = Fields(ring[16:])
-        elements = [(b"policy", f.take(145)), (b"audit", f.take(145))]
-        accounts = [(f.take(16), f.take(145)) for _ in range(count)]
+        elements = [(b"policy", f.take(145 + dated)), (b"audit", f.take(145 + dated))]
+        accounts = [(f.take(16), f.take(145 + dated)) for _ in range(count)]
         elements += [(b"account" + i, e) for i, e in accounts]
         head = open_record(head_key, self.epoch, NOBODY, KEYRING, b"keyring", f.data)
-        check(head == be(count, 4) + set_hash(set_key, elements), "set hash of the keyring")
+        check(len(head) == 36 + dated and head[:36] == be(count, 4) + set_hash(set_key, elements), "set hash of the keyring")
 
         def key(account, domain, e):
-            return num(e[:4]), unwrap(kek, self.epoch, account, domain, e[:4], e[4:])
+            return num(e[:4]), unwrap(kek, self.epoch, account, domain, e[:4], e[4 + dated:])
 
         self.policy = key(NOBODY, POLICYKEY, elements[0][1])
         self.audit = key(NOBODY, AUDITKEY, elements[1][1])

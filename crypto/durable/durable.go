@@ -14,6 +14,10 @@ import (
 // temporary copy.
 const tempInfix = ".tmp-"
 
+// ErrUncertain means that the content was put in place and that whether it stays
+// there after power loss is not known. Other errors of WriteFile left the old content.
+var ErrUncertain = errors.New("not known to be durable")
+
 // WriteFile replaces the file at path, or makes it, with the given content. On
 // return without error the new content survives power loss. On error the file
 // holds the old content or, if only the last step failed, the new one. The mode
@@ -27,7 +31,10 @@ func WriteFile(path string, data []byte, perm os.FileMode) error {
 		os.Remove(temp)
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
-	return SyncDir(filepath.Dir(path))
+	if err := SyncDir(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("writing %s: %w: %w", path, ErrUncertain, err)
+	}
+	return nil
 }
 
 // writeTemp makes a synced temporary copy beside path. A failed write or sync

@@ -27,12 +27,23 @@ func (c *accountCache) get(e *entry, derive func() (*record.AccountKeys, error))
 	if err != nil {
 		return nil, err
 	}
+	c.remember(e.id, keys)
+	return keys, nil
+}
+
+// put makes keys those of an account from now on.
+func (c *accountCache) put(id AccountID, keys *record.AccountKeys) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.remember(id, keys)
+}
+
+func (c *accountCache) remember(id AccountID, keys *record.AccountKeys) {
 	if c.keys == nil {
 		c.keys = make(map[AccountID]weak.Pointer[record.AccountKeys])
 	}
-	c.keys[e.id] = weak.Make(keys)
-	runtime.AddCleanup(keys, c.drop, e.id)
-	return keys, nil
+	c.keys[id] = weak.Make(keys)
+	runtime.AddCleanup(keys, c.drop, id)
 }
 
 // drop removes the entry of keys that were collected, unless it has been

@@ -25,6 +25,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"sallyport/crypto/durable"
 	"sallyport/crypto/record"
@@ -40,6 +42,9 @@ var (
 	ErrNoAccount = errors.New("keyring: no such account")
 	// ErrDamaged means that the keyring or seal.json does not authenticate.
 	ErrDamaged = errors.New("keyring: damaged")
+	// ErrUnsure means that a change failed, and that the disk may hold it or
+	// not: the next change, Settle or Open finds out. What is in force in memory did not change.
+	ErrUnsure = errors.New("keyring: whether a change is on the disk is not known")
 	// ErrWrongKey means that seal.json is whole, and that the seal's key is not
 	// the one it was made with.
 	ErrWrongKey = errors.New("keyring: wrong key for this state directory")
@@ -53,6 +58,9 @@ var (
 // Wrap had, and ErrDamaged if it can tell that only the wrapped form is wrong.
 // The caller keeps the result of Wrap for as long as the root lives, and
 // overwrites the result of Unwrap. Neither keeps or returns its argument.
+//
+// Wrap must need nobody at the keyboard: it is called for every new root, which
+// may be daily. A seal that people open wraps with a public key.
 type Seal interface {
 	Kind() string
 	Wrap(ctx context.Context, root []byte) ([]byte, error)
@@ -62,11 +70,23 @@ type Seal interface {
 // Keyring is safe for concurrent use. Every change is durable on return; a
 // change that fails is not applied.
 type Keyring struct {
-	dir string
+	dir  string
+	seal Seal
+	now  func() time.Time
+	// replace is durable.WriteFile, or fails in tests.
+	replace func(path string, data []byte, perm fs.FileMode) error
 
-	// write serialises changes, so that lookups wait for memory only and not
-	// for the disk. It is taken before mu.
+	// rotating serialises what writes seal.json; it is taken before write.
+	rotating sync.Mutex
+	sealed   *sealFile // what seal.json holds; guarded by rotating
+	oldErr   error     // why the old root is still in it; guarded by rotating
+
+	// write serialises changes of the keyring file, so that lookups wait for
+	// memory only and not for the disk. It is taken before mu.
 	write sync.Mutex
+	// unsure: a write of the keyring file failed so late that the disk may hold
+	// the old or the new one. The next change writes what is in force first.
+	unsure atomic.Bool // set under write
 
 	mu   sync.RWMutex // guards what follows
 	root *root        // nil after Close
@@ -123,11 +143,11 @@ func create(ctx context.Context, stateDir string, s Seal, root *root) (*Keyring,
 	if err != nil {
 		return nil, err
 	}
-	ring, err := newRing(root)
+	ring, err := newRing(root, time.Now().UnixNano())
 	if err != nil {
 		return nil, err
 	}
-	k, err := newKeyring(stateDir, root, ring)
+	k, err := newKeyring(stateDir, s, sealed, root, ring)
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +198,7 @@ func Open(ctx context.Context, stateDir string, s Seal) (*Keyring, error) {
 		root.destroy()
 		return nil, err
 	}
-	k, err := newKeyring(stateDir, root, ring)
+	k, err := newKeyring(stateDir, s, sealed, root, ring)
 	if err != nil {
 		root.destroy()
 		return nil, err
@@ -189,11 +209,14 @@ func Open(ctx context.Context, stateDir string, s Seal) (*Keyring, error) {
 			return nil, errors.Join(err, k.Close())
 		}
 	}
+	if err := k.recoverRotation(ctx); err != nil {
+		return nil, errors.Join(err, k.Close())
+	}
 	return k, nil
 }
 
-func newKeyring(dir string, root *root, ring *ring) (*Keyring, error) {
-	k := &Keyring{dir: dir, root: root, ring: ring}
+func newKeyring(dir string, s Seal, sealed *sealFile, root *root, ring *ring) (*Keyring, error) {
+	k := &Keyring{dir: dir, seal: s, sealed: sealed, root: root, ring: ring, now: time.Now, replace: durable.WriteFile}
 	kek, err := root.kek()
 	if err != nil {
 		return nil, err
@@ -220,13 +243,44 @@ func newKeyring(dir string, root *root, ring *ring) (*Keyring, error) {
 	return k, nil
 }
 
-// store writes the ring to the disk.
+// store writes the ring to the disk. On error the disk holds the ring that was
+// there, or unsure is set. Called with write held, or by the only owner.
 func (k *Keyring) store(root *root, r *ring) error {
 	data, err := r.encode(root)
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(filepath.Join(k.dir, keyringName), data, fileMode)
+	err = k.replace(filepath.Join(k.dir, keyringName), data, fileMode)
+	if errors.Is(err, durable.ErrUncertain) {
+		k.unsure.Store(true)
+	}
+	return err
+}
+
+// Settle makes sure that the disk holds what is in force. It costs nothing
+// unless a write has failed.
+func (k *Keyring) Settle() error {
+	if !k.unsure.Load() {
+		return nil
+	}
+	k.write.Lock()
+	defer k.write.Unlock()
+	return k.settle()
+}
+
+// settle is Settle with write held.
+func (k *Keyring) settle() error {
+	if !k.unsure.Load() {
+		return nil
+	}
+	if k.root == nil {
+		return ErrSealed
+	}
+	if err := k.store(k.root, k.ring); err != nil {
+		return fmt.Errorf("writing the keyring again after a failed write: %w", err)
+	}
+	k.unsure.Store(false)
+	return nil
 }
 
 // NewAccount makes an account: a random id and a random key, version 1.
@@ -237,7 +291,7 @@ func (k *Keyring) NewAccount(ctx context.Context) (AccountID, error) {
 		if err != nil {
 			return nil, err
 		}
-		e := entry{id: id, siteKey: siteKey{version: 1}}
+		e := entry{id: id, siteKey: siteKey{version: 1, created: k.now().UnixNano()}}
 		key := record.NewKey()
 		defer clear(key[:])
 		copy(e.wrapped[:], kek.Wrap(id, record.DomainAccountKey, versionKey(e.version), key))
@@ -270,17 +324,33 @@ func (k *Keyring) change(ctx context.Context, fn func(*root, *ring) (*ring, erro
 	if k.root == nil {
 		return ErrSealed
 	}
+	if err := k.settle(); err != nil {
+		return err
+	}
 	next, err := fn(k.root, k.ring)
 	if err != nil {
 		return err
 	}
-	if err := k.store(k.root, next); err != nil {
+	if err := k.commit(k.root, next); err != nil {
 		return err
 	}
 	k.mu.Lock()
 	k.ring = next
 	k.mu.Unlock()
 	return nil
+}
+
+// commit writes a new ring, or makes sure that the disk has the old one;
+// ErrUnsure if it could do neither. Called with write held.
+func (k *Keyring) commit(root *root, next *ring) error {
+	err := k.store(root, next)
+	if err == nil {
+		return nil
+	}
+	if again := k.settle(); again != nil {
+		return fmt.Errorf("%w: %w", ErrUnsure, errors.Join(err, again))
+	}
+	return err
 }
 
 // Accounts are the ids of all accounts in ascending order; none after Close.

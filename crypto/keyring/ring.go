@@ -3,19 +3,20 @@ package keyring
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"slices"
 
 	"sallyport/crypto/record"
 )
 
 const (
-	ringMagic   = "SPKEYR1\n"
+	ringMagic   = "SPKEYR2\n"
 	ringFixed   = len(ringMagic) + 4 + 4 + 2*siteKeySize // magic ‖ epoch ‖ count ‖ policy ‖ audit
-	siteKeySize = 4 + record.WrappedSize                 // version ‖ wrapped key
+	siteKeySize = 4 + 8 + record.WrappedSize             // version ‖ created ‖ wrapped key
 	entrySize   = len(AccountID{}) + siteKeySize
-	headPlain   = 4 + len(record.Sum{}) // count ‖ set hash
+	headPlain   = 4 + len(record.Sum{}) + 8 // count ‖ set hash ‖ when the root was made
+
+	// Format 1 knew no times; it is read, and never written.
+	ringMagic1 = "SPKEYR1\n"
 )
 
 // ring is the content of the keyring file: wrapped keys, and a keyed hash over
@@ -26,11 +27,13 @@ type ring struct {
 	policy, audit siteKey
 	accounts      []entry // in ascending order of id
 	sum           record.Sum
+	created       int64 // when the root was made, ns since 1970; 0 = not known
 }
 
-// siteKey is a wrapped key and its version.
+// siteKey is a wrapped key, its version, and when it was made.
 type siteKey struct {
 	version uint32
+	created int64 // ns since 1970; 0 = not known
 	wrapped [record.WrappedSize]byte
 }
 
@@ -41,18 +44,18 @@ type entry struct {
 }
 
 // newRing makes a ring of fresh keys and no accounts.
-func newRing(root *root) (*ring, error) {
+func newRing(root *root, now int64) (*ring, error) {
 	kek, err := root.kek()
 	if err != nil {
 		return nil, err
 	}
-	r := &ring{}
+	r := &ring{created: now}
 	for _, s := range []struct {
 		key    *siteKey
 		domain record.Domain
 	}{{&r.policy, record.DomainPolicyKey}, {&r.audit, record.DomainAuditKey}} {
 		key := record.NewKey()
-		s.key.version = siteVersion
+		s.key.version, s.key.created = siteVersion, now
 		copy(s.key.wrapped[:], kek.Wrap(AccountID{}, s.domain, versionKey(siteVersion), key))
 		clear(key[:])
 	}
@@ -65,12 +68,13 @@ func versionKey(version uint32) []byte { return binary.BigEndian.AppendUint32(ni
 
 func (k *siteKey) append(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, k.version)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(k.created))
 	return append(dst, k.wrapped[:]...)
 }
 
 // parseSiteKey reads siteKeySize bytes.
 func parseSiteKey(b []byte) siteKey {
-	return siteKey{binary.BigEndian.Uint32(b), [record.WrappedSize]byte(b[4:siteKeySize])}
+	return siteKey{binary.BigEndian.Uint32(b), int64(binary.BigEndian.Uint64(b[4:])), [record.WrappedSize]byte(b[12:siteKeySize])}
 }
 
 // element is what the set hash counts of a key.
@@ -117,6 +121,23 @@ func (r *ring) without(i int, root *root) *ring {
 	return &next
 }
 
+// clone is a ring that nobody else has.
+func (r *ring) clone() *ring {
+	next := *r
+	next.accounts = slices.Clone(r.accounts)
+	return &next
+}
+
+// exchange puts e in the place of account i; only of a ring that nobody else has yet.
+func (r *ring) exchange(i int, e entry, root *root) {
+	set := root.set()
+	dbkey, value := r.accounts[i].element()
+	set.Remove(&r.sum, dbkey, value)
+	dbkey, value = e.element()
+	set.Add(&r.sum, dbkey, value)
+	r.accounts[i] = e
+}
+
 // encode is the content of the file.
 func (r *ring) encode(root *root) ([]byte, error) {
 	box, err := root.head()
@@ -134,59 +155,11 @@ func (r *ring) encode(root *root) ([]byte, error) {
 		b = append(b, r.accounts[i].id[:]...)
 		b = r.accounts[i].append(b)
 	}
+	return box.Seal(b, record.DomainKeyring, []byte(keyringName), r.head(n)), nil
+}
+
+// head is the plaintext of the record that authenticates the rest.
+func (r *ring) head(n uint32) []byte {
 	head := append(binary.BigEndian.AppendUint32(nil, n), r.sum[:]...)
-	return box.Seal(b, record.DomainKeyring, []byte(keyringName), head), nil
-}
-
-// ringEpoch reads the root epoch, to be authenticated by decodeRing.
-func ringEpoch(data []byte) (uint32, error) {
-	if len(data) < ringFixed || string(data[:len(ringMagic)]) != ringMagic {
-		return 0, fmt.Errorf("%w: %s is not a keyring of this format", ErrDamaged, keyringName)
-	}
-	return binary.BigEndian.Uint32(data[len(ringMagic):]), nil
-}
-
-// decodeRing authenticates the whole file under root, whose epoch is ringEpoch's.
-func decodeRing(data []byte, root *root) (*ring, error) {
-	r, err := decodeAuthentic(data, root)
-	if err != nil && !errors.Is(err, ErrDamaged) {
-		err = fmt.Errorf("%w: %s: %w", ErrDamaged, keyringName, err)
-	}
-	return r, err
-}
-
-func decodeAuthentic(data []byte, root *root) (*ring, error) {
-	epoch, err := ringEpoch(data)
-	if err != nil {
-		return nil, err
-	}
-	n := binary.BigEndian.Uint32(data[len(ringMagic)+4:])
-	if epoch != root.epoch || uint64(len(data)) != uint64(ringFixed)+uint64(n)*uint64(entrySize)+uint64(record.SealedSize(headPlain)) {
-		return nil, fmt.Errorf("%d bytes for %d accounts", len(data), n)
-	}
-	box, err := root.head()
-	if err != nil {
-		return nil, err
-	}
-	rest := data[len(ringMagic)+8:]
-	r := &ring{policy: parseSiteKey(rest), audit: parseSiteKey(rest[siteKeySize:])}
-	rest = rest[2*siteKeySize:]
-	r.accounts = make([]entry, n)
-	for i := range r.accounts {
-		e := &r.accounts[i]
-		e.id, e.siteKey = AccountID(rest[:len(e.id)]), parseSiteKey(rest[len(e.id):])
-		if i > 0 && bytes.Compare(r.accounts[i-1].id[:], e.id[:]) >= 0 {
-			return nil, errors.New("accounts out of order")
-		}
-		rest = rest[entrySize:]
-	}
-	r.sum = r.compute(root)
-	head, err := box.Open(nil, record.DomainKeyring, []byte(keyringName), rest)
-	if err != nil {
-		return nil, err
-	}
-	if want := append(binary.BigEndian.AppendUint32(nil, n), r.sum[:]...); !bytes.Equal(head, want) {
-		return nil, errors.New("keys were exchanged, dropped or put back")
-	}
-	return r, nil
+	return binary.BigEndian.AppendUint64(head, uint64(r.created))
 }

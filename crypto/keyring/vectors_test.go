@@ -10,17 +10,30 @@ import (
 	"sallyport/crypto/record"
 )
 
-// TestFrozenState opens a state directory that an independent implementation
-// (testdata/keyring_vectors.py) wrote in format 1, which must open for ever.
+// TestFrozenState opens state directories that an independent implementation
+// (testdata/keyring_vectors.py) wrote with keyrings of format 1 and 2, which must open for ever.
 func TestFrozenState(t *testing.T) {
 	t.Parallel()
+	for _, name := range []string{"keyring", "keyring2"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testFrozenState(t, name)
+		})
+	}
+}
+
+func testFrozenState(t *testing.T, ringFile string) {
 	base := t.TempDir()
 	state := filepath.Join(base, "state")
 	if err := os.Mkdir(state, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for name, to := range map[string]string{"key": base, sealName: state, keyringName: state} {
-		data, err := os.ReadFile(filepath.Join("testdata", name))
+		from := name
+		if name == keyringName {
+			from = ringFile
+		}
+		data, err := os.ReadFile(filepath.Join("testdata", from))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -32,6 +45,8 @@ func TestFrozenState(t *testing.T) {
 		Epoch         uint32
 		Policy, Audit []byte
 		Token         []byte
+		RootMade      int64 `json:"root_made"`
+		Made          []int64
 		Accounts      []struct {
 			ID      []byte
 			Version uint32
@@ -64,6 +79,17 @@ func TestFrozenState(t *testing.T) {
 	if token := k.PolicyToken("account", "alice"); !bytes.Equal(token[:], want.Token) {
 		t.Errorf("policy token %x, want %x", token, want.Token)
 	}
+	if ringFile == "keyring" { // of a time without times
+		want.RootMade, want.Made = 0, make([]int64, len(want.Accounts))
+	}
+	if got := k.Status().Created; !got.Equal(when(want.RootMade)) {
+		t.Errorf("the root was made %v, want %v", got, when(want.RootMade))
+	}
+	for i, a := range want.Accounts {
+		if age, err := k.Age(AccountID(a.ID)); err != nil || !age.Created.Equal(when(want.Made[i])) {
+			t.Errorf("account %x was made %v, want %v; %v", a.ID, age.Created, when(want.Made[i]), err)
+		}
+	}
 	policy, err := k.Policy()
 	if err != nil {
 		t.Fatal(err)
@@ -85,5 +111,11 @@ func TestFrozenState(t *testing.T) {
 	}
 	if got := len(mustOpen(t, state, seal).Accounts()); got != len(want.Accounts)+1 {
 		t.Errorf("%d accounts after adding one", got)
+	}
+	if err := k.RotateRoot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := mustOpen(t, state, seal); got.Epoch() != want.Epoch+1 || len(got.Accounts()) != len(want.Accounts)+1 {
+		t.Errorf("epoch %d with %d accounts after a rotation", got.Epoch(), len(got.Accounts()))
 	}
 }

@@ -1,0 +1,72 @@
+package keyring
+
+import "time"
+
+// KeyAge is the version of a key and when it was made.
+type KeyAge struct {
+	Version uint32
+	Created time.Time // zero = not known: the keyring is older than these times
+}
+
+// Status is what an operator wants to know of the keys. It holds no secret.
+type Status struct {
+	Seal          string // kind
+	Epoch         uint32 // of the root; 0 after Close
+	Created       time.Time
+	Policy, Audit KeyAge
+	Accounts      map[AccountID]KeyAge
+	// Destroys: the seal can make an old root useless.
+	Destroys bool
+	// OldRoot is the epoch of another root that seal.json still has; 0 = none.
+	OldRoot uint32
+	// OldRootError is why it is still there.
+	OldRootError error
+}
+
+// Status waits for a rotation of the root that is going on.
+func (k *Keyring) Status() Status {
+	k.rotating.Lock()
+	defer k.rotating.Unlock()
+	st := Status{Seal: k.sealed.Kind, OldRootError: k.oldErr}
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	_, st.Destroys = k.seal.(Destroyer)
+	if k.root == nil {
+		return st
+	}
+	st.Epoch, st.Created = k.root.epoch, when(k.ring.created)
+	st.Policy, st.Audit = k.ring.policy.age(), k.ring.audit.age()
+	st.Accounts = make(map[AccountID]KeyAge, len(k.ring.accounts))
+	for i := range k.ring.accounts {
+		st.Accounts[k.ring.accounts[i].id] = k.ring.accounts[i].age()
+	}
+	for _, r := range k.sealed.Roots {
+		if r.Epoch != st.Epoch {
+			st.OldRoot = r.Epoch
+		}
+	}
+	return st
+}
+
+// Age is the version and age of one account's key; ErrNoAccount if there is none.
+func (k *Keyring) Age(id AccountID) (KeyAge, error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if k.root == nil {
+		return KeyAge{}, ErrSealed
+	}
+	i, found := k.ring.find(id)
+	if !found {
+		return KeyAge{}, ErrNoAccount
+	}
+	return k.ring.accounts[i].age(), nil
+}
+
+func (k *siteKey) age() KeyAge { return KeyAge{k.version, when(k.created)} }
+
+func when(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns)
+}
