@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Reads a Sallyport state directory with nothing but docs/FORMAT.md in hand.
 
-    reader.py STATE KEYFILE   prints, as JSON, every account's tree with the
-                              SHA-256 of each file, the policy and the audit log
+    reader.py [--history] STATE KEYFILE
+        prints, as JSON, every account's tree with the SHA-256 of each file,
+        the policy and the audit log; with --history also every version that
+        is kept, the names that are gone, and events not yet in the log
 
 It shares no code with the server, which must not be running. It is a check of
 the document, and a way back to the files when everything else is gone; it is
@@ -18,6 +20,7 @@ import struct
 import sys
 
 try:
+    from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     from cryptography.hazmat.primitives.hashes import SHA256, SHA384
@@ -245,8 +248,12 @@ class Volume:
             yield name, inode
 
     def content(self, inode, n):
+        return self.read_version(inode, n)[1]
+
+    def read_version(self, inode, n):
+        """Returns the attributes and the bytes of one version."""
         f = Fields(self.get(VERSION, be(inode, 8) + be(n, 8)))
-        _, _, attr, _ = f.u64(), f.u64(), f.attr(), f.str()
+        at, _, attr, writer = f.u64(), f.u64(), f.attr(), f.str()
         layout = Fields(f.bytes())
         pages = [(f.u64(), f.u32(), f.u32(), f.take(16)) for _ in range(f.u32())]
         f.end()
@@ -269,7 +276,7 @@ class Volume:
             source = inline if index == 0xFFFFFFFF else plain[index]
             check(off + length <= size and from_ + length <= len(source), "extent")
             out[off:off + length] = source[from_:from_ + length]
-        return bytes(out)
+        return {**attr, "n": n, "at": at, "writer": writer.decode("utf-8", "surrogateescape")}, bytes(out)
 
     def blob(self, blob, relied, is_open):
         key = unwrap(self.key["wrap"], self.version, self.account, DATAKEY, blob, Fields(self.get(BLOBKEY, blob)).bytes())
@@ -297,19 +304,48 @@ class Volume:
             plain += AESGCM(dek).decrypt(s[4:16], s[16:], be(i, 8) + be(final, 1))
         return bytes(plain)
 
-    def tree(self, directory=1, path=""):
+    def versions(self, inode):
+        """Returns every version of a file that is kept, the oldest first."""
+        found = []
+        for key in sorted(self.records[VERSION]):
+            if key[:8] == be(inode, 8):
+                attr, data = self.read_version(inode, num(key[8:]))
+                found.append({**{k: attr[k] for k in ("n", "at", "size", "state", "writer")}, "sha256": hashlib.sha256(data).hexdigest()})
+        return found
+
+    def gone(self):
+        """Returns the names that are history, in the order of their ends."""
+        found = []
+        for key in self.records[PAST]:
+            f = Fields(self.get(PAST, key))
+            directory, inode, since, name = f.u64(), f.u64(), f.u64(), f.str()
+            f.end()
+            check(key[:16] == mac(self.key["dir"], be(directory, 8))[:16], "directory token of a past name")
+            check(key[16:32] == mac(self.key["name"], be(directory, 8) + name)[:16], "token of a past name")
+            n = {"directory": directory, "name": name.decode("utf-8", "surrogateescape"), "since": since, "until": num(key[32:]), "inode": inode}
+            if self.inode(inode)["kind"] == 1:
+                n["versions"] = self.versions(inode)
+            found.append(n)
+        return sorted(found, key=lambda n: n["until"])
+
+    def outbox(self):
+        return [Fields(self.get(OUTBOX, key)).bytes().decode("utf-8", "surrogateescape") for key in sorted(self.records[OUTBOX])]
+
+    def tree(self, directory=1, path="", history=False):
         found = {}
         for name, number in self.names(directory):
             n = self.inode(number)
             # Names are bytes; what is not UTF-8 shows as \udcXX.
             where = path + "/" + name.decode("utf-8", "surrogateescape")
             found[where] = {k: n[k] for k in ("kind", "size", "mode", "mtime", "created", "state")}
+            if history and n["kind"] == 1:
+                found[where]["versions"] = self.versions(number)
             if n["kind"] == 1 and n["version"]:
                 data = self.content(number, n["version"])
                 check(len(data) == n["size"], "size of a file")
                 found[where]["sha256"] = hashlib.sha256(data).hexdigest()
             elif n["kind"] == 2:
-                found.update(self.tree(number, where))
+                found.update(self.tree(number, where, history))
             elif n["kind"] == 3:
                 found[where]["target"] = n["target"].decode("utf-8", "surrogateescape")
         return found
@@ -327,19 +363,20 @@ def policy(state, site):
     plain = {k: open_record(record, site.policy[0], NOBODY, ACCOUNTS if k[:1] in b"ai" else POLICY, k, v)
              for k, v in records.items()}
     head = json.loads(plain.pop(b"h"))
+    check(head["format"] == 1, "format of the policy")
     set_key = token(b"policydb set key", b"left") + token(b"policydb set key", b"right")
     elements = [(k, v) for k, v in records.items() if k != b"h"]
     check(head["count"] == len(elements) and bytes(head["sum"]) == set_hash(set_key, elements), "set hash of the policy")
-    accounts = {}
+    accounts, details = {}, {}
     for k, v in plain.items():
         if k[:1] == b"a":
             a = json.loads(v)
             check(k[1:] == token(b"account", a["name"].encode()), "account token")
             check(plain[b"i" + token(b"account id", a["id"].encode())] == a["name"].encode(), "account id")
-            accounts[a["name"]] = a["id"]
-    newest = plain.get(b"r" + be(head["revision"], 8))
-    text = base64.b64decode(json.loads(newest)["text"]).decode() if newest else ""
-    return {"revision": head["revision"], "accounts": accounts, "text": text}
+            accounts[a["name"]], details[a["name"]] = a["id"], a
+    revisions = [json.loads(plain[b"r" + be(n, 8)]) for n in range(1, head["revision"] + 1)]
+    texts = [base64.b64decode(r["text"]).decode() for r in revisions]
+    return {"revision": head["revision"], "accounts": accounts, "text": texts[-1] if texts else "", "texts": texts, "details": details}
 
 
 def audit(state, site):
@@ -367,16 +404,28 @@ def audit(state, site):
     return events
 
 
-def main():
-    state, key_file = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+def read(state, key_file, history=False):
     site = Site(state, key_file)
-    volumes = {}
+    volumes, past = {}, {}
     for account, (version, key) in site.accounts.items():
         directory = state / "accounts" / account.hex()
         if directory.exists():
-            volumes[account.hex()] = Volume(directory, account, version, key).tree()
-    json.dump({"epoch": site.epoch, "accounts": volumes, "policy": policy(state, site),
-               "audit": audit(state, site)}, sys.stdout, indent=1)
+            v = Volume(directory, account, version, key)
+            volumes[account.hex()] = v.tree(history=history)
+            if history:
+                past[account.hex()] = {"gone": v.gone(), "outbox": v.outbox()}
+    found = {"epoch": site.epoch, "accounts": volumes, "policy": policy(state, site), "audit": audit(state, site)}
+    return {**found, "history": past} if history else found
+
+
+def main():
+    history = "--history" in sys.argv[1:]
+    state, key_file = (pathlib.Path(p) for p in sys.argv[1:] if p != "--history")
+    try:
+        found = read(state, key_file, history)
+    except (Damaged, InvalidTag, LookupError, ValueError, struct.error, OSError) as e:
+        sys.exit("reader.py: damaged: %s: %s" % (type(e).__name__, e))
+    json.dump(found, sys.stdout, indent=1)
     print()
 
 
