@@ -9,6 +9,7 @@ ROUNDS    ?= 3
 SIZE      ?= 256
 CASES     ?= 1000000
 KILLS     ?= 500
+FILES     ?= 1000000
 SEED      ?= $(shell date +%s)
 TOOLS     := $(CURDIR)/.cache/tools
 STATICCHECK_VERSION := v0.8.2
@@ -16,7 +17,7 @@ PACKAGES_E2E := curl lftp openssh-client openssl rclone sshfs
 
 export CGO_ENABLED ?= 0
 
-.PHONY: model run build test unit race e2e bench tamper crash fuzz lint vulncheck clean e2e-tools
+.PHONY: model run build test unit race e2e bench tamper crash fuzz scale lint vulncheck clean e2e-tools
 
 run: build ## build and start a complete server with one account
 	./$(BIN) demo
@@ -63,6 +64,9 @@ fuzz: ## every fuzz target for FUZZTIME each
 	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; \
 	  done; \
 	done
+
+scale: ## one volume of FILES files, a tenth of them in one directory: time and memory of each step
+	SALLYPORT_SCALE=$(FILES) $(GO) test -count=1 -timeout 0 -v -run '^TestScale$$' ./vfs
 
 model: ## the state machines for long: the volume alone, and the volume, SFTP and FTPS side by side
 	$(GO) test -tags model -count=1 -timeout 0 -v -run '^TestModel$$' ./vfs ./server/facetest -rapid.checks=$(CHECKS) -rapid.steps=100
