@@ -216,12 +216,13 @@ class Volume:
         check(sorted(buckets) == [bytes([d]) for d in range(1, 12)], "buckets")
         self.records = {name[0]: records for name, records in buckets.items()}
         head = Fields(self.get(HEAD, b"head"))
-        check(head.take(2) == be(1, 2), "format of the database")
+        self.format = num(head.take(2))
+        check(self.format in (1, 2), "format of the database")
         head.take(8)
         elements = [(bytes([d]) + k, v) for d, r in self.records.items() if d != HEAD for k, v in r.items()]
         check(head.u64() == len(elements), "number of records")
         check(head.take(32) == set_hash(self.key["set"], elements), "set hash of the database")
-        head.take(8 * 10)
+        head.take(8 * (9 + self.format))
         head.end()
 
     def get(self, domain, key):
@@ -232,6 +233,8 @@ class Volume:
         f = Fields(self.get(INODE, be(number, 8)))
         n = {"kind": f.u8(), "changed": f.u64(), "version": f.u64(), "versions": f.u64(),
              "children": f.u64(), "parent": f.u64(), **f.attr(), "interrupted": f.u8(), "target": f.str()}
+        if self.format > 1:
+            n.update(home=f.u64(), left=f.u64(), past=f.u64(), name=f.str())
         f.end()
         return n
 

@@ -23,9 +23,11 @@ type census struct {
 	folds    []foldCount
 	versions []*storedVersion // without inline bytes and direct extents
 	blobs    map[[16]byte]*blobCount
-	pages    map[string]bool // key → a version refers to it
-	when     uint64
-	lastSeq  uint64
+	pages    map[string]bool       // key → a version refers to it
+	indexed  map[versionName]int64 // superseded version → since when
+
+	whenNames, whenVersions uint64 // records of the time index
+	lastSeq                 uint64
 }
 
 type nodeCount struct {
@@ -33,6 +35,8 @@ type nodeCount struct {
 	names, pastNames int // entries that refer to it
 	children         uint64
 	rooted           bool // known to hang below the root
+	old              int  // versions beside the current one
+	left             int64
 }
 
 type blobCount struct {
@@ -42,6 +46,11 @@ type blobCount struct {
 	refs   uint64
 }
 
+type versionName struct {
+	inode Inode
+	n     uint64
+}
+
 type foldCount struct {
 	key  string
 	dir  Inode
@@ -49,7 +58,7 @@ type foldCount struct {
 }
 
 func newCensus(tx *Tx) *census {
-	return &census{tx: tx, nodes: map[Inode]*nodeCount{}, blobs: map[[16]byte]*blobCount{}, pages: map[string]bool{}}
+	return &census{tx: tx, nodes: map[Inode]*nodeCount{}, blobs: map[[16]byte]*blobCount{}, pages: map[string]bool{}, indexed: map[versionName]int64{}}
 }
 
 // find notes a finding. Findings name inodes by number, never names.
@@ -108,7 +117,14 @@ func (c *census) count(kind record.Domain, key, plain []byte) error {
 		return c.counted(err, func() { c.blob(k.ID).key = k })
 	case record.DomainWhen:
 		_, err := decodeWhen(key, plain)
-		return c.counted(err, func() { c.when++ })
+		return c.counted(err, func() {
+			if key[0] == whenAll && key[9] == whenVersion {
+				c.indexed[versionName{Inode(be64(key[10:])), be64(key[18:])}] = int64(be64(key[1:]))
+				c.whenVersions++
+			} else {
+				c.whenNames++
+			}
+		})
 	case record.DomainOutbox:
 		_, err := decodeEvent(plain)
 		return c.counted(err, func() { c.lastSeq = max(c.lastSeq, be64(key)) })

@@ -12,10 +12,11 @@ import (
 var (
 	sampleNode = &Node{
 		ID: 7, Kind: Symlink, Changed: 2, Version: 3, Versions: 4, Parent: 1, Target: "../a",
-		Attr: Attr{Size: 4, Mode: 0o777, Mtime: -5, Atime: 6, Created: -7, State: Complete}, Interrupted: true,
+		Attr: Attr{Size: 4, Mode: 0o777, Mtime: -5, Atime: 6, Created: -7, State: Complete}, Interrupted: true, Home: 8, Name: "n", Left: 9, Past: 10,
 	}
-	sampleEntry   = &Entry{Dir: 1, Name: "na\xffme", Inode: 9, Since: 10}
-	sampleVersion = &storedVersion{
+	sampleUnplaced = &Node{ID: 7, Kind: Dir, Changed: 2, Version: 3, Versions: 4, Parent: 1, Attr: Attr{State: Complete}, unplaced: true}
+	sampleEntry    = &Entry{Dir: 1, Name: "na\xffme", Inode: 9, Since: 10}
+	sampleVersion  = &storedVersion{
 		Version: Version{Inode: 3, N: 5, At: 11, Writer: "w", Attr: Attr{Size: 2, State: Partial}, Layout: *extent.Inlined([]byte("hi"))},
 		prev:    4,
 	}
@@ -28,8 +29,8 @@ var (
 		LinearFrom: 5, Base: 6, Scattered: true, Writer: "s",
 	}
 	sampleHead = head{
-		generation: 1, records: 2, sum: record.Sum{3}, last: 4, nextInode: 5, lastSeq: 6, folds: 7,
-		files: 8, dirs: 9, versions: 10, blobs: 11, live: 12, history: 13,
+		format: 2, generation: 1, records: 2, sum: record.Sum{3}, last: 4, nextInode: 5, lastSeq: 6, folds: 7,
+		files: 8, dirs: 9, versions: 10, blobs: 11, live: 12, history: 13, shred: 14,
 	}
 )
 
@@ -43,6 +44,8 @@ func TestRecordRoundTrips(t *testing.T) {
 	}
 	n, err := decodeNode(7, sampleNode.encode())
 	check("node", n, sampleNode, err)
+	n, err = decodeNode(7, sampleUnplaced.encode())
+	check("node of format 1", n, sampleUnplaced, err)
 	en, err := decodeEntry(sampleEntry.encode(), 0)
 	check("entry", en, sampleEntry, err)
 	for _, want := range []*storedVersion{sampleVersion, samplePaged} {
@@ -93,7 +96,7 @@ func anyKind(t *testing.T, b []byte) (accepted int) {
 
 func samples() [][]byte {
 	return [][]byte{
-		sampleNode.encode(), sampleEntry.encode(), sampleVersion.encode(), samplePaged.encode(), sampleBlob.encode(), sampleHead.encode(),
+		sampleNode.encode(), sampleUnplaced.encode(), sampleEntry.encode(), sampleVersion.encode(), samplePaged.encode(), sampleBlob.encode(), sampleHead.encode(),
 		encodePage([]extent.Extent{{Off: 1, Len: 2, BlobOff: 3, Blob: 4}}), encodeFold(1, "e\u0301"), encodeSince(5), {0, 0, 0, 1, 'x'},
 	}
 }

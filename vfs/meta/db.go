@@ -109,6 +109,9 @@ func (db *DB) openExisting(ctx context.Context, path string, skip bool) error {
 	if err := guard(func() error { return db.verifySet(ctx, skip) }); err != nil {
 		return errors.Join(err, db.closeBolt())
 	}
+	if err := db.upgrade(ctx); err != nil {
+		return errors.Join(err, db.closeBolt())
+	}
 	return nil
 }
 
@@ -151,14 +154,14 @@ func (db *DB) plant() error {
 	}
 	snap := newSnapshot(btx)
 	db.newCaches(snap.seen)
-	g := &group{db: db, snap: snap, head: head{nextInode: Root}, changes: newOverlay()}
+	g := &group{db: db, snap: snap, head: head{format: formatVersion, nextInode: Root}, changes: newOverlay()}
 	g.run(&member{ctx: context.Background(), verdict: make(chan verdict, 1), fn: func(tx *Tx) error {
 		root := &Node{Kind: Dir, Attr: Attr{Mode: 0o755}}
 		if err := tx.NewNode(root); err != nil {
 			return err
 		}
 		tx.head.dirs++
-		root.Parent = Root
+		root.Parent, root.Home = Root, Root
 		tx.putNode(root)
 		return nil
 	}})

@@ -261,6 +261,7 @@ func (tx *Tx) Link(dir Inode, name string, id Inode) error {
 		tx.putFold(foldKey(dirTok, tx.db.keys.FoldToken(uint64(dir), folded), foldLive, nameTok), dir, name)
 	}
 	n.Parent, n.Changed = dir, tx.instant
+	n.Home, n.Name, n.Left = dir, name, 0
 	tx.putNode(n)
 	tx.count(n, +1)
 	delete(tx.detached, id)
@@ -318,9 +319,14 @@ func (tx *Tx) supersede(en *Entry) error {
 	tx.remove(record.DomainEntry, entryKey(dirTok, nameTok))
 	past := *en
 	past.Until = tx.instant
+	n, err := tx.edit(en.Inode)
+	if err != nil {
+		return dangling(record.DomainInode)
+	}
 	if key := pastKey(dirTok, nameTok, past.Until); !tx.exists(record.DomainPast, key) { // else the name went twice in this transaction: the first time counts
 		tx.put(record.DomainPast, key, past.encode(), nil)
 		tx.indexPast(dirTok, nameTok, &past)
+		n.Past++
 	}
 	if folded := norm.NFC.String(en.Name); folded != en.Name {
 		foldTok := tx.db.keys.FoldToken(uint64(en.Dir), folded)
@@ -328,12 +334,8 @@ func (tx *Tx) supersede(en *Entry) error {
 		tx.head.folds--
 		tx.putFold(foldKey(dirTok, foldTok, foldPast, nameTok), en.Dir, en.Name)
 	}
-	n, err := tx.edit(en.Inode)
-	if err != nil {
-		return dangling(record.DomainInode)
-	}
 	tx.count(n, -1)
-	n.Parent, n.Changed = 0, tx.instant
+	n.Parent, n.Changed, n.Left = 0, tx.instant, tx.instant
 	tx.putNode(n)
 	if n.Kind == Dir && n.Children > 0 {
 		if tx.detached == nil {

@@ -4,8 +4,8 @@ import (
 	"sallyport/crypto/record"
 )
 
-// formatVersion is refused when it is any other number.
-const formatVersion = 1
+// formatVersion is what is written. Version 1 is brought up to it when it is opened (upgrade.go); any other number is refused.
+const formatVersion = 2
 
 // headKey is the only key of the head bucket.
 const headKey = "head"
@@ -14,6 +14,7 @@ const headKey = "head"
 // keyed multiset hash. It is itself outside that sum, and is written in every
 // transaction.
 type head struct {
+	format     uint16
 	generation uint64 // bbolt transactions that changed something
 	records    uint64 // all but the head itself
 	sum        record.Sum
@@ -23,12 +24,12 @@ type head struct {
 	folds      uint64 // records in the fold bucket: 0 spares every missed lookup a search
 
 	files, dirs, versions, blobs uint64
-	live, history                uint64 // bytes, see Stats
+	live, history, shred         uint64 // bytes, see Stats
 }
 
 func (h *head) encode() []byte {
 	e := encoder{make([]byte, 0, 160)}
-	e.u16(formatVersion)
+	e.u16(h.format)
 	e.u64(h.generation)
 	e.u64(h.records)
 	e.raw(h.sum[:])
@@ -38,13 +39,16 @@ func (h *head) encode() []byte {
 	for _, v := range []uint64{h.folds, h.files, h.dirs, h.versions, h.blobs, h.live, h.history} {
 		e.u64(v)
 	}
+	if h.format > 1 {
+		e.u64(h.shred)
+	}
 	return e.b
 }
 
 func decodeHead(b []byte) (head, error) {
 	var h head
 	d := decoder{b: b}
-	if d.u16() != formatVersion {
+	if h.format = d.u16(); h.format < 1 || h.format > formatVersion {
 		d.fail()
 	}
 	h.generation = d.u64()
@@ -55,6 +59,9 @@ func decodeHead(b []byte) (head, error) {
 	h.lastSeq = d.u64()
 	for _, v := range []*uint64{&h.folds, &h.files, &h.dirs, &h.versions, &h.blobs, &h.live, &h.history} {
 		*v = d.u64()
+	}
+	if h.format > 1 {
+		h.shred = d.u64()
 	}
 	return h, d.end()
 }
@@ -72,7 +79,10 @@ type Stats struct {
 	// HistoryBytes are the logical sizes of superseded and interrupted versions,
 	// and of the current version of files that have no live name.
 	HistoryBytes uint64
-	LastInstant  int64
+	// AwaitingShred are the logical sizes of the versions that were purged from this database: whoever has an old copy of its
+	// file and the account's key can still read them. A database under a new key starts at 0.
+	AwaitingShred uint64
+	LastInstant   int64
 }
 
 // Stats of the snapshot; within Update they include what was done so far.
@@ -80,6 +90,6 @@ func (tx *Tx) Stats() Stats {
 	h := &tx.head
 	return Stats{
 		Records: h.records, Files: h.files, Dirs: h.dirs, Versions: h.versions, Blobs: h.blobs,
-		LiveBytes: h.live, HistoryBytes: h.history, Generation: h.generation, LastInstant: h.last,
+		LiveBytes: h.live, HistoryBytes: h.history, AwaitingShred: h.shred, Generation: h.generation, LastInstant: h.last,
 	}
 }

@@ -143,7 +143,7 @@ func TestPutNodeKeepsWhatIsNotTheCallers(t *testing.T) {
 		}
 		want := Node{
 			ID: n.ID, Kind: File, Changed: tx.Instant(), Version: 1, Versions: 1, Parent: Root,
-			Attr: Attr{Size: 7, Mode: 0o600, Mtime: 5, Atime: 6, Created: tx.Instant(), State: Complete}, Interrupted: true,
+			Attr: Attr{Size: 7, Mode: 0o600, Mtime: 5, Atime: 6, Created: tx.Instant(), State: Complete}, Interrupted: true, Home: Root, Name: "a",
 		}
 		if *got != want {
 			t.Errorf("got %+v, want %+v", *got, want)

@@ -55,10 +55,18 @@ type Node struct {
 	// Interrupted is set when a broken overwrite left bytes in history: REST>0, APPE and non-truncating writes are
 	// refused until a complete upload or removal.
 	Interrupted bool
+
+	// Where the inode is, or was when it had a name last: the way from the root is found without a search. Kept by Link and Unlink.
+	Home Inode  // directory; 0 = it never had a name
+	Name string // in Home
+	Left int64  // instant at which the last name ended; 0 while there is a live one, and before the first
+	Past uint64 // past names that are not purged: who has neither those nor a live name can go
+
+	unplaced bool // a record of format 1, which does not know the four fields above
 }
 
 func (n *Node) encode() []byte {
-	e := encoder{make([]byte, 0, 96+len(n.Target))}
+	e := encoder{make([]byte, 0, 128+len(n.Target)+len(n.Name))}
 	e.u8(uint8(n.Kind))
 	e.i64(n.Changed)
 	e.u64(n.Version)
@@ -68,6 +76,13 @@ func (n *Node) encode() []byte {
 	e.attr(&n.Attr)
 	e.bool(n.Interrupted)
 	e.str(n.Target)
+	if n.unplaced {
+		return e.b
+	}
+	e.u64(uint64(n.Home))
+	e.i64(n.Left)
+	e.u64(n.Past)
+	e.str(n.Name)
 	return e.b
 }
 
@@ -85,6 +100,9 @@ func decodeNode(id Inode, b []byte) (*Node, error) {
 	}
 	n.Interrupted = d.bool()
 	n.Target = d.str(maxTarget)
+	if n.unplaced = len(d.b) == 0; !n.unplaced {
+		n.Home, n.Left, n.Past, n.Name = Inode(d.u64()), d.instant(), d.u64(), d.str(maxName)
+	}
 	if n.Version > n.Versions || n.Kind != Dir && n.Children != 0 || n.Kind != Symlink && n.Target != "" || n.State == Interrupted {
 		d.fail()
 	}
@@ -173,6 +191,7 @@ func (tx *Tx) NewNode(n *Node) error {
 		n.Created = tx.instant
 	}
 	n.State = 0
+	n.Home, n.Name, n.Left, n.Past, n.unplaced = 0, "", 0, 0, false
 	if n.Kind == File {
 		n.Size = 0
 	}

@@ -24,8 +24,8 @@ func (db *DB) Verify(ctx context.Context, report func(finding string)) error {
 		}
 		c.checkHead()
 		c.checkNames()
-		c.checkNodes()
 		c.checkVersions()
+		c.checkNodes()
 		c.checkPages()
 		c.checkFolds()
 		c.checkBlobs()
@@ -75,6 +75,9 @@ func (c *census) checkNames() {
 		if n.Parent != en.Dir {
 			c.find("inode %d has a name in inode %d, but says %d", en.Inode, en.Dir, n.Parent)
 		}
+		if n.Home != en.Dir || n.Name != en.Name || n.Left != 0 {
+			c.find("inode %d does not know its name in inode %d", en.Inode, en.Dir)
+		}
 		if en.Since > c.tx.head.last {
 			c.find("a live name of inode %d is from the future", en.Inode)
 		}
@@ -86,6 +89,7 @@ func (c *census) checkNames() {
 			c.find("a past name of inode %d, which is missing", en.Inode)
 		} else {
 			n.pastNames++
+			n.left = max(n.left, en.Until)
 		}
 		index, err := c.tx.load(record.DomainWhen, whenDirKey(dirTok, en.Until, nameTok))
 		if err != nil || !bytes.Equal(index, encodeSince(en.Since)) || !c.tx.exists(record.DomainWhen, whenNameKey(en.Until, dirTok, nameTok)) {
@@ -103,8 +107,14 @@ func (c *census) checkNodes() {
 		switch {
 		case n.names != names:
 			c.find("inode %d has %d live names, its record says %d", id, n.names, names)
-		case names == 0 && n.pastNames == 0 && id != Root:
-			c.find("inode %d has no name, present or past", id)
+		case names == 0 && n.pastNames == 0 && n.old == 0 && id != Root:
+			c.find("inode %d has no name, present or past, and no version that was superseded", id)
+		case n.unplaced:
+			c.find("inode %d does not say where it lies", id)
+		case uint64(n.pastNames) != n.Past:
+			c.find("inode %d has %d past names, its record says %d", id, n.pastNames, n.Past)
+		case names == 0 && id != Root && n.left > n.Left:
+			c.find("inode %d had a name until after it says", id)
 		}
 		if n.children != n.Children {
 			c.find("directory inode %d has %d entries, its record says %d", id, n.children, n.Children)
@@ -140,7 +150,7 @@ func (c *census) checkVersions() {
 	slices.SortFunc(c.versions, func(a, b *storedVersion) int {
 		return cmp.Or(cmp.Compare(a.Inode, b.Inode), cmp.Compare(a.N, b.N))
 	})
-	indexed := 2 * uint64(len(c.past))
+	indexed := uint64(0)
 	for rest := c.versions; len(rest) > 0; {
 		id, n := rest[0].Inode, 1
 		for n < len(rest) && rest[n].Inode == id {
@@ -149,8 +159,8 @@ func (c *census) checkVersions() {
 		indexed += c.checkHistory(c.nodes[id], rest[:n])
 		rest = rest[n:]
 	}
-	if indexed != c.when {
-		c.find("the time index has %d records, the history is of %d", c.when, indexed)
+	if names := 2 * uint64(len(c.past)); names != c.whenNames || indexed != c.whenVersions {
+		c.find("the time index has %d records of names and %d of versions, the history is of %d and %d", c.whenNames, c.whenVersions, names, indexed)
 	}
 	for id, n := range c.nodes {
 		if n.Version != 0 && !c.tx.exists(record.DomainVersion, versionKey(id, n.Version)) {
@@ -159,27 +169,28 @@ func (c *census) checkVersions() {
 	}
 }
 
-// checkHistory checks the versions of one inode and counts those that must be in the time index.
+// checkHistory checks the versions of one inode and counts those that must be in the time index: all but the current one.
+// What a purge took leaves gaps, over which instants still rise.
 func (c *census) checkHistory(n *nodeCount, history []*storedVersion) (indexed uint64) {
 	id := history[0].Inode
 	if n == nil {
 		c.find("%d versions of inode %d, which is missing", len(history), id)
 		return 0
 	}
-	var before, current *storedVersion
-	for _, v := range history {
+	var before, newest *storedVersion
+	for i, v := range history {
 		if before != nil && v.At < before.At || v.At > c.tx.head.last || v.N > n.Versions {
 			c.find("inode %d: version %d is out of order", id, v.N)
 		}
 		before = v
-		gone := v // what is history since v
 		if v.State != Interrupted {
-			gone, current = current, v
+			newest = v
 		}
-		if gone != nil {
+		if v.N != n.Version {
 			indexed++
-			if !c.tx.exists(record.DomainWhen, whenVersionKey(v.At, id, gone.N)) {
-				c.find("inode %d: superseded version %d is not in the time index", id, gone.N)
+			n.old++
+			if since, ok := c.indexed[versionName{id, v.N}]; !ok || !supersededAt(since, v, history[i+1:]) {
+				c.find("inode %d: superseded version %d is not in the time index", id, v.N)
 			}
 		}
 		if err := c.tx.readPages(v); err != nil {
@@ -187,10 +198,24 @@ func (c *census) checkHistory(n *nodeCount, history []*storedVersion) (indexed u
 		}
 		v.Layout.Extents = nil
 	}
-	if current == nil || current.N != n.Version || n.Kind == File && current.Size != n.Size {
+	if newest == nil || newest.N != n.Version || n.Kind == File && newest.Size != n.Size {
 		c.find("inode %d: its record does not agree with its newest version", id)
 	}
 	return indexed
+}
+
+// supersededAt tells whether v can be superseded since an instant, by one of the versions after it or by one that was purged.
+func supersededAt(since int64, v *storedVersion, after []*storedVersion) bool {
+	if v.State == Interrupted {
+		return since == v.At
+	}
+	for _, next := range after {
+		if next.State == Interrupted {
+			continue
+		}
+		return since == next.At || next.prev != v.N && v.At <= since && since < next.At
+	}
+	return false
 }
 
 func (c *census) checkPages() {

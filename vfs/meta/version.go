@@ -171,6 +171,15 @@ func (tx *Tx) Version(id Inode, n uint64) (*Version, error) {
 	return tx.complete(s)
 }
 
+// VersionSize reads the size of version n of an inode, bytes, and not its extents; fs.ErrNotExist if there is none.
+func (tx *Tx) VersionSize(id Inode, n uint64) (uint64, error) {
+	s, err := tx.stored(id, n)
+	if err != nil {
+		return 0, err
+	}
+	return s.Size, nil
+}
+
 // VersionAt reads the version that was current at the instant, fs.ErrNotExist if there was none. Numbers and instants
 // rise together, so it is a binary search.
 func (tx *Tx) VersionAt(id Inode, at int64) (*Version, error) {
@@ -179,6 +188,7 @@ func (tx *Tx) VersionAt(id Inode, at int64) (*Version, error) {
 		return nil, err
 	}
 	var best *storedVersion
+	after := n.Versions + 1
 	for lo, hi := uint64(1), n.Versions+1; lo < hi; {
 		mid := lo + (hi-lo)/2
 		s, err := tx.storedAt(id, mid)
@@ -186,7 +196,7 @@ func (tx *Tx) VersionAt(id Inode, at int64) (*Version, error) {
 			return nil, err
 		}
 		if s == nil || s.At > at {
-			hi = mid
+			hi, after = mid, mid
 		} else {
 			best, lo = s, s.N+1
 		}
@@ -194,11 +204,18 @@ func (tx *Tx) VersionAt(id Inode, at int64) (*Version, error) {
 	if best == nil {
 		return nil, absent("version of that time")
 	}
+	current := best.N
 	if best.State == Interrupted { // never was current: what was then still was
-		if best.prev == 0 {
-			return nil, absent("version of that time")
-		}
-		return tx.Version(id, best.prev)
+		current = best.prev
+	}
+	// What a purge took between this version and the next may have been current at the instant: nobody knows any more.
+	if next, err := tx.storedAt(id, after); err != nil {
+		return nil, err
+	} else if current == 0 || next != nil && next.prev != current && at != best.At {
+		return nil, absent("version of that time")
+	}
+	if current != best.N {
+		return tx.Version(id, current)
 	}
 	return tx.complete(best)
 }

@@ -1,0 +1,216 @@
+package meta
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"golang.org/x/text/unicode/norm"
+
+	"sallyport/crypto/record"
+)
+
+// Purged is what a Purge took out of the database.
+type Purged struct {
+	Names, Versions, Inodes uint64
+	Bytes                   uint64     // logical sizes of the versions of files
+	Blobs                   [][16]byte // doomed: their keys are gone
+
+	gone map[Inode]*Usage // what the purged versions relied on, of inodes whose Usage is known
+}
+
+// Purge forgets superseded names and versions for good: their records and, of blobs that no other version relies on, the
+// keys. The files of those blobs are doomed. What is not in the time index any more is passed over, and so is
+// a removed directory of which something is left. An inode goes with the last name or version that was superseded;
+// what is live never does.
+//
+// Its cost is that of reading the remaining versions of each inode, but for those inodes whose Usage is known.
+func (tx *Tx) Purge(items []Superseded, known map[Inode]*Usage) (Purged, error) {
+	p := purge{tx: tx, known: known, touched: map[Inode]*Usage{}}
+	for i := range items {
+		var err error
+		if items[i].Entry != nil {
+			err = p.name(items[i].Entry)
+		} else {
+			err = p.version(&items[i])
+		}
+		if err != nil {
+			return Purged{}, fmt.Errorf("meta: purging: %w", err)
+		}
+	}
+	for _, id := range p.order {
+		if err := p.settle(id); err != nil {
+			return Purged{}, fmt.Errorf("meta: purging: %w", err)
+		}
+	}
+	return p.Purged, nil
+}
+
+type purge struct {
+	Purged
+	tx      *Tx
+	known   map[Inode]*Usage
+	touched map[Inode]*Usage // what purged versions of an inode relied on
+	order   []Inode
+}
+
+// name takes out a past name.
+func (p *purge) name(en *Entry) error {
+	tx := p.tx
+	dirTok, nameTok := tx.tokens(en.Dir, en.Name)
+	if !tx.exists(record.DomainPast, pastKey(dirTok, nameTok, en.Until)) {
+		return nil
+	}
+	n, err := tx.edit(en.Inode)
+	if err != nil {
+		return dangling(record.DomainInode)
+	}
+	if n.Kind == Dir && n.Parent == 0 && n.Past == 1 && tx.hadEntries(n.ID) {
+		return nil // else what is left of the directory could not be reached any more
+	}
+	tx.remove(record.DomainPast, pastKey(dirTok, nameTok, en.Until))
+	tx.remove(record.DomainWhen, whenDirKey(dirTok, en.Until, nameTok))
+	tx.remove(record.DomainWhen, whenNameKey(en.Until, dirTok, nameTok))
+	if folded := norm.NFC.String(en.Name); folded != en.Name && !tx.hasPast(dirTok, nameTok) {
+		tx.remove(record.DomainFold, foldKey(dirTok, tx.db.keys.FoldToken(uint64(en.Dir), folded), foldPast, nameTok))
+		tx.head.folds--
+	}
+	p.Names++
+	n.Past--
+	tx.putNode(n)
+	p.touch(n.ID)
+	return nil
+}
+
+// hadEntries tells whether a directory has past entries that are not purged.
+func (tx *Tx) hadEntries(dir Inode) bool {
+	dirTok := tx.dirToken(dir)
+	for range tx.scan(record.DomainPast, dirTok[:], nil) {
+		return true
+	}
+	return false
+}
+
+func (tx *Tx) hasPast(dirTok, nameTok token) bool {
+	for range tx.scan(record.DomainPast, entryKey(dirTok, nameTok), nil) {
+		return true
+	}
+	return false
+}
+
+// version takes out a superseded version.
+func (p *purge) version(s *Superseded) error {
+	tx := p.tx
+	index := whenVersionKey(s.At, s.Inode, s.Version)
+	if !tx.exists(record.DomainWhen, index) {
+		return nil
+	}
+	n, err := tx.node(s.Inode)
+	if err != nil {
+		return dangling(record.DomainInode)
+	}
+	if n.Version == s.Version {
+		return fmt.Errorf("%w: the current version of inode %d is indexed as superseded", ErrIntegrity, n.ID)
+	}
+	if err := p.forget(n, s.Version); err != nil {
+		return err
+	}
+	tx.remove(record.DomainWhen, index)
+	return nil
+}
+
+// forget removes a version's record and notes what it relied on.
+func (p *purge) forget(n *Node, number uint64) error {
+	tx := p.tx
+	v, err := tx.stored(n.ID, number)
+	if err != nil {
+		return dangling(record.DomainVersion)
+	}
+	tx.remove(record.DomainVersion, versionKey(n.ID, number))
+	tx.head.versions--
+	p.Versions++
+	if n.Kind == File {
+		tx.head.history -= v.Size
+		tx.head.shred += v.Size
+		p.Bytes += v.Size
+	}
+	p.touch(n.ID).add(v)
+	return nil
+}
+
+func (p *purge) touch(id Inode) *Usage {
+	if p.touched[id] == nil {
+		p.touched[id] = newUsage(id)
+		p.order = append(p.order, id)
+	}
+	return p.touched[id]
+}
+
+// settle removes an inode that has neither names nor superseded versions left, and the blobs and pages that only the purged
+// versions of an inode relied on.
+func (p *purge) settle(id Inode) error {
+	n, err := p.tx.node(id)
+	if err != nil {
+		return dangling(record.DomainInode)
+	}
+	if n.Parent == 0 && n.Past == 0 && !p.tx.hasOldVersions(n) {
+		if n.Version != 0 {
+			if err := p.forget(n, n.Version); err != nil {
+				return err
+			}
+		}
+		p.tx.remove(record.DomainInode, inodeKey(id))
+		p.Inodes++
+	}
+	free := p.touched[id]
+	if len(free.blobs) == 0 && len(free.pages) == 0 {
+		return nil
+	}
+	known := p.known[id]
+	if known != nil {
+		if p.gone == nil {
+			p.gone = map[Inode]*Usage{}
+		}
+		p.gone[id] = free.clone()
+	}
+	if err := p.tx.unused(n, free, known); err != nil {
+		return err
+	}
+	for page := range free.pages {
+		p.tx.remove(record.DomainExtents, pageKey(id, page.n, page.page))
+	}
+	for _, blob := range free.sorted() {
+		doomed, err := p.tx.giveUp(blob)
+		if err != nil {
+			return err
+		}
+		if doomed {
+			p.Blobs = append(p.Blobs, blob)
+		}
+	}
+	return nil
+}
+
+// hasOldVersions tells whether an inode has a version beside its current one.
+func (tx *Tx) hasOldVersions(n *Node) bool {
+	for f := range tx.scan(record.DomainVersion, inodeKey(n.ID), nil) {
+		if len(f.key) != 16 || be64(f.key[8:]) != n.Version {
+			return true
+		}
+	}
+	return false
+}
+
+// giveUp dooms a blob that no version relies on. One that is still being written stays: its draft, or recovery, ends it.
+func (tx *Tx) giveUp(id [16]byte) (doomed bool, err error) {
+	b, err := tx.Blob(id)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // damage that Verify reports; there is no key to remove
+		return false, nil
+	case err != nil:
+		return false, err
+	case b.State == BlobOpen:
+		return false, nil
+	}
+	return true, tx.Doom(id)
+}
