@@ -105,6 +105,7 @@ func (in *inode) publish(ctx context.Context, last bool) error {
 		}
 	}
 	p := publication{in: in, d: d, layout: layout, attr: attr, state: meta.Complete, whole: whole, from: from, result: resultComplete, done: last}
+	p.moves = in.c.moves.Load()
 	if err := in.c.update(ctx, p.apply); err != nil {
 		switch {
 		case !last:
@@ -167,6 +168,7 @@ type publication struct {
 	from   uint64 // version that the session started from
 	done   bool   // the draft ends
 
+	moves   uint64    // core.moves before
 	node    meta.Node // out: the file afterwards
 	got     *extent.Layout
 	follows bool // attributes only, on the very version that the session started from: the content is still that
@@ -249,6 +251,10 @@ func (in *inode) published(p *publication, last bool) {
 		p.d.rely(p.got)
 	}
 	w := in.view
+	if !last && p.d != nil && p.d.own(p.node.ID) {
+		// Never long, and without an end only if housekeeping has none. What it did since the commit, the handles will find out.
+		_ = in.c.pins.pin(context.Background(), p.node.ID)
+	}
 	w.mu.Lock()
 	in.mu.Lock()
 	made := in.isNew()
@@ -263,10 +269,11 @@ func (in *inode) published(p *publication, last bool) {
 		}
 	}
 	if p.got != nil && p.state != meta.Interrupted {
-		in.rebase(newSnapshot(in.c, &p.node, p.got))
+		in.rebase(newSnapshot(in.c, &p.node, p.got, p.moves))
 	} else {
 		if p.follows && in.base.node.Version == p.from {
 			in.base.node.Version = p.node.Version
+			in.base.version.Store(p.node.Version)
 		}
 		in.base.node.Attr = p.node.Attr
 	}

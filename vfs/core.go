@@ -27,6 +27,8 @@ type core struct {
 	files   io.Closer      // what blobs lie in
 	content *content.Store // over blobs; shared by all sessions for its buffers
 	claims  *claims
+	pins    *pins
+	moves   atomic.Uint64 // grows before and after each transaction of housekeeping
 
 	failed  atomic.Bool   // a commit failed: no writes until reopened
 	damaged atomic.Uint64 // reads and opens that met ErrIntegrity
@@ -55,7 +57,7 @@ func openCore(ctx context.Context, v *Volume) (*core, error) {
 	if err != nil {
 		return nil, errors.Join(openError(v, err), files.Close())
 	}
-	c := &core{vol: v, keys: keys, db: db, blobs: store, files: files, claims: newClaims()}
+	c := &core{vol: v, keys: keys, db: db, blobs: store, files: files, claims: newClaims(), pins: newPins()}
 	c.content = &content.Store{Blobs: store, Keys: blobKeys{c}, Account: v.id, Budget: v.fs.budget}
 	if err := c.recover(ctx); err != nil {
 		return nil, errors.Join(openError(v, err), c.close())

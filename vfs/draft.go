@@ -22,14 +22,15 @@ type draft struct {
 
 	mu    sync.Mutex
 	blobs map[blob.ID]bool // made by this draft -> a committed version relies on it
+	pin   meta.Inode       // pinned until the draft ends; 0 = none
 }
 
-// newDraft starts a draft on base; nil = empty.
+// newDraft starts a draft on base; nil = empty. The file it belongs to, if there is one yet, is pinned.
 func (c *core) newDraft(base *extent.Layout, plan meta.BlobKey) (*draft, error) {
 	if c.drafts.Load() >= maxDrafts {
 		return nil, ErrTooMany
 	}
-	d := &draft{plan: plan, blobs: map[blob.ID]bool{}}
+	d := &draft{plan: plan, pin: plan.Inode, blobs: map[blob.ID]bool{}}
 	d.ctx = context.WithValue(context.Background(), draftKey{}, d)
 	var err error
 	if d.Draft, err = c.content.Edit(d.ctx, base); err != nil {
@@ -43,7 +44,24 @@ func (c *core) newDraft(base *extent.Layout, plan meta.BlobKey) (*draft, error) 
 // ended is called once when a draft has ended.
 func (c *core) ended(d *draft) {
 	c.drafts.Add(-1)
+	d.mu.Lock()
+	pin := d.pin
+	d.mu.Unlock()
+	if pin != 0 {
+		c.pins.unpin(pin)
+	}
 	c.vol.fs.drafts.remove(d)
+}
+
+// own says whether the draft has a file only now, which is to be pinned.
+func (d *draft) own(id meta.Inode) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.pin != 0 {
+		return false
+	}
+	d.pin = id
+	return true
 }
 
 // draftKey finds the draft in a context.

@@ -126,20 +126,35 @@ func (in *inode) begin() (*draft, error) {
 	if d != nil {
 		return d, nil
 	}
-	layout := base.layout
-	if fresh {
-		layout = nil
-	} else {
-		plan.Base = base.node.Version
+	if plan.Inode != 0 {
+		if err := in.c.pins.pin(context.Background(), plan.Inode); err != nil {
+			return nil, err
+		}
 	}
-	d, err := in.c.newDraft(layout, plan)
+	d, err := in.start(base, fresh, plan)
 	if err != nil {
+		if plan.Inode != 0 {
+			in.c.pins.unpin(plan.Inode)
+		}
 		return nil, err
 	}
 	in.mu.Lock()
 	in.draft = d
 	in.mu.Unlock()
 	return d, nil
+}
+
+// start makes the draft. The file is pinned: where base lies now, it stays.
+func (in *inode) start(base *snapshot, fresh bool, plan meta.BlobKey) (*draft, error) {
+	if fresh {
+		return in.c.newDraft(nil, plan)
+	}
+	plan.Base = base.node.Version
+	layout, err := base.place()
+	if err != nil {
+		return nil, err
+	}
+	return in.c.newDraft(layout, plan)
 }
 
 // ready says whether the content may be changed.
@@ -233,15 +248,7 @@ func (in *inode) copyTo(f *File, w io.Writer, off int64) (int64, error) {
 	d, s := in.content(f)
 	defer s.release()
 	if d == nil {
-		if uint64(off) >= s.layout.Size {
-			return 0, nil
-		}
-		r, err := s.open(context.Background())
-		if err != nil {
-			return 0, err
-		}
-		n, err := r.CopyTo(w, off, -1)
-		return n, in.c.damage(err)
+		return s.copyTo(w, off)
 	}
 	buf := make([]byte, extent.SegmentPlain)
 	var total int64

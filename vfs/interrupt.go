@@ -35,6 +35,7 @@ func (in *inode) interrupt(ctx context.Context) error {
 		_ = d.Abort() // what stays on disk is removed below, or when the volume is opened next
 	}
 	p := interruption{publication: publication{in: in, d: d, attr: attr, done: true}, kept: layout}
+	p.moves = in.c.moves.Load()
 	if err := in.c.update(ctx, p.apply); err != nil {
 		in.abandon()
 		return in.orphaned(err)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/afero"
 
-	"sallyport/vfs/extent"
 	"sallyport/vfs/meta"
 )
 
@@ -157,6 +156,7 @@ var errAgain = errors.New("vfs: internal: look again")
 // find resolves the path and, of an existing file, loads the version to open. O_EXCL follows no final symlink and takes
 // names by their bytes.
 func (w *View) find(c *core, name string, h how) (p place, s *snapshot, err error) {
+	moves := c.moves.Load()
 	err = c.db.View(func(tx *meta.Tx) error {
 		if p, err = w.walk(tx, name, !h.excl); err != nil {
 			return err
@@ -171,7 +171,7 @@ func (w *View) find(c *core, name string, h how) (p place, s *snapshot, err erro
 		if err != nil {
 			return err
 		}
-		s = newSnapshot(c, p.node, l)
+		s = newSnapshot(c, p.node, l, moves)
 		return nil
 	})
 	return p, s, err
@@ -350,7 +350,7 @@ func (w *View) enter(f *File, p place) error {
 	n := meta.Node{Kind: meta.File, Changed: now, Attr: meta.Attr{Mode: f.how.mode, Mtime: now, Created: now, State: meta.Complete}}
 	in := &inode{
 		view: w, c: f.c, slot: p.slot, path: p.path, fresh: true, touched: now,
-		base: newSnapshot(f.c, &n, &extent.Layout{}).retain(), files: map[*File]struct{}{},
+		base: newSnapshot(f.c, &n, nil, 0).retain(), files: map[*File]struct{}{},
 	}
 	w.fresh[p.slot] = in
 	w.files[f] = struct{}{}

@@ -126,38 +126,6 @@ func (r *rescue) emit(tx *meta.Tx, b *meta.BlobKey, ch Change) (err error) {
 	return nil
 }
 
-// pathOf finds the way from the root to a slot. It reads the directories on the way, for an inode does not know its name;
-// that is good enough for recovery. What lies below a removed directory begins with its name.
-func pathOf(tx *meta.Tx, s slot) (string, error) {
-	path := s.name
-	for dir := s.dir; dir != meta.Root; {
-		n, err := tx.Node(dir)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && n.Parent == 0 {
-			return path, nil
-		}
-		if err != nil {
-			return "", err
-		}
-		name := ""
-		for cursor := []byte(nil); ; {
-			cursor, err = tx.List(n.Parent, cursor, func(e meta.Entry, _ *meta.Node) bool {
-				if e.Inode == dir {
-					name = e.Name
-				}
-				return name == ""
-			})
-			if err != nil {
-				return "", err
-			}
-			if name != "" || cursor == nil {
-				break
-			}
-		}
-		path, dir = name+"/"+path, n.Parent
-	}
-	return "/" + path, nil
-}
-
 // owner is the file that a blob was written for; nil if its name was new and nobody has made it since.
 func owner(tx *meta.Tx, b *meta.BlobKey) (*meta.Node, error) {
 	id := b.Inode
@@ -198,6 +166,9 @@ func (r *rescue) version(tx *meta.Tx, b *meta.BlobKey, n *meta.Node, current boo
 		return nil, nil
 	}
 	l, err := r.layout(tx, b)
+	if errors.Is(err, fs.ErrNotExist) { // a recovery that was put off: the version that was edited is purged since
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -273,28 +244,39 @@ func (r *rescue) publish(tx *meta.Tx, b *meta.BlobKey, n *meta.Node, v *meta.Ver
 	return r.emit(tx, b, Change{Op: "upload", Bytes: v.Size, Version: v.N, Result: result})
 }
 
+// doomedBatch is how many blobs are unlinked before their records go, together.
+const doomedBatch = 500
+
 // removeDoomed unlinks the blobs that metadata has given up.
 func (c *core) removeDoomed(ctx context.Context) error {
-	var ids []blob.ID
-	err := c.db.View(func(tx *meta.Tx) error {
-		return tx.Doomed(func(id [16]byte) bool { ids = append(ids, id); return true })
-	})
-	if err != nil || len(ids) == 0 {
-		return err
-	}
-	for _, id := range ids {
-		if err := c.blobs.Remove(ctx, id); err != nil {
+	for {
+		var ids []blob.ID
+		err := c.db.View(func(tx *meta.Tx) error {
+			return tx.Doomed(func(id [16]byte) bool { ids = append(ids, id); return len(ids) < doomedBatch })
+		})
+		if err != nil || len(ids) == 0 {
 			return err
 		}
-	}
-	return c.update(ctx, func(tx *meta.Tx) error {
 		for _, id := range ids {
-			if err := tx.Undoom(id); err != nil {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := c.blobs.Remove(ctx, id); err != nil {
 				return err
 			}
 		}
-		return nil
-	})
+		err = c.update(ctx, func(tx *meta.Tx) error {
+			for _, id := range ids {
+				if err := tx.Undoom(id); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil || len(ids) < doomedBatch {
+			return err
+		}
+	}
 }
 
 // orphanGrace is how old a blob that metadata does not know must be before it is removed: long enough for an operator who

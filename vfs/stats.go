@@ -9,6 +9,7 @@ import (
 // Stats of a volume, bytes unless said.
 type Stats struct {
 	LiveBytes, HistoryBytes, DoomedBytes   uint64
+	AwaitingShred                          uint64 // purged since the account's key was changed last
 	Files, Dirs, Versions, Blobs, Damaged  uint64
 	OpenHandles, OpenDrafts, PendingOutbox uint64
 }
@@ -21,7 +22,7 @@ func (v *Volume) Stats() Stats {
 		var doomed [][16]byte
 		err := c.db.View(func(tx *meta.Tx) error {
 			m := tx.Stats()
-			s.LiveBytes, s.HistoryBytes = m.LiveBytes, m.HistoryBytes
+			s.LiveBytes, s.HistoryBytes, s.AwaitingShred = m.LiveBytes, m.HistoryBytes, m.AwaitingShred
 			s.Files, s.Dirs, s.Versions, s.Blobs = m.Files, m.Dirs, m.Versions, m.Blobs
 			if err := tx.Outbox(func(uint64, []byte) bool { s.PendingOutbox++; return true }); err != nil {
 				return err

@@ -19,6 +19,7 @@ type Volume struct {
 	id       keyring.AccountID
 	reserve  atomic.Pointer[func(bytes, files int64) error]
 	draining chan struct{} // a lock with a context: one Drain at a time
+	tidying  chan struct{} // the same for housekeeping
 
 	mu      sync.Mutex // guards what is below; never held over I/O
 	core    *core      // nil while closed
@@ -34,7 +35,7 @@ type Volume struct {
 }
 
 func newVolume(f *FS, id keyring.AccountID) *Volume {
-	return &Volume{fs: f, id: id, views: map[*View]struct{}{}, draining: make(chan struct{}, 1)}
+	return &Volume{fs: f, id: id, views: map[*View]struct{}{}, draining: make(chan struct{}, 1), tidying: make(chan struct{}, 1)}
 }
 
 // ID is the account of the volume.

@@ -1,0 +1,379 @@
+package vfs
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"iter"
+	"math"
+	"syscall"
+	"time"
+
+	"sallyport/vfs/meta"
+)
+
+const (
+	// purgePage is how many records of the time index are looked at in one view.
+	purgePage = 512
+	// purgeBatch is how many of them one transaction purges: it is what others wait for at most.
+	purgeBatch = 500
+	// purgeLeast is the smallest batch that is tried on a full disk, where a small transaction may still find room.
+	purgeLeast = 8
+	// usageVersions is how many versions an inode must have had for a purge to count once what they rely on; usageKept
+	// is for how many inodes it keeps that.
+	usageVersions, usageKept = 1000, 4
+)
+
+// Superseded is a name that was removed, replaced or renamed away, or a version that another took the place of or
+// that was never current (an interrupted overwrite).
+type Superseded struct {
+	Inode   uint64
+	Version uint64 // 0 = a name
+	// Path as its directories are named now, or were last. It begins without a slash below a directory that is purged already.
+	Path  string
+	At    time.Time // since when; the server's instants, which a client cannot set
+	Bytes uint64    // size of the version; of a name: of what goes with it
+	Dir   bool      // the name of a directory, or a version of its attributes
+}
+
+// PurgePlan is what a purge would destroy. It holds totals and no list: its items are read from the time index
+// again when they are wanted, so that a plan of a million items is small.
+type PurgePlan struct {
+	Names, Versions uint64
+	Bytes           uint64    // logical sizes
+	Kept            uint64    // items that were looked at and stay
+	Oldest, Newest  time.Time // of what goes; zero if nothing does
+
+	// Pace is called after each transaction of at most 500 items with their number, to limit the rate; an error ends Execute.
+	// nil = no limit.
+	Pace func(ctx context.Context, items int) error
+
+	v       *Volume
+	expired func(Superseded) bool
+	until   int64 // instants below this one only: what was superseded after the plan was made is not part of it
+	result  PurgeReceipt
+}
+
+// PurgeReceipt is what one transaction of a purge, or all of them, destroyed.
+type PurgeReceipt struct {
+	Names, Versions, Inodes, Blobs uint64
+	Bytes                          uint64    // logical sizes of the versions
+	Busy                           uint64    // items left for another time: somebody is writing the file
+	Oldest, Newest                 time.Time // instants of the items
+	At                             time.Time
+}
+
+func (r *PurgeReceipt) add(o *PurgeReceipt) {
+	r.Names, r.Versions, r.Inodes, r.Blobs = r.Names+o.Names, r.Versions+o.Versions, r.Inodes+o.Inodes, r.Blobs+o.Blobs
+	r.Bytes, r.Busy = r.Bytes+o.Bytes, r.Busy+o.Busy
+	r.Oldest, r.Newest = span(r.Oldest, r.Newest, o.Oldest)
+	r.Oldest, r.Newest = span(r.Oldest, r.Newest, o.Newest)
+	r.At = o.At
+}
+
+// span widens a span of time; zero times are none.
+func span(from, to, at time.Time) (time.Time, time.Time) {
+	if at.IsZero() {
+		return from, to
+	}
+	if from.IsZero() || at.Before(from) {
+		from = at
+	}
+	if at.After(to) {
+		to = at
+	}
+	return from, to
+}
+
+// PlanPurge finds what a purge of all that expired admits would destroy. Nothing is changed. expired must answer alike each time
+// it is asked (a fixed now), and must not call the volume.
+func (v *Volume) PlanPurge(ctx context.Context, expired func(Superseded) bool) (*PurgePlan, error) {
+	return v.PlanPurgeBefore(ctx, time.Unix(0, math.MaxInt64), expired)
+}
+
+// PlanPurgeBefore is PlanPurge for what was superseded before an instant. It reads nothing that is younger.
+func (v *Volume) PlanPurgeBefore(ctx context.Context, before time.Time, expired func(Superseded) bool) (*PurgePlan, error) {
+	p := &PurgePlan{v: v, expired: expired, until: nanos(before)}
+	err := v.do(ctx, func(c *core) error {
+		err := c.db.View(func(tx *meta.Tx) error { p.until = min(p.until, tx.Instant()); return nil })
+		if err != nil {
+			return err
+		}
+		return c.history(ctx, p.until, func(batch []past) error {
+			for i := range batch {
+				s := &batch[i].Superseded
+				if !expired(*s) {
+					p.Kept++
+					continue
+				}
+				if s.Version == 0 {
+					p.Names++
+				} else {
+					p.Versions++
+				}
+				p.Bytes += s.Bytes
+				p.Oldest, p.Newest = span(p.Oldest, p.Newest, s.At)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, spoken(err)
+	}
+	return p, nil
+}
+
+// spoken passes the errors of a caller's functions and contexts, and hides what lower layers say.
+func spoken(err error) error {
+	var own *paceError
+	if errors.As(err, &own) {
+		return own.err
+	}
+	return public(err)
+}
+
+type paceError struct{ err error }
+
+func (e *paceError) Error() string { return e.err.Error() }
+
+// Items yields what the plan would destroy, oldest first.
+func (p *PurgePlan) Items(ctx context.Context) iter.Seq2[Superseded, error] {
+	return func(yield func(Superseded, error) bool) {
+		stop := errors.New("enough")
+		err := p.v.do(ctx, func(c *core) error {
+			return c.history(ctx, p.until, func(batch []past) error {
+				for i := range batch {
+					if s := batch[i].Superseded; p.expired(s) && !yield(s, nil) {
+						return stop
+					}
+				}
+				return nil
+			})
+		})
+		if err != nil && !errors.Is(err, stop) {
+			yield(Superseded{}, public(err))
+		}
+	}
+}
+
+// Result is what Execute has destroyed so far. Not to be called while it runs.
+func (p *PurgePlan) Result() PurgeReceipt { return p.result }
+
+// Execute destroys what the plan found, oldest first, or less: what was restored, renamed to where it may stay, or is
+// being written (Busy) meanwhile stays. First the records and wrapped keys go, in transactions of at most 500
+// items, each with the audit event that emit makes of its receipt (nil = none); then the files of the blobs. A crash or an
+// error leaves a volume in which some is gone and the rest is not; a new plan goes on. One Execute of a volume runs at a time.
+func (p *PurgePlan) Execute(ctx context.Context, emit func(PurgeReceipt) []byte) error {
+	unlock, err := p.v.tidy(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	err = p.v.do(ctx, func(c *core) error {
+		e := purge{plan: p, c: c, emit: emit}
+		if err := c.history(ctx, p.until, func(batch []past) error { return e.take(ctx, batch) }); err != nil {
+			return err
+		}
+		if err := e.flush(ctx); err != nil {
+			return err
+		}
+		return c.removeDoomed(ctx)
+	})
+	return spoken(err)
+}
+
+// tidy makes the caller the only housekeeper of the volume.
+func (v *Volume) tidy(ctx context.Context) (unlock func(), err error) {
+	select {
+	case v.tidying <- struct{}{}:
+		return func() { <-v.tidying }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// purge is a PurgePlan at work.
+type purge struct {
+	plan  *PurgePlan
+	c     *core
+	emit  func(PurgeReceipt) []byte
+	batch []past
+	known map[meta.Inode]*meta.Usage
+}
+
+// take purges what has expired of a page of the time index, in full batches.
+func (e *purge) take(ctx context.Context, page []past) error {
+	for i := range page {
+		if !e.plan.expired(page[i].Superseded) {
+			continue
+		}
+		if e.batch = append(e.batch, page[i]); len(e.batch) == purgeBatch {
+			if err := e.flush(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (e *purge) flush(ctx context.Context) error {
+	batch := e.batch
+	e.batch = nil
+	for size := len(batch); len(batch) > 0; {
+		some := batch[:min(size, len(batch))]
+		err := e.purge(ctx, some)
+		if errors.Is(err, syscall.ENOSPC) && !e.c.failed.Load() && size > purgeLeast {
+			size = max(size/4, purgeLeast)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		batch = batch[len(some):]
+		if e.plan.Pace != nil {
+			if err := e.plan.Pace(ctx, len(some)); err != nil {
+				return &paceError{err}
+			}
+		}
+	}
+	return nil
+}
+
+// purge is one transaction.
+func (e *purge) purge(ctx context.Context, batch []past) error {
+	if err := e.count(batch); err != nil {
+		return err
+	}
+	ids := make([]meta.Inode, 0, len(batch))
+	for i := range batch {
+		ids = append(ids, batch[i].item.Inode)
+	}
+	var gone meta.Purged
+	var receipt PurgeReceipt
+	_, err := e.c.move(ctx, ids, func(tx *meta.Tx, free map[meta.Inode]bool) (err error) {
+		receipt = PurgeReceipt{At: time.Unix(0, tx.Instant())}
+		items := make([]meta.Superseded, 0, len(batch))
+		for i := range batch {
+			if !free[batch[i].item.Inode] {
+				receipt.Busy++
+				continue
+			}
+			items = append(items, batch[i].item)
+			receipt.Oldest, receipt.Newest = span(receipt.Oldest, receipt.Newest, batch[i].At)
+		}
+		if gone, err = tx.Purge(items, e.known); err != nil {
+			return err
+		}
+		receipt.Names, receipt.Versions, receipt.Inodes = gone.Names, gone.Versions, gone.Inodes
+		receipt.Blobs, receipt.Bytes = uint64(len(gone.Blobs)), gone.Bytes
+		if e.emit == nil || gone.Names+gone.Versions == 0 {
+			return nil
+		}
+		if event := e.emit(receipt); event != nil {
+			return tx.Emit(event)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	gone.Forget(e.known)
+	e.plan.result.add(&receipt)
+	if e.emit != nil {
+		e.c.vol.notify()
+	}
+	return nil
+}
+
+// count gets the usage of inodes that have very many versions, before the transaction that needs it.
+func (e *purge) count(batch []past) error {
+	for i := range batch {
+		id := batch[i].item.Inode
+		if batch[i].versions < usageVersions || e.known[id] != nil {
+			continue
+		}
+		if e.known == nil || len(e.known) >= usageKept {
+			e.known = map[meta.Inode]*meta.Usage{}
+		}
+		err := e.c.db.View(func(tx *meta.Tx) (err error) { e.known[id], err = tx.Usage(id); return err })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// past is an item of the time index with what is known of it.
+type past struct {
+	Superseded
+	item     meta.Superseded
+	versions uint64 // highest version number of the inode
+}
+
+// history hands out what was superseded before an instant, oldest first, a page at a time, each from a view of its own.
+func (c *core) history(ctx context.Context, until int64, fn func(page []past) error) error {
+	var cursor []byte
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var page []past
+		err := c.db.View(func(tx *meta.Tx) error {
+			paths := &pathfinder{tx: tx}
+			var failed error
+			next, err := tx.SupersededFrom(cursor, until, func(s meta.Superseded) bool {
+				var p past
+				if p, failed = describe(tx, paths, s); failed != nil {
+					return false
+				}
+				page = append(page, p)
+				return len(page) < purgePage
+			})
+			cursor = next
+			return errors.Join(err, failed)
+		})
+		if err != nil {
+			return err
+		}
+		if err := fn(page); err != nil {
+			return err
+		}
+		if cursor == nil {
+			return nil
+		}
+	}
+}
+
+// describe finds out what there is to know of an item.
+func describe(tx *meta.Tx, paths *pathfinder, s meta.Superseded) (past, error) {
+	p := past{item: s, Superseded: Superseded{Inode: uint64(s.Inode), Version: s.Version, At: time.Unix(0, s.At)}}
+	n, err := tx.Node(s.Inode)
+	if err != nil {
+		return p, missing(err)
+	}
+	p.Dir, p.versions = n.Kind == meta.Dir, n.Versions
+	at := slot{n.Home, n.Name}
+	switch {
+	case s.Version == 0:
+		at = slot{s.Entry.Dir, s.Entry.Name}
+		if n.Kind == meta.File && n.Parent == 0 && n.Left == s.At {
+			p.Bytes = n.Size // its current version goes with its last name
+		}
+	case n.Kind == meta.File:
+		size, err := tx.VersionSize(s.Inode, s.Version)
+		if err != nil {
+			return p, missing(err)
+		}
+		p.Bytes = size
+	}
+	p.Path, err = paths.of(at)
+	return p, err
+}
+
+// missing takes a record that another one refers to and that is not there for damage.
+func missing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrIntegrity
+	}
+	return err
+}
