@@ -26,11 +26,8 @@ type KeyFile struct{ Path string }
 
 var _ Seal = (*KeyFile)(nil)
 
-// keyFileKind is in seal.json; keyFilePlace is where a wrapped root belongs.
-const (
-	keyFileKind  = "keyfile"
-	keyFilePlace = "root"
-)
+// keyFilePlace is where a wrapped root belongs.
+const keyFilePlace = "root"
 
 // NewKeyFile generates the file. It fails with fs.ErrExist if there is one.
 func NewKeyFile(path string) (*KeyFile, error) {
@@ -55,7 +52,7 @@ func NewKeyFile(path string) (*KeyFile, error) {
 }
 
 // Kind is "keyfile".
-func (s *KeyFile) Kind() string { return keyFileKind }
+func (s *KeyFile) Kind() string { return KindKeyFile }
 
 // Wrap wraps root under the file's key.
 func (s *KeyFile) Wrap(ctx context.Context, root []byte) ([]byte, error) {

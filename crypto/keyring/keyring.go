@@ -50,8 +50,8 @@ var (
 	ErrWrongKey = errors.New("keyring: wrong key for this state directory")
 )
 
-// Seal wraps and unwraps the root key. Implementations: key file now;
-// passphrase, shares, transit and helper later.
+// Seal wraps and unwraps the root key. Implementations: KeyFile, NewPassphrase,
+// NewShares here, packages crypto/transit and crypto/sealhelper.
 //
 // Wrap must bind what it returns to the seal's own key and detect every change
 // to it. Unwrap returns ErrWrongKey if it can tell that it has another key than
@@ -118,6 +118,7 @@ func Create(ctx context.Context, stateDir string, s Seal) (*Keyring, error) {
 	if err := os.MkdirAll(stateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("making a state directory: %w", err)
 	}
+	defer forget(s)
 	if err := checkOutside(s, stateDir); err != nil {
 		return nil, err
 	}
@@ -151,7 +152,7 @@ func create(ctx context.Context, stateDir string, s Seal, root *root) (*Keyring,
 	if err != nil {
 		return nil, err
 	}
-	if err = durable.WriteFile(filepath.Join(stateDir, sealName), sealed.encode(), fileMode); err == nil {
+	if err = sealed.write(stateDir); err == nil {
 		err = k.store(root, ring)
 	}
 	if err != nil { // nothing depends on them yet
@@ -167,14 +168,11 @@ func create(ctx context.Context, stateDir string, s Seal, root *root) (*Keyring,
 // as far as they can be told apart, errors.ErrUnsupported for a newer format,
 // and whatever the seal returns.
 func Open(ctx context.Context, stateDir string, s Seal) (*Keyring, error) {
+	defer forget(s)
 	if err := checkOutside(s, stateDir); err != nil {
 		return nil, err
 	}
-	text, err := os.ReadFile(filepath.Join(stateDir, sealName))
-	if err != nil {
-		return nil, fmt.Errorf("opening the keyring: %w", err)
-	}
-	sealed, err := decodeSeal(text)
+	sealed, err := readSeal(stateDir)
 	if err != nil {
 		return nil, err
 	}

@@ -378,7 +378,8 @@ type fakeSeal struct {
 	wrap, unwrap func([]byte) ([]byte, error)
 }
 
-func (fakeSeal) Kind() string { return "fake" }
+func (fakeSeal) Kind() string  { return KindHelper }
+func (fakeSeal) Label() string { return "fake" }
 
 func (s fakeSeal) Wrap(_ context.Context, root []byte) ([]byte, error) {
 	if s.wrap != nil {

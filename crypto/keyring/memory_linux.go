@@ -9,8 +9,11 @@ import (
 // lockedPage returns a page that is not part of the Go heap. That it is not
 // swapped out nor part of core dumps is best effort: limits on locked memory
 // differ, and a server without swap needs none.
-func lockedPage() ([]byte, error) {
-	page, err := unix.Mmap(-1, 0, unix.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+func lockedPage() ([]byte, error) { return lockedPages(1) }
+
+// lockedPages is lockedPage for what needs more than one.
+func lockedPages(n int) ([]byte, error) {
+	page, err := unix.Mmap(-1, 0, n*unix.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return nil, err
 	}

@@ -53,14 +53,16 @@ func (k *Keyring) RotateRootTo(ctx context.Context, s Seal) error {
 		return errors.New("keyring: no root epochs are left")
 	case s.Kind() != k.sealed.Kind:
 		return fmt.Errorf("keyring: a seal of kind %q in the place of %q: %w", s.Kind(), k.sealed.Kind, errors.ErrUnsupported)
+	case !k.sealed.sameParams(s):
+		return fmt.Errorf("keyring: a seal of other parameters, which Reseal changes: %w", errors.ErrUnsupported)
 	}
 	next, err := newRoot(record.NewKey(), epoch+1)
 	if err != nil {
 		return err
 	}
-	fresh, err := sealRoot(ctx, s, next) // may ask another machine: no lock that others want is held
+	fresh, err := k.sealed.wrap(ctx, s, next) // may ask another machine: no lock that others want is held
 	if err == nil {
-		err = k.writeSeal(append([]sealedRoot{}, k.sealed.Roots[0], fresh.Roots[0]))
+		err = k.writeSeal(append([]sealedRoot{}, k.sealed.Roots[0], fresh))
 	}
 	if err == nil {
 		err = k.rewrap(ctx, next)
@@ -151,8 +153,11 @@ func (r *ring) rewrap(from, to *root) (*ring, error) {
 
 // writeSeal replaces seal.json. Called with rotating held.
 func (k *Keyring) writeSeal(roots []sealedRoot) error {
-	f := &sealFile{Format: k.sealed.Format, Kind: k.sealed.Kind, Roots: roots}
-	f.Check = f.check()
+	return k.replaceSeal(k.sealed.withRoots(roots...))
+}
+
+// replaceSeal makes f the seal.json. Called with rotating held.
+func (k *Keyring) replaceSeal(f *sealFile) error {
 	if err := k.replace(filepath.Join(k.dir, sealName), f.encode(), fileMode); err != nil {
 		return err
 	}

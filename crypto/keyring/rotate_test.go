@@ -27,7 +27,8 @@ type vaultSeal struct {
 	onDestroy func() // called before anything is destroyed
 }
 
-func (*vaultSeal) Kind() string { return "vault" }
+func (*vaultSeal) Kind() string  { return KindTransit }
+func (*vaultSeal) Label() string { return "vault" }
 
 func (s *vaultSeal) Wrap(_ context.Context, root []byte) ([]byte, error) {
 	s.mu.Lock()

@@ -42,6 +42,7 @@ const (
 	DomainAccounts // name <-> id map and credentials in policy.db
 	DomainAudit
 	DomainKeyring // head of the keyring file
+	DomainSealKey // private half of a seal that people open, wrapped by their secret
 )
 
 const (

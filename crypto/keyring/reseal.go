@@ -1,0 +1,99 @@
+package keyring
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+
+	"sallyport/crypto/record"
+)
+
+// Reseal seals the root in force by another seal, or by the same kind with
+// another secret; data are not touched. What seal.json will say is tried by
+// unwrapping it before the old file is replaced, which is durable on return.
+// Recovery kits stay. If the old seal is a Destroyer it destroys what it had
+// wrapped; ErrOldRoot if that failed after the new seal came into force.
+//
+// Whoever has an old copy of seal.json and the old secret can still unwrap the
+// root in force: rotate the root afterwards, unless the old seal destroyed it.
+func (k *Keyring) Reseal(ctx context.Context, to Seal) error {
+	defer forget(to)
+	if err := checkOutside(to, k.dir); err != nil {
+		return err
+	}
+	if _, ok := to.(*recoverySeal); ok {
+		return errors.New("a recovery kit is not a seal to change to")
+	}
+	k.rotating.Lock()
+	defer k.rotating.Unlock()
+	if err := k.dropRoots(ctx); err != nil {
+		return err
+	}
+	before, old := k.sealNow(), k.sealed.Roots[0].Wrapped
+	err := k.changeSeal(ctx, func(f *sealFile, root *root) (*sealFile, error) {
+		next, err := f.resealed(ctx, to, root)
+		if err != nil {
+			return nil, err
+		}
+		again, err := next.unseal(ctx, to, root.epoch)
+		if err != nil {
+			return nil, fmt.Errorf("trying the new seal: %w", err)
+		}
+		defer again.destroy()
+		if subtle.ConstantTimeCompare(again.key(), root.key()) != 1 {
+			return nil, fmt.Errorf("trying the new seal: %w", ErrWrongKey)
+		}
+		return next, nil
+	})
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	k.seal = to
+	k.mu.Unlock()
+	if d, ok := before.(Destroyer); ok {
+		if err := d.DestroyOld(context.WithoutCancel(ctx), old); err != nil {
+			return fmt.Errorf("%w: the new seal is in force: %w", ErrOldRoot, err)
+		}
+	}
+	return nil
+}
+
+// changeSeal replaces seal.json by what fn makes of it. Called with rotating
+// held. fn may ask another machine: it works on a copy of the root, so that no
+// lock that others want is held.
+func (k *Keyring) changeSeal(ctx context.Context, fn func(*sealFile, *root) (*sealFile, error)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	root, err := k.copyRoot()
+	if err != nil {
+		return err
+	}
+	defer root.destroy()
+	next, err := fn(k.sealed, root)
+	if err != nil {
+		return err
+	}
+	return k.replaceSeal(next)
+}
+
+// copyRoot is the root in force in memory of its own.
+func (k *Keyring) copyRoot() (*root, error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if k.root == nil {
+		return nil, ErrSealed
+	}
+	key := record.Key(k.root.key())
+	return newRoot(&key, k.root.epoch)
+}
+
+// SealInfo is what ReadSeal says, authenticated. It waits for a rotation of the
+// root that is going on.
+func (k *Keyring) SealInfo() (*SealInfo, error) {
+	k.rotating.Lock()
+	defer k.rotating.Unlock()
+	return k.sealed.info()
+}
