@@ -3,6 +3,7 @@ package policy
 // Codes of refusals: SP-, a letter for the stage, two digits. They never change their meaning.
 const (
 	CodeProtocol     = "SP-L11"
+	CodeSealed       = "SP-L21"
 	CodeNotAllowed   = "SP-A11"
 	CodeDenied       = "SP-A21"
 	CodeBanned       = "SP-A31"
@@ -54,6 +55,7 @@ func Refusals() []Refusal { return append([]Refusal(nil), refusals...) }
 
 var refusals = []Refusal{
 	{CodeProtocol, StageListener, "This account may not use this protocol.", "grant it under protocols of the account or of one of its groups"},
+	{CodeSealed, StageListener, "The server is sealed: nobody can log in until an operator unseals it. Try again later.", "`sallyport status` says why, `sallyport unseal` unseals"},
 	{CodeNotAllowed, StageAddress, "Connections from your address are not allowed.", "add the network to allow_from at the place named, if it belongs there"},
 	{CodeDenied, StageAddress, "Connections from your address are not allowed.", "take the network out of deny_from at the place named"},
 	{CodeBanned, StageAddress, "Too many failed logins from your address. Try again later.", "see the bans of the server; login.never_ban keeps a network from being banned"},

@@ -11,7 +11,7 @@ import (
 	"sallyport/vfs"
 )
 
-// backend is what this package uses of *session.Manager. The second implementation is the fault injector of the tests.
+// backend is what this package uses of session.Door. The second implementation is the fault injector of the tests.
 type backend interface {
 	Connect(ctx context.Context, f policy.Facts, hangup func(*policy.Denial)) (visitor, *policy.Denial)
 }
@@ -77,7 +77,7 @@ var (
 
 // The adapters below only turn concrete results into the interfaces above.
 
-type manager struct{ m *session.Manager }
+type manager struct{ m session.Door }
 
 func (m manager) Connect(ctx context.Context, f policy.Facts, hangup func(*policy.Denial)) (visitor, *policy.Denial) {
 	c, d := m.m.Connect(ctx, f, hangup)

@@ -40,7 +40,7 @@ const (
 
 // Options of New. All limits have defaults.
 type Options struct {
-	Sessions *session.Manager
+	Sessions session.Door
 	// Certificate is asked per handshake (hot reload).
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	Log         *slog.Logger

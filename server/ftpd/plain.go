@@ -3,6 +3,8 @@ package ftpd
 import (
 	"errors"
 	"strings"
+
+	"sallyport/policy"
 )
 
 // plaintext is the phase of explicit FTPS before TLS: our own loop, in which a client can do nothing but ask for TLS. The
@@ -36,6 +38,10 @@ func (c *conn) plaintext() (user string, ok bool) {
 			if d == nil {
 				c.plain = true
 				return arg, true
+			}
+			if d.Code == policy.CodeSealed {
+				c.setFarewell("421 " + denialText(d))
+				return "", false
 			}
 			// One sentence for every account that may not come in plain, whether it exists or not.
 			c.reply(530, denialText(d))

@@ -162,6 +162,9 @@ func (c *Conn) SetFacts(f policy.Facts) *policy.Denial {
 	if d := c.ended.Load(); d != nil {
 		return d
 	}
+	if c.m.sealed() {
+		return Sealed()
+	}
 	p := c.m.revision().Resolve("")
 	if s != nil {
 		p = s.Policy()
@@ -230,6 +233,9 @@ func (c *Conn) end(d *policy.Denial, who, why string) bool {
 func (c *Conn) Precheck(account string) *policy.Denial {
 	if d := c.ended.Load(); d != nil {
 		return d
+	}
+	if c.m.sealed() {
+		return Sealed()
 	}
 	d := policy.AdmitUser(c.m.resolve(account), c.current(), c.m.o.Now())
 	if d != nil {

@@ -40,8 +40,8 @@ var (
 
 // Options of New.
 type Options struct {
-	// Policy, FS and Audit belong to the unsealed state. Without Policy the server is sealed: connections are taken and
-	// logins get ErrSealed.
+	// Policy, FS and Audit belong to the unsealed state. Without Policy the server is sealed: connections are taken, under the
+	// same limits, so that each can be told why nobody may log in (SP-L21, and ErrSealed for logins).
 	Policy *policydb.DB
 	FS     *vfs.FS
 	Audit  *audit.Log
@@ -105,6 +105,15 @@ type Manager struct {
 	testOnlyRegistered func() // called after a session stands in the table, before it is decided on
 }
 
+// Sealed is the denial of everybody while the server has no keys.
+func Sealed() *policy.Denial { return policy.Deny(policy.CodeSealed, "sealed", "server") }
+
+// Door is where a front-end takes its connections: a Manager, or what stands in front of one while the server is sealed
+// now and unsealed later.
+type Door interface {
+	Connect(ctx context.Context, f policy.Facts, hangup func(*policy.Denial)) (*Conn, *policy.Denial)
+}
+
 // crowd counts the connections of one address.
 type crowd struct{ all, unauth int }
 
@@ -141,9 +150,14 @@ func New(o Options) (*Manager, error) {
 	return m, nil
 }
 
-// Close ends every connection with SP-S32, brings the last audit events of volumes into the chain, and waits for its
-// goroutines. The front-ends must have been shut down before if their transfers are to finish.
+// Close is CloseWith SP-S32.
 func (m *Manager) Close() error {
+	return m.CloseWith(policy.Deny(policy.CodeShutdown, "shutdown", "operator"))
+}
+
+// CloseWith ends every connection with d, brings the last audit events of volumes into the chain, and waits for its
+// goroutines. The front-ends must have been shut down before if their transfers are to finish. Further calls do nothing.
+func (m *Manager) CloseWith(d *policy.Denial) error {
 	m.mu.Lock()
 	if m.closed {
 		m.mu.Unlock()
@@ -152,7 +166,7 @@ func (m *Manager) Close() error {
 	m.closed = true
 	m.mu.Unlock()
 	for _, c := range m.snapshot() {
-		c.end(policy.Deny(policy.CodeShutdown, "shutdown", "operator"), "", "")
+		c.end(d, "", "")
 	}
 	m.mu.Lock()
 	m.stopped = true

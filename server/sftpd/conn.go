@@ -115,6 +115,7 @@ func (c *conn) handshake(v visitor, facts policy.Facts, limit time.Time) (*admit
 	}
 	facts.Client = h.ident
 	if d := v.SetFacts(facts); d != nil {
+		disconnectPlain(c.nc, d.Error())
 		return nil, d
 	}
 	config := &ssh.ServerConfig{

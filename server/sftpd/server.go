@@ -20,7 +20,7 @@ const serverIdent = "SSH-2.0-Sallyport"
 
 // Options of New.
 type Options struct {
-	Sessions *session.Manager
+	Sessions session.Door
 	// HostKeys is asked per connection, so that keys can be rotated under a
 	// running server. DSA and short RSA keys among them are passed over.
 	HostKeys func() []ssh.Signer

@@ -63,7 +63,7 @@ type (
 	}
 )
 
-type managerGate struct{ *session.Manager }
+type managerGate struct{ session.Door }
 
 func (g managerGate) connect(ctx context.Context, f policy.Facts, hangup func(*policy.Denial)) (visitor, *policy.Denial) {
 	c, d := g.Connect(ctx, f, hangup)
