@@ -110,10 +110,13 @@ type HostKeys struct {
 }
 
 // Admin is the operator's socket. root and the server's own user always may;
-// UIDs are others who may.
+// UIDs are others who may. UnsealUIDs and UnsealGIDs, if there are any, are who
+// may unseal the server, beside root; they may do nothing else here.
 type Admin struct {
-	Socket string   `yaml:"socket" json:"socket"`
-	UIDs   []uint32 `yaml:"uids" json:"uids"`
+	Socket     string   `yaml:"socket" json:"socket"`
+	UIDs       []uint32 `yaml:"uids" json:"uids"`
+	UnsealUIDs []uint32 `yaml:"unseal_uids" json:"unseal_uids"`
+	UnsealGIDs []uint32 `yaml:"unseal_gids" json:"unseal_gids"`
 }
 
 // Health serves /healthz and /metrics over HTTP on a loopback address or on

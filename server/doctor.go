@@ -116,7 +116,7 @@ func (d *doctor) seal(ctx context.Context) {
 		d.add("seal", Fail, "the seal key lies in the state directory", "move it out and set seal.key_file")
 		return
 	}
-	k, err := openKeyring(ctx, d.c)
+	k, err := openKeyring(ctx, d.c, ownSeal(d.c))
 	if err != nil {
 		d.add("seal", Fail, err.Error(), "check that seal.key_file and state.dir belong together")
 		return

@@ -65,7 +65,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 			return nil
 		}, 0},
 		{"port taken", "port", Fail, "another program has this port", func(t *testing.T, l *Loaded) *admin.Status {
-			open, err := listenAll(t.Context(), l.Listeners, nil)
+			open, err := listenAll(t.Context(), l.Listeners, nil, new(handover).take)
 			check(t, err)
 			t.Cleanup(func() { closeAll(open) })
 			l.Listeners[0].Address = open[0].Addr().String()

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -14,23 +15,28 @@ import (
 
 // frontEnds builds what strangers and operators talk to.
 func (s *Server) frontEnds() error {
+	sealed, err := sealedSessions(s.config.Config, s.log)
+	if err != nil {
+		return err
+	}
+	s.door.admit(sealed)
 	ports, err := ParsePorts(s.config.Passive.Ports)
 	if err != nil {
 		return err
 	}
 	if s.ftp, err = ftpd.New(ftpd.Options{
-		Sessions: s.parts.sessions, Certificate: s.certs.Get, Log: s.log.With("front_end", "ftpd"),
+		Sessions: &s.door, Certificate: s.certs.Get, Log: s.log.With("front_end", "ftpd"),
 		PassivePorts: ports, PublicAddress: publicAddress(s.config.Passive), Ciphers: s.config.Algorithms.Profile, LoginTime: s.config.Limits.LoginTime,
 	}); err != nil {
 		return fmt.Errorf("FTPS front-end: %w", err)
 	}
 	if s.sftp, err = sftpd.New(sftpd.Options{
-		Sessions: s.parts.sessions, HostKeys: s.hostKeys.Signers, Log: s.log.With("front_end", "sftpd"), Profile: s.config.Algorithms.Profile,
+		Sessions: &s.door, HostKeys: s.hostKeys.Signers, Log: s.log.With("front_end", "sftpd"), Profile: s.config.Algorithms.Profile,
 		Limits: sftpLimits(s.config.Limits),
 	}); err != nil {
 		return fmt.Errorf("SFTP front-end: %w", err)
 	}
-	s.admin = admin.NewServer(s.adminOptions())
+	s.admin = admin.NewDoor(s.doorOptions())
 	return nil
 }
 
@@ -41,15 +47,26 @@ func sftpLimits(l Limits) sftpd.Limits {
 	return sftpd.Limits{PreAuth: l.LoginTime, Handshakes: 2 * l.Unauthenticated, HandshakesPerNet: 2 * l.UnauthenticatedPerAddress}
 }
 
-func (s *Server) adminOptions() admin.Options {
+// doorOptions are what operators can do with a sealed server, too.
+func (s *Server) doorOptions() admin.DoorOptions {
+	a := s.config.Admin
+	return admin.DoorOptions{
+		Log: s.log.With("front_end", "admin"), UIDs: a.UIDs, Unsealers: admin.Unsealers{UIDs: a.UnsealUIDs, GIDs: a.UnsealGIDs},
+		Status: s.status, Reload: s.reload, HostKeys: s.hostKeys.List, Certs: s.certs.List,
+		SealState: s.sealState, Unseal: s.unsealBy, Attempt: s.refusedAttempt,
+	}
+}
+
+// adminOptions are what they can do with the parts of an unsealed one.
+func (s *Server) adminOptions(p *parts) admin.Options {
 	return admin.Options{
-		Log: s.log.With("front_end", "admin"), UIDs: s.config.Admin.UIDs,
-		Policy: s.parts.policy, Keyring: s.parts.keyring, Volumes: s.parts.volumes,
-		Status: s.status, Reload: s.reload,
+		Log:    s.log.With("front_end", "admin"),
+		Policy: p.policy, Keyring: p.keyring, Volumes: p.volumes,
 		HostKeys: s.hostKeys.List, RotateHostKeys: s.rotateHostKeys,
 		Certs: s.certs.List, RotateCerts: s.rotateCerts,
-		Sessions: s.parts.listSessions, Kill: s.parts.kill, Bans: s.parts.bans, Unban: s.parts.unban,
-		Record: s.parts.audit.Append, Tail: s.parts.audit.Tail, VerifyAudit: s.parts.audit.Verify,
+		Sessions: p.listSessions, Kill: p.kill, Bans: p.bans, Unban: p.unban,
+		Record: p.audit.Append, Tail: p.audit.Tail, VerifyAudit: p.audit.Verify,
+		Seal: func(ctx context.Context, who admin.Peer, why string) error { return s.seal(ctx, who.String(), why) },
 	}
 }
 

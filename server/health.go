@@ -32,6 +32,9 @@ func listenHealth(ctx context.Context, address string) (net.Listener, error) {
 	if err != nil {
 		return nil, &ListenError{Listener{Protocol: protocolHealth, Address: address}, err}
 	}
+	if u, ok := ln.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false) // serve removes the name, unless the next image goes on with it
+	}
 	return ln, nil
 }
 
@@ -58,16 +61,21 @@ func (s *Server) serveHealth(ctx context.Context, ln net.Listener) error {
 
 // healthz is 200 when logins are possible, else 503; the body says why.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
-	answerHealth(w, *s.state.Load(), s.parts.audit.Err())
+	var audit error
+	p := s.life.whole()
+	if p != nil {
+		audit = p.audit.Err()
+	}
+	answerHealth(w, s.life.now(), p == nil, audit)
 }
 
 // answerHealth: without the audit log nobody may log in, so the server is not ready whatever its state.
-func answerHealth(w http.ResponseWriter, state string, audit error) {
-	ready := state == "ready" && audit == nil
+func answerHealth(w http.ResponseWriter, state phase, sealed bool, audit error) {
+	ready := state == phaseReady && audit == nil
 	w.Header().Set("Content-Type", "application/json")
 	if !ready {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	body := map[string]any{"state": state, "ready": ready, "sealed": false, "audit_writable": audit == nil}
+	body := map[string]any{"state": state, "ready": ready, "sealed": sealed, "audit_writable": !sealed && audit == nil}
 	_ = json.NewEncoder(w).Encode(body) // an error means that the prober went away
 }

@@ -12,18 +12,23 @@ import (
 func TestHealthFollowsTheAuditLog(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		state string
-		audit error
-		code  int
+		state  phase
+		sealed bool
+		audit  error
+		code   int
 	}{
-		{"ready", nil, http.StatusOK},
-		{"ready", errors.New("no space: canary"), http.StatusServiceUnavailable},
-		{"stopping", nil, http.StatusServiceUnavailable},
+		{phaseReady, false, nil, http.StatusOK},
+		{phaseReady, false, errors.New("no space: canary"), http.StatusServiceUnavailable},
+		{phaseSealed, true, nil, http.StatusServiceUnavailable},
+		{phaseStopping, false, nil, http.StatusServiceUnavailable},
 	} {
 		w := httptest.NewRecorder()
-		answerHealth(w, c.state, c.audit)
+		answerHealth(w, c.state, c.sealed, c.audit)
 		if w.Code != c.code || strings.Contains(w.Body.String(), "canary") {
 			t.Errorf("%s, %v: %d %s, want %d", c.state, c.audit, w.Code, w.Body, c.code)
+		}
+		if sealed := strings.Contains(w.Body.String(), `"sealed":true`); sealed != c.sealed {
+			t.Errorf("%s: %s", c.state, w.Body)
 		}
 	}
 }

@@ -13,7 +13,8 @@ import (
 
 // bound is an open listener.
 type bound struct {
-	protocol string
+	protocol   string
+	configured Listener
 	net.Listener
 }
 
@@ -63,8 +64,9 @@ func (e *ListenError) Hint() string {
 	}
 }
 
-// listenAll opens every listener of the configuration, or none.
-func listenAll(ctx context.Context, want []Listener, passed map[string][]net.Listener) (_ []bound, err error) {
+// listenAll opens every listener of the configuration, or none. What inherited
+// returns for one is used first, then the sockets passed by systemd.
+func listenAll(ctx context.Context, want []Listener, passed map[string][]net.Listener, inherited func(Listener) ([]net.Listener, error)) (_ []bound, err error) {
 	var open []bound
 	defer func() {
 		if err != nil {
@@ -72,12 +74,22 @@ func listenAll(ctx context.Context, want []Listener, passed map[string][]net.Lis
 		}
 	}()
 	for _, l := range want {
+		had, err := inherited(l)
+		for _, ln := range had {
+			open = append(open, bound{l.Protocol, l, ln})
+		}
+		if err != nil {
+			return nil, &ListenError{l, err}
+		}
+		if len(had) > 0 {
+			continue
+		}
 		if name, ok := strings.CutPrefix(l.Address, "systemd:"); ok {
 			if len(passed[name]) == 0 {
 				return nil, &ListenError{l, fmt.Errorf("systemd passed no socket named %q", name)}
 			}
 			for _, ln := range passed[name] {
-				open = append(open, bound{l.Protocol, ln})
+				open = append(open, bound{l.Protocol, l, ln})
 			}
 			continue
 		}
@@ -86,7 +98,7 @@ func listenAll(ctx context.Context, want []Listener, passed map[string][]net.Lis
 		if err != nil {
 			return nil, &ListenError{l, err}
 		}
-		open = append(open, bound{l.Protocol, ln})
+		open = append(open, bound{l.Protocol, l, ln})
 	}
 	return open, nil
 }

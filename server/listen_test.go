@@ -13,7 +13,7 @@ import (
 
 func TestListenAllOpensAllOrNone(t *testing.T) {
 	t.Parallel()
-	open, err := listenAll(t.Context(), []Listener{{ProtocolSFTP, "127.0.0.1:0"}, {ProtocolFTPSExplicit, "127.0.0.1:0"}}, nil)
+	open, err := listenAll(t.Context(), []Listener{{ProtocolSFTP, "127.0.0.1:0"}, {ProtocolFTPSExplicit, "127.0.0.1:0"}}, nil, new(handover).take)
 	check(t, err)
 	defer closeAll(open)
 	taken := open[0].Addr().String()
@@ -21,7 +21,7 @@ func TestListenAllOpensAllOrNone(t *testing.T) {
 	check(t, err)
 	address := free.Addr().String()
 	free.Close()
-	_, err = listenAll(t.Context(), []Listener{{ProtocolSFTP, address}, {ProtocolFTPSImplicit, taken}}, nil)
+	_, err = listenAll(t.Context(), []Listener{{ProtocolSFTP, address}, {ProtocolFTPSImplicit, taken}}, nil, new(handover).take)
 	var le *ListenError
 	if !errors.As(err, &le) || !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(le.Hint(), "another program has this port") {
 		t.Fatalf("error %v", err)
@@ -62,13 +62,13 @@ func TestSocketActivation(t *testing.T) {
 	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
-	open, err := listenAll(t.Context(), []Listener{{ProtocolSFTP, "systemd:sftp"}}, map[string][]net.Listener{"sftp": {ln}})
+	open, err := listenAll(t.Context(), []Listener{{ProtocolSFTP, "systemd:sftp"}}, map[string][]net.Listener{"sftp": {ln}}, new(handover).take)
 	check(t, err)
 	defer closeAll(open)
 	if len(open) != 1 || open[0].Addr() != ln.Addr() || open[0].protocol != ProtocolSFTP {
 		t.Errorf("got %v", open)
 	}
-	if _, err := listenAll(t.Context(), []Listener{{ProtocolSFTP, "systemd:none"}}, nil); err == nil || !strings.Contains(err.Error(), `no socket named "none"`) {
+	if _, err := listenAll(t.Context(), []Listener{{ProtocolSFTP, "systemd:none"}}, nil, new(handover).take); err == nil || !strings.Contains(err.Error(), `no socket named "none"`) {
 		t.Errorf("error %v", err)
 	}
 	// Sockets meant for another process are not ours.

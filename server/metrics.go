@@ -12,10 +12,13 @@ import (
 func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 	m := exposition{w}
-	s.processMetrics(m)
+	p := s.life.whole() // nil while sealed: what needs keys is left out then
+	s.processMetrics(m, p)
 	s.sessionMetrics(m)
 	s.frontEndMetrics(m)
-	s.storeMetrics(m)
+	if p != nil {
+		storeMetrics(m, p)
+	}
 }
 
 // exposition writes families of metrics. That the reader went away is nobody's error.
@@ -53,11 +56,14 @@ func truth(b bool) float64 {
 	return 0
 }
 
-func (s *Server) processMetrics(m exposition) {
-	m.gauge("sallyport_ready", "1 when logins are possible.", truth(*s.state.Load() == "ready" && s.parts.audit.Err() == nil))
+func (s *Server) processMetrics(m exposition, p *parts) {
+	m.gauge("sallyport_ready", "1 when logins are possible.", truth(s.life.now() == phaseReady && p != nil && p.audit.Err() == nil))
+	m.gauge("sallyport_sealed", "1 while the server has no keys.", truth(p == nil))
 	m.gauge("sallyport_uptime_seconds", "Seconds since the start.", time.Since(s.started).Seconds())
-	m.gauge("sallyport_accounts", "Accounts.", float64(len(s.parts.keyring.Accounts())))
-	m.gauge("sallyport_policy_revision", "Revision of the policy in force.", float64(s.parts.policy.Current().N))
+	if p != nil {
+		m.gauge("sallyport_accounts", "Accounts.", float64(len(p.keyring.Accounts())))
+		m.gauge("sallyport_policy_revision", "Revision of the policy in force.", float64(p.policy.Current().N))
+	}
 	for _, c := range s.certs.List() {
 		m.gauge("sallyport_certificate_expiry_seconds", "Seconds until the first certificate expires.", time.Until(c.NotAfter).Seconds())
 		break
@@ -65,7 +71,11 @@ func (s *Server) processMetrics(m exposition) {
 }
 
 func (s *Server) sessionMetrics(m exposition) {
-	n := s.parts.sessions.Counts()
+	sessions := s.door.to.Load()
+	if sessions == nil {
+		return
+	}
+	n := sessions.Counts()
 	m.gauge("sallyport_connections", "Open connections.", float64(n.Connections))
 	m.gauge("sallyport_connections_unauthenticated", "Open connections before login.", float64(n.Unauthenticated))
 	m.gauge("sallyport_sessions", "Live sessions.", float64(n.Sessions))
@@ -92,16 +102,16 @@ func (s *Server) frontEndMetrics(m exposition) {
 	m.counter("sallyport_ftps_panics_total", "FTPS sessions ended by a defect of the server: report it.", float64(f.Panics))
 }
 
-func (s *Server) storeMetrics(m exposition) {
-	v := s.parts.volumes.Totals()
+func storeMetrics(m exposition, p *parts) {
+	v := p.volumes.Totals()
 	m.gauge("sallyport_volumes_open", "Volumes that are open.", float64(v.Volumes))
 	m.gauge("sallyport_file_handles", "Open files of all sessions.", float64(v.Handles))
 	m.gauge("sallyport_uploads", "Uploads under way.", float64(v.Drafts))
 	m.gauge("sallyport_window_bytes", "Bytes of uploads not yet on disk; at most three quarters of limits.window_memory.", float64(v.DirtyBytes))
 	m.gauge("sallyport_cache_bytes", "Decrypted bytes held for reading; at most a quarter of limits.window_memory.", float64(v.CachedBytes))
 	m.counter("sallyport_integrity_errors_total", "Reads that met damaged or exchanged data.", float64(v.Damaged))
-	a := s.parts.audit.Stats()
-	m.gauge("sallyport_audit_writable", "0 when the audit log cannot be written and everything is refused.", truth(s.parts.audit.Err() == nil))
+	a := p.audit.Stats()
+	m.gauge("sallyport_audit_writable", "0 when the audit log cannot be written and everything is refused.", truth(p.audit.Err() == nil))
 	m.gauge("sallyport_audit_records", "Durable records of the audit log.", float64(a.Records))
 	m.gauge("sallyport_audit_queued", "Audit records that wait for the disk.", float64(a.Queued))
 }

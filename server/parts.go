@@ -27,16 +27,16 @@ type parts struct {
 
 // openParts opens everything that needs the key. On error what was opened is
 // closed again.
-func openParts(ctx context.Context, c *Config, log *slog.Logger) (*parts, error) {
+func openParts(ctx context.Context, c *Config, seal keyring.Seal, log *slog.Logger) (*parts, error) {
 	p := &parts{log: log}
-	if err := p.open(ctx, c); err != nil {
+	if err := p.open(ctx, c, seal); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
 }
 
-func (p *parts) open(ctx context.Context, c *Config) (err error) {
-	if p.keyring, err = openKeyring(ctx, c); err != nil {
+func (p *parts) open(ctx context.Context, c *Config, seal keyring.Seal) (err error) {
+	if p.keyring, err = openKeyring(ctx, c, seal); err != nil {
 		return err
 	}
 	box, err := p.keyring.Policy()

@@ -32,7 +32,7 @@ func (s *Server) reload(context.Context) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	s.tell(reloading())
-	defer s.tell("READY=1\nSTATUS=ready")
+	defer func() { s.tell("READY=1\nSTATUS=" + string(s.life.now())) }()
 	next, err := LoadConfig(s.o.Source)
 	if err != nil {
 		return err
@@ -46,6 +46,10 @@ func (s *Server) reload(context.Context) error {
 	}
 	if err := errors.Join(s.certs.Reload(), s.hostKeys.Reload()); err != nil {
 		return err
+	}
+	select {
+	case s.again <- struct{}{}: // who mends something and reloads wants it used now
+	default:
 	}
 	s.log.Info("reloaded", "file", next.File)
 	return nil

@@ -1,10 +1,13 @@
 // Package server assembles the parts: configuration, start and stop order,
-// reload, health, metrics. It decides nothing that another package could.
+// sealed and unsealed life, reload, health, metrics. It decides nothing that
+// another package could.
 //
 // Start: harden the process, lock the state directory, host keys and
-// certificates (outside the seal), keyring, policy, audit, volumes, sessions,
-// front-ends, listeners, admin socket, health; then systemd is told. A failure
-// stops at once and closes what was opened, in reverse. Stop: no new
+// certificates (outside the seal), front-ends, listeners, admin socket, health.
+// A failure so far stops at once. Then the server is sealed, answers, and says
+// so, until the root key is there (unseal.go): keyring, policy, audit, volumes
+// and sessions come up as a whole, or not at all. Seal: sessions end, the
+// process executes itself again and starts sealed (handover.go). Stop: no new
 // connections, transfers under way finish within shutdown.drain, sessions end,
 // the admin socket closes last; then volumes, audit, policy, keys, lock.
 package server
@@ -18,6 +21,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,22 +56,28 @@ const reloadEvery = 10 * time.Second
 
 // Server is one running server.
 type Server struct {
-	o       Options
-	config  *Loaded
-	started time.Time
-	log     *slog.Logger
-	level   *slog.LevelVar
-	state   atomic.Pointer[string] // starting, ready, stopping
+	o        Options
+	config   *Loaded
+	started  time.Time
+	log      *slog.Logger
+	level    *slog.LevelVar
+	handover *handover // from the image before; then to the next
+	lock     *keyring.StateLock
+	ctx      context.Context         // of run: ends when the service does
+	end      context.CancelCauseFunc // of ctx
 
-	reloading sync.Mutex // one reload at a time: SIGHUP and the admin socket both ask
+	reloading sync.Mutex    // one reload at a time: SIGHUP and the admin socket both ask
+	again     chan struct{} // capacity 1: try to unseal now
 
-	certs    *CertSet
-	hostKeys *HostKeySet
-	parts    *parts
-	open     []bound
-	ftp      *ftpd.Server
-	sftp     *sftpd.Server
-	admin    *admin.Server
+	certs     *CertSet
+	hostKeys  *HostKeySet
+	announced atomic.Bool // systemd knows that the server is up
+	door      entrance    // to the sessions, of a sealed or an unsealed server
+	life      *life
+	open      []bound
+	ftp       *ftpd.Server
+	sftp      *sftpd.Server
+	admin     *admin.Door
 }
 
 // Run serves until ctx ends, then drains and stops. It returns nil after an
@@ -75,59 +85,106 @@ type Server struct {
 func Run(ctx context.Context, o Options) error {
 	level := &slog.LevelVar{}
 	level.Set(logLevel(o.Config.Log.Level))
-	s := &Server{o: o, config: o.Config, started: time.Now(), level: level, log: NewLog(o.Stderr, o.Terminal, o.Config.Log.Format, level)}
-	s.setState("starting")
-	if err := harden(o.Config.Limits, s.log); err != nil {
+	s := &Server{
+		o: o, config: o.Config, started: time.Now(), level: level, log: NewLog(o.Stderr, o.Terminal, o.Config.Log.Format, level),
+		life: newLife(time.Now()), again: make(chan struct{}, 1),
+	}
+	next, err := s.serveImage(ctx)
+	if next == nil {
 		return err
+	}
+	if err != nil { // what could not be closed in order goes with the address space
+		s.log.Error("sealing", "error", err)
+	}
+	if err := next.become(); err != nil {
+		return fmt.Errorf("sealing: the process could not be replaced, so it ends: %w", err)
+	}
+	return nil
+}
+
+// serveImage is the life of one process image. The handover is not nil if the
+// process is to become a new one.
+func (s *Server) serveImage(ctx context.Context) (*handover, error) {
+	if err := harden(s.config.Limits, s.log); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.handover, err = takeHandover(); err != nil {
+		return nil, err
 	}
 	passed, err := passedListeners(os.Getenv)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if !Initialised(s.config.State.Dir) {
-		return fmt.Errorf("%w: %s", ErrNoState, s.config.State.Dir)
+	if err := s.lockState(); err != nil {
+		return nil, err
 	}
-	release, err := keyring.LockState(s.config.State.Dir)
-	if err != nil {
-		return err
-	}
-	defer release()
-	if o.Locked != nil {
-		if err := o.Locked(); err != nil {
-			return err
+	defer func() {
+		if !s.handover.kept {
+			s.lock.Release()
+		}
+	}()
+	if s.o.Locked != nil {
+		if err := s.o.Locked(); err != nil {
+			return nil, err
 		}
 	}
 	if err := s.openIdentity(); err != nil {
-		return err
+		return nil, err
 	}
-	if s.parts, err = openParts(ctx, s.config.Config, s.log); err != nil {
-		return err
+	err = s.serve(ctx, passed)
+	err = errors.Join(err, s.closeParts(ctx, err))
+	if s.life.now() == phaseSealing && s.handover.kept {
+		return s.handover, err
 	}
-	err = s.recorded(ctx, func() error { return s.serve(ctx, passed) })
-	return errors.Join(err, s.parts.close())
+	return nil, err
 }
 
-// recorded puts start and stop into the audit log around serve: a gap in the
-// log is then either explained or suspicious.
-func (s *Server) recorded(ctx context.Context, serve func() error) error {
-	detail := "version " + s.o.Version
-	if s.parts.audit.Empty() && s.parts.policy.Current().N > 0 {
-		// Every change of the policy is recorded, so there was a log.
-		s.log.Error("the audit log is missing and begins anew", "dir", filepath.Join(s.config.State.Dir, auditDir))
-		detail += "; the log begins anew, what was recorded before is missing"
+func (s *Server) lockState() (err error) {
+	dir := s.config.State.Dir
+	if !Initialised(dir) {
+		return fmt.Errorf("%w: %s", ErrNoState, dir)
 	}
-	if err := s.parts.audit.Append(ctx, audit.Event{Action: audit.ServerStart, Detail: detail}); err != nil {
-		return fmt.Errorf("recording the start: %w", err)
-	}
-	err := serve()
-	reason := "orderly"
-	if err != nil {
-		reason = "after an error"
-	}
-	if auditErr := s.parts.audit.Append(context.WithoutCancel(ctx), audit.Event{Action: audit.ServerStop, Detail: reason}); auditErr != nil {
-		err = errors.Join(err, fmt.Errorf("recording the stop: %w", auditErr))
+	if s.handover.inherited() {
+		s.lock, err = keyring.AdoptState(dir, uintptr(s.handover.Lock))
+	} else {
+		s.lock, err = keyring.AcquireState(dir)
 	}
 	return err
+}
+
+// closeParts records the stop and closes what needs keys, if it was ever open.
+func (s *Server) closeParts(ctx context.Context, served error) error {
+	if err := s.life.take(context.WithoutCancel(ctx)); err != nil { // after an attempt to unseal that is under way
+		return err
+	}
+	defer s.life.give()
+	if s.life.now() != phaseSealing {
+		s.life.move(phaseStopping, phaseStarting, phaseSealed, phaseUnsealing, phaseReady)
+	}
+	last := s.door.admit(nil)
+	p := s.life.whole()
+	if p == nil {
+		if last != nil {
+			return last.Close()
+		}
+		return nil
+	}
+	reason := "orderly"
+	switch {
+	case served != nil:
+		reason = "after an error"
+	case s.life.now() == phaseSealing:
+		reason = "sealing"
+	}
+	err := p.audit.Append(context.WithoutCancel(ctx), audit.Event{Action: audit.ServerStop, Detail: reason})
+	if err != nil {
+		err = fmt.Errorf("recording the stop: %w", err)
+	}
+	if last != nil && last != p.sessions {
+		err = errors.Join(err, last.Close())
+	}
+	return errors.Join(err, p.close())
 }
 
 // openIdentity loads what the server shows to strangers: it is outside the seal.
@@ -149,81 +206,149 @@ func (s *Server) serve(ctx context.Context, passed map[string][]net.Listener) er
 		return err
 	}
 	var err error
-	if s.open, err = listenAll(ctx, s.config.Listeners, passed); err != nil {
+	if s.open, err = listenAll(ctx, s.config.Listeners, passed, s.handover.take); err != nil {
 		return err
 	}
-	adminListener, err := admin.Listen(s.config.AdminSocket(), s.adminMode())
+	defer closeAll(s.open)
+	s.handover.rest()
+	adminListener, err := s.listenAdmin()
 	if err != nil {
-		closeAll(s.open)
 		return err
 	}
-	defer os.Remove(s.config.AdminSocket())
-	health, err := listenHealth(ctx, s.config.Health.Address)
+	defer s.unlink(s.config.AdminSocket())
+	health, err := s.listenHealth(ctx)
 	if err != nil {
-		closeAll(s.open)
 		adminListener.Close()
 		return err
 	}
+	if path, ok := strings.CutPrefix(s.config.Health.Address, "unix:"); ok {
+		defer s.unlink(path)
+	}
 	return s.run(ctx, adminListener, health)
+}
+
+// unlink removes the name of a socket, unless the next image goes on with it.
+func (s *Server) unlink(path string) {
+	if s.life.now() != phaseSealing {
+		_ = os.Remove(path) // gone already is as well
+	}
 }
 
 // run owns every goroutine of the server. Doors outlive ctx until the drain is
 // over; the admin socket and health outlive the doors.
 func (s *Server) run(ctx context.Context, adminListener, health net.Listener) error {
+	ctx, s.end = context.WithCancelCause(ctx)
+	s.ctx = ctx
+	defer s.end(nil)
 	g, gctx := errgroup.WithContext(ctx) // gctx ends with ctx or with the first door that fails
 	doors, closeDoors := context.WithCancel(context.WithoutCancel(ctx))
 	inside, closeInside := context.WithCancel(context.WithoutCancel(ctx))
 	defer closeDoors()
 	defer closeInside()
 
+	tried := make(chan struct{})
+	g.Go(func() error { s.unsealAtStart(gctx, sync.OnceFunc(func() { close(tried) })); return nil })
 	for _, b := range s.open {
-		g.Go(func() error { return s.door(doors, b) })
+		g.Go(func() error {
+			if !waitFor(doors, tried, doorsWait) {
+				return nil
+			}
+			return s.serveDoor(doors, b)
+		})
 	}
 	g.Go(func() error { return s.admin.Serve(inside, adminListener, time.Second) })
 	if health != nil {
 		g.Go(func() error { return s.serveHealth(inside, health) })
 	}
 	g.Go(func() error { s.watch(gctx); return nil })
-	s.setState("ready")
-	s.tell("READY=1\nSTATUS=ready")
+	g.Go(func() error {
+		if waitFor(doors, tried, doorsWait) {
+			s.tell("READY=1\nSTATUS=" + string(s.life.now()))
+			s.announced.Store(true)
+		}
+		return nil
+	})
 	for _, l := range s.listeners() {
 		s.log.Info("listening", "protocol", l.Protocol, "address", l.Address)
 	}
 	if s.o.Ready != nil {
-		g.Go(func() error { return s.o.Ready(gctx, s.status()) })
+		g.Go(func() error {
+			select {
+			case <-s.life.opened:
+				return s.o.Ready(gctx, s.status())
+			case <-gctx.Done():
+				return nil
+			}
+		})
 	}
+	var leave error
 	g.Go(func() error {
 		<-gctx.Done()
-		s.stop(closeDoors)
+		leave = s.leave(gctx, adminListener, health)
+		closeDoors()
 		closeInside()
 		return nil
 	})
-	err := g.Wait()
+	err := errors.Join(g.Wait(), leave)
 	s.log.Info("stopped")
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+	if ctx.Err() != nil && leave == nil && (errors.Is(err, context.Canceled) || errors.Is(err, errSealing)) {
 		return nil
 	}
 	return err
 }
 
+// waitFor tells whether ev or the end of d came before the end of ctx.
+func waitFor(ctx context.Context, ev <-chan struct{}, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ev:
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
+}
+
+// leave ends the service: in a hurry if the server is being sealed.
+func (s *Server) leave(ctx context.Context, adminListener, health net.Listener) error {
+	if !errors.Is(context.Cause(ctx), errSealing) {
+		s.stop()
+		return nil
+	}
+	err := s.keepSockets(adminListener, health)
+	s.drop()
+	hurry, cancel := context.WithTimeout(context.Background(), sealTime)
+	defer cancel()
+	s.shutDoors(hurry)
+	return err
+}
+
+// sealTime is what connections get to say their last words when the server is
+// sealed; whoever does not take them by then is cut.
+const sealTime = 3 * time.Second
+
 // stop drains: front-ends take no new connections and let transfers finish.
-func (s *Server) stop(closeDoors func()) {
-	s.setState("stopping")
+func (s *Server) stop() {
+	s.life.move(phaseStopping, phaseStarting, phaseSealed, phaseReady)
 	s.tell("STOPPING=1\nSTATUS=draining")
 	s.log.Info("stopping; a second SIGINT stops at once", "drain", s.config.Shutdown.Drain.String())
 	drain, cancel := context.WithTimeout(context.Background(), s.config.Shutdown.Drain)
 	defer cancel()
-	var g errgroup.Group
-	g.Go(func() error { return s.ftp.Shutdown(drain) })
-	g.Go(func() error { return s.sftp.Shutdown(drain) })
-	if err := g.Wait(); err != nil {
-		s.log.Warn("transfers were cut at the end of the drain", "error", err)
-	}
-	closeDoors()
+	s.shutDoors(drain)
 }
 
-// door serves one listener.
-func (s *Server) door(ctx context.Context, b bound) error {
+// shutDoors ends the front-ends, at the latest when ctx ends.
+func (s *Server) shutDoors(ctx context.Context) {
+	var g errgroup.Group
+	g.Go(func() error { return s.ftp.Shutdown(ctx) })
+	g.Go(func() error { return s.sftp.Shutdown(ctx) })
+	if err := g.Wait(); err != nil {
+		s.log.Warn("connections were cut at the end of their time", "error", err)
+	}
+}
+
+// serveDoor serves one listener.
+func (s *Server) serveDoor(ctx context.Context, b bound) error {
 	var err error
 	switch b.protocol {
 	case ProtocolSFTP:
@@ -233,25 +358,30 @@ func (s *Server) door(ctx context.Context, b bound) error {
 	case ProtocolFTPSImplicit:
 		err = s.ftp.Serve(ctx, b.Listener, ftpd.Implicit)
 	}
-	if err != nil && ctx.Err() == nil && *s.state.Load() == "ready" {
+	if now := s.life.now(); err != nil && ctx.Err() == nil && now != phaseStopping && now != phaseSealing {
 		return fmt.Errorf("serving %s on %s: %w", b.protocol, b.Addr(), err)
 	}
 	return nil
 }
 
 func (s *Server) adminMode() os.FileMode {
-	if len(s.config.Admin.UIDs) > 0 {
+	if a := s.config.Admin; len(a.UIDs)+len(a.UnsealUIDs)+len(a.UnsealGIDs) > 0 {
 		return 0o666 // the kernel's peer credentials decide; the mode would keep the named uids out
 	}
 	return 0o600
 }
 
-func (s *Server) setState(state string) { s.state.Store(&state) }
-
 // tell informs systemd; that it cannot be reached is worth a line, no more.
 func (s *Server) tell(state string) {
 	if err := notify(state); err != nil {
 		s.log.Warn("systemd not told", "error", err)
+	}
+}
+
+// tellStatus informs systemd about a change after the start, where READY=1 says it.
+func (s *Server) tellStatus(text string) {
+	if s.announced.Load() {
+		s.tell("STATUS=" + oneLine(text))
 	}
 }
 
@@ -266,11 +396,13 @@ func (s *Server) listeners() []admin.Listener {
 
 func (s *Server) status() admin.Status {
 	st := admin.Status{
-		Version: s.o.Version, PID: os.Getpid(), State: *s.state.Load(), Started: s.started, StateDir: s.config.State.Dir,
+		Version: s.o.Version, PID: os.Getpid(), State: string(s.life.now()), Sealed: s.life.sealedState(), Started: s.started, StateDir: s.config.State.Dir,
 		Seal: s.config.Seal.Kind + " " + filepath.Base(s.config.KeyFile()), Listeners: s.listeners(),
 	}
-	st.Revision, st.Sessions = s.parts.policy.Current().N, s.parts.sessions.Counts().Sessions
-	st.Accounts = len(s.parts.keyring.Accounts())
+	if p := s.life.whole(); p != nil {
+		st.Revision, st.Sessions = p.policy.Current().N, p.sessions.Counts().Sessions
+		st.Accounts = len(p.keyring.Accounts())
+	}
 	if os.Geteuid() == 0 {
 		st.Warnings = append(st.Warnings, "the server runs as root; "+adviceRoot)
 	}

@@ -11,14 +11,10 @@ import (
 
 // newSessions starts the session manager on the open parts.
 func (p *parts) newSessions(c *Config) (*session.Manager, error) {
-	l := c.Limits
 	return session.New(session.Options{
 		Policy: p.policy, FS: p.volumes, Audit: p.audit, Log: p.log.With("part", "session"),
-		PasswordWorkers: l.PasswordWorkers,
-		Limits: session.Limits{
-			Connections: l.Connections, PerAddress: l.PerAddress,
-			Unauthenticated: l.Unauthenticated, UnauthPerAddress: l.UnauthenticatedPerAddress, LoginTime: l.LoginTime,
-		},
+		PasswordWorkers: c.Limits.PasswordWorkers,
+		Limits:          sessionLimits(c.Limits),
 		HostSpace: func() (total, free uint64, err error) {
 			var s unix.Statfs_t
 			if err := unix.Statfs(c.State.Dir, &s); err != nil {
@@ -27,6 +23,13 @@ func (p *parts) newSessions(c *Config) (*session.Manager, error) {
 			return s.Blocks * uint64(s.Bsize), s.Bavail * uint64(s.Bsize), nil
 		},
 	})
+}
+
+func sessionLimits(l Limits) session.Limits {
+	return session.Limits{
+		Connections: l.Connections, PerAddress: l.PerAddress,
+		Unauthenticated: l.Unauthenticated, UnauthPerAddress: l.UnauthenticatedPerAddress, LoginTime: l.LoginTime,
+	}
 }
 
 func describeSession(i session.Info) admin.Session {

@@ -77,13 +77,16 @@ func ensureCertificate(c *Config, now time.Time) error {
 }
 
 // openKeyring opens the keys of an initialised state.
-func openKeyring(ctx context.Context, c *Config) (*keyring.Keyring, error) {
+func openKeyring(ctx context.Context, c *Config, seal keyring.Seal) (*keyring.Keyring, error) {
 	if !Initialised(c.State.Dir) {
 		return nil, fmt.Errorf("%w: %s", ErrNoState, c.State.Dir)
 	}
-	k, err := keyring.Open(ctx, c.State.Dir, &keyring.KeyFile{Path: c.KeyFile()})
+	k, err := keyring.Open(ctx, c.State.Dir, seal)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", c.State.Dir, err)
 	}
 	return k, nil
 }
+
+// ownSeal is the seal whose key this host can get at without people.
+func ownSeal(c *Config) keyring.Seal { return &keyring.KeyFile{Path: c.KeyFile()} }

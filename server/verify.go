@@ -23,7 +23,7 @@ func VerifyOffline(ctx context.Context, c *Config, account string) (admin.Check,
 		return admin.Check{}, err
 	}
 	defer release()
-	p, err := openParts(ctx, c, slog.New(slog.DiscardHandler))
+	p, err := openParts(ctx, c, ownSeal(c), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return admin.Check{}, err
 	}
@@ -41,7 +41,7 @@ func VerifyAuditOffline(ctx context.Context, c *Config) (admin.Check, error) {
 		return admin.Check{}, err
 	}
 	defer release()
-	k, err := openKeyring(ctx, c)
+	k, err := openKeyring(ctx, c, ownSeal(c))
 	if err != nil {
 		return admin.Check{}, err
 	}

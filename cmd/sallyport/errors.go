@@ -44,17 +44,17 @@ func explain(err error) *admin.Error {
 	case errors.As(err, &listen):
 		e.Code, e.Hint = admin.CodeRefused, listen.Hint()
 	case errors.As(err, &state):
-		e.Hint = state.Hint()
+		e.Hint = server.SealHint(err)
 	case errors.Is(err, keyring.ErrInUse):
 		e.Code, e.Hint = admin.CodeRefused, "one server works on one state directory; stop the other one or use another --state"
 	case errors.Is(err, server.ErrNoState):
 		e.Code, e.Hint = admin.CodeNotFound, "make it with `sallyport init`, or try `sallyport demo`"
 	case errors.Is(err, keyring.ErrKeyFile):
-		e.Code, e.Hint = admin.CodeSealed, "restore the seal key file, or name it with seal.key_file (SALLYPORT_SEAL__KEY_FILE); without it nobody can read this state"
+		e.Code, e.Hint = admin.CodeSealed, server.SealHint(err)
 	case errors.Is(err, keyring.ErrWrongKey):
-		e.Code, e.Hint = admin.CodeSealed, "this key does not open this state directory: check that seal.key_file and state.dir belong together"
+		e.Code, e.Hint = admin.CodeSealed, server.SealHint(err)
 	case errors.Is(err, keyring.ErrDamaged):
-		e.Hint = "restore the named file from a copy of the state directory"
+		e.Hint = server.SealHint(err)
 	case errors.Is(err, keyring.ErrSealed):
 		e.Code = admin.CodeSealed
 	case errors.Is(err, server.ErrWeakKey):

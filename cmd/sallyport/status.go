@@ -28,6 +28,7 @@ func (a *app) statusCommand() *cobra.Command {
 					{"state directory", s.StateDir}, {"seal", s.Seal}, {"policy revision", fmt.Sprint(s.Revision)},
 					{"accounts", fmt.Sprint(s.Accounts)}, {"sessions", fmt.Sprint(s.Sessions)},
 				}}
+				v.rows = append(v.rows, sealedRows(s.Sealed)...)
 				for _, l := range s.Listeners {
 					v.rows = append(v.rows, []string{"listener", l.Protocol + " " + l.Address})
 				}
@@ -37,6 +38,21 @@ func (a *app) statusCommand() *cobra.Command {
 				return a.show(v)
 			})
 		}}
+}
+
+// sealedRows say why a server is sealed and what to do.
+func sealedRows(s *admin.Sealed) [][]string {
+	if s == nil {
+		return nil
+	}
+	rows := [][]string{{"sealed since", stamp(s.Since)}, {"reason", orDash(s.Reason)}}
+	if s.Hint != "" {
+		rows = append(rows, []string{"hint", s.Hint})
+	}
+	if !s.Next.IsZero() {
+		rows = append(rows, []string{"next attempt", stamp(s.Next)})
+	}
+	return rows
 }
 
 // version is what the build says: the module version, or the commit.

@@ -50,7 +50,6 @@ func start(t *testing.T) *fixture {
 	f := &fixture{policy: db, keyring: k, volumes: volumes, log: &bytes.Buffer{}, socket: filepath.Join(state, strings.Repeat("d", 120), "admin.sock")}
 	s := NewServer(Options{
 		Log: slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Policy: db, Keyring: k, Volumes: volumes,
-		Status: func() Status { return Status{State: "ready", PID: 1} }, Reload: func(context.Context) error { return errors.New("bad file") },
 		HostKeys: func() []HostKey { return nil }, RotateHostKeys: func(...string) error { return nil },
 		Certs: func() []Cert { return nil }, RotateCerts: func() error { return nil },
 		Sessions: func() []Session { return f.sessions },
@@ -72,12 +71,14 @@ func start(t *testing.T) *fixture {
 		Tail:        f.tail,
 		VerifyAudit: func() (*audit.Result, error) { return nil, errors.New("secret place /x") },
 	})
+	d := NewDoor(DoorOptions{Log: s.o.Log, Status: func() Status { return Status{State: "ready", PID: 1} }, Reload: func(context.Context) error { return errors.New("bad file") }})
+	d.Open(s)
 	ln, err := Listen(f.socket, 0o600)
 	check(t, err)
 	f.Client = NewClient(f.socket)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx, ln, time.Second) }()
+	go func() { done <- d.Serve(ctx, ln, time.Second) }()
 	t.Cleanup(func() {
 		cancel()
 		check(t, <-done)

@@ -25,7 +25,8 @@ type Empty struct{}
 type Status struct {
 	Version   string     `json:"version"`
 	PID       int        `json:"pid"`
-	State     string     `json:"state"` // ready, sealed, stopping
+	State     string     `json:"state"` // starting, unsealing, ready, sealed, sealing, stopping
+	Sealed    *Sealed    `json:"sealed,omitempty"`
 	Started   time.Time  `json:"started"`
 	StateDir  string     `json:"state_dir"`
 	Seal      string     `json:"seal"`
@@ -34,6 +35,30 @@ type Status struct {
 	Sessions  int        `json:"sessions"`
 	Listeners []Listener `json:"listeners"`
 	Warnings  []string   `json:"warnings,omitempty"`
+}
+
+// Sealed says why a server is sealed, and what to do.
+type Sealed struct {
+	Since  time.Time `json:"since"`
+	Reason string    `json:"reason,omitempty"`
+	Hint   string    `json:"hint,omitempty"`
+	Next   time.Time `json:"next,omitzero"` // when the server tries again by itself
+}
+
+// SealState is what has to be given to unseal a server.
+type SealState struct {
+	State  string `json:"state"` // as of Status
+	Kind   string `json:"kind"`  // keyfile, passphrase, shares, transit, helper
+	Reason string `json:"reason,omitempty"`
+	Have   int    `json:"have,omitempty"` // shares given so far
+	Need   int    `json:"need,omitempty"` // shares needed; 0 for other kinds
+}
+
+// Unseal is what one person gives: one of the secrets, or none where the server
+// finds the key by itself.
+type Unseal struct {
+	Passphrase Secret `json:"passphrase,omitempty"`
+	Share      Secret `json:"share,omitempty"`
 }
 
 // Listener that is open, with the port that it really has.

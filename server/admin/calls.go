@@ -13,6 +13,21 @@ func (c *Client) Reload(ctx context.Context) error {
 	return err
 }
 
+// Seal returns when sealing has begun: the server ends every session and becomes
+// a new process image without keys.
+func (c *Client) Seal(ctx context.Context, r Change) error {
+	_, err := call[Empty](ctx, c, "seal", r)
+	return err
+}
+
+func (c *Client) SealState(ctx context.Context) (SealState, error) {
+	return call[SealState](ctx, c, "unseal/state", Empty{})
+}
+
+func (c *Client) Unseal(ctx context.Context, r Unseal) (SealState, error) {
+	return call[SealState](ctx, c, "unseal", r)
+}
+
 func (c *Client) AccountAdd(ctx context.Context, r AccountAdd) (Account, error) {
 	return call[Account](ctx, c, "account/add", r)
 }

@@ -15,7 +15,7 @@ import (
 
 // explain turns an error of the floors below into one for the operator. What
 // is not known is internal: logged under a reference, never shown.
-func (s *Server) explain(name string, err error) *Error {
+func (a answerer) explain(name string, err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {
 		return e
@@ -58,10 +58,10 @@ func (s *Server) explain(name string, err error) *Error {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		e.Code, e.Message = CodeTimeout, "the operation was interrupted"
 	default:
-		return s.internal(name, err)
+		return a.internal(name, err)
 	}
 	if e.Code == CodeInternal {
-		s.o.Log.Error("admin operation failed", "operation", name, "error", err)
+		a.log.Error("admin operation failed", "operation", name, "error", err)
 	}
 	return e
 }

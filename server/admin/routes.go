@@ -15,15 +15,15 @@ import (
 // Options of NewServer. What only the assembled server can do comes as
 // function values.
 type Options struct {
-	Log  *slog.Logger
-	UIDs []uint32 // who may, beside root and the server's own user
+	Log *slog.Logger
 
 	Policy  *policydb.DB
 	Keyring *keyring.Keyring
 	Volumes *vfs.FS
 
-	Status         func() Status
-	Reload         func(context.Context) error
+	// Seal begins to seal the server and returns before its end.
+	Seal func(ctx context.Context, who Peer, reason string) error
+
 	HostKeys       func() []HostKey
 	RotateHostKeys func(kinds ...string) error
 	Certs          func() []Cert
@@ -42,10 +42,9 @@ type Options struct {
 	VerifyAudit func() (*audit.Result, error)
 }
 
-// routes binds every operation; calls.go has the other side.
+// routes binds the operations that need keys; calls.go has the other side, door.go the rest.
 func (s *Server) routes(mux *http.ServeMux) {
-	handle(s, mux, "status", s.status)
-	handle(s, mux, "reload", s.reload)
+	handle(s, mux, "seal", s.seal)
 	handle(s, mux, "account/add", s.accountAdd)
 	handle(s, mux, "account/list", s.accountList)
 	handle(s, mux, "account/show", s.accountShow)
@@ -66,25 +65,14 @@ func (s *Server) routes(mux *http.ServeMux) {
 	handle(s, mux, "audit/tail", s.auditTail)
 	handleStream(s, mux, "audit/follow", s.auditFollow)
 	handle(s, mux, "audit/verify", s.auditVerify)
-	handle(s, mux, "hostkey/list", s.hostKeyList)
 	handle(s, mux, "hostkey/rotate", s.hostKeyRotate)
-	handle(s, mux, "cert/list", s.certList)
 	handle(s, mux, "cert/rotate", s.certRotate)
 	handle(s, mux, "vfs/stat", s.volumeStat)
 	handle(s, mux, "vfs/verify", s.volumeVerify)
 }
 
-func (s *Server) status(context.Context, Peer, Empty) (Status, error) { return s.o.Status(), nil }
-
-func (s *Server) reload(ctx context.Context, _ Peer, _ Empty) (Empty, error) {
-	if err := s.o.Reload(ctx); err != nil {
-		return Empty{}, newError(CodeInvalid, "not reloaded, the running configuration stays: "+err.Error(), "")
-	}
-	return Empty{}, nil
-}
-
-func (s *Server) hostKeyList(context.Context, Peer, Empty) (HostKeys, error) {
-	return HostKeys{s.o.HostKeys()}, nil
+func (s *Server) seal(ctx context.Context, who Peer, r Change) (Empty, error) {
+	return Empty{}, s.o.Seal(ctx, who, r.Reason)
 }
 
 func (s *Server) hostKeyRotate(ctx context.Context, who Peer, r HostKeyRotate) (HostKeys, error) {
@@ -92,10 +80,6 @@ func (s *Server) hostKeyRotate(ctx context.Context, who Peer, r HostKeyRotate) (
 		return HostKeys{}, err
 	}
 	return HostKeys{s.o.HostKeys()}, s.record(ctx, who, audit.Event{Action: audit.HostRotate, Detail: join(strings.Join(r.Kinds, ", "), r.Reason)})
-}
-
-func (s *Server) certList(context.Context, Peer, Empty) (Certs, error) {
-	return Certs{s.o.Certs()}, nil
 }
 
 func (s *Server) certRotate(ctx context.Context, who Peer, r Change) (Certs, error) {

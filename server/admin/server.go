@@ -5,13 +5,10 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"os"
-	"slices"
+	"sync"
 	"time"
 )
 
@@ -23,74 +20,40 @@ const (
 	idleTimeout   = 30 * time.Second
 )
 
-// Server serves the operations of Options. Safe for concurrent use.
+// Server has the operations that need keys; a Door lets callers in to it. Safe
+// for concurrent use.
 type Server struct {
+	answerer
 	o    Options
-	http *http.Server
-	quit chan struct{} // closed when Serve begins to stop: streams end then
+	mux  *http.ServeMux
+	quit chan struct{} // closed by stop: streams end then
+	once sync.Once
 }
 
-type peerKey struct{}
-
-// NewServer makes a Server; Serve runs it.
+// NewServer makes a Server; Door.Open puts it in service.
 func NewServer(o Options) *Server {
-	s := &Server{o: o, quit: make(chan struct{})}
-	mux := http.NewServeMux()
-	s.routes(mux)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+	s := &Server{answerer: answerer{o.Log}, o: o, mux: http.NewServeMux(), quit: make(chan struct{})}
+	s.routes(s.mux)
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, newError(CodeNotFound, "there is no operation "+r.Method+" "+r.URL.Path, "client and server may be of different versions"))
 	})
-	s.http = &http.Server{
-		Handler: s.guard(mux), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: 8 << 10,
-		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			p, err := peerOf(c)
-			if err != nil {
-				return ctx // guard refuses a connection without a peer
-			}
-			return context.WithValue(ctx, peerKey{}, p)
-		},
-	}
 	return s
 }
 
-// Serve answers on ln until ctx ends, then lets requests under way finish for
-// grace and returns nil.
-func (s *Server) Serve(ctx context.Context, ln net.Listener, grace time.Duration) error {
-	done := make(chan error, 1)
-	go func() { done <- s.http.Serve(ln) }() // ends with Shutdown or Close below
-	select {
-	case err := <-done:
-		return fmt.Errorf("admin socket: %w", err)
-	case <-ctx.Done():
-	}
-	close(s.quit)
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
-	defer cancel()
-	if s.http.Shutdown(stop) != nil {
-		s.http.Close()
-	}
-	<-done
-	return nil
+// stop ends the streams.
+func (s *Server) stop() { s.once.Do(func() { close(s.quit) }) }
+
+// answering is what every operation needs, of a Server or of a Door.
+type answering interface {
+	explain(name string, err error) *Error
+	undelivered(name string, err error)
 }
 
-// guard lets only known peers in and bounds what they send.
-func (s *Server) guard(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p, ok := r.Context().Value(peerKey{}).(Peer)
-		if !ok || !s.allowed(p.UID) {
-			s.o.Log.Warn("admin request refused", "uid", p.UID, "pid", p.PID, "path", r.URL.Path)
-			writeError(w, newError(CodeRefused, "this user may not administer the server", "run as root or as the server's own user, or add your uid to admin.uids in sallyport.yaml"))
-			return
-		}
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // a unix socket always can
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		next.ServeHTTP(w, r)
-	})
-}
+// answerer turns errors into answers (explain.go).
+type answerer struct{ log *slog.Logger }
 
-func (s *Server) allowed(uid uint32) bool {
-	return uid == 0 || uid == uint32(os.Getuid()) || slices.Contains(s.o.UIDs, uid)
+func (a answerer) undelivered(name string, err error) {
+	a.log.Debug("admin answer not delivered", "operation", name, "error", err)
 }
 
 // op is what an operation does. who is the peer; errors are *Error, or of the
@@ -98,7 +61,7 @@ func (s *Server) allowed(uid uint32) bool {
 type op[Req, Resp any] func(ctx context.Context, who Peer, req Req) (Resp, error)
 
 // handle makes the route of one operation.
-func handle[Req, Resp any](s *Server, mux *http.ServeMux, name string, fn op[Req, Resp]) {
+func handle[Req, Resp any](a answering, mux *http.ServeMux, name string, fn op[Req, Resp]) {
 	mux.HandleFunc("POST /v1/"+name, func(w http.ResponseWriter, r *http.Request) {
 		var req Req
 		if err := decode(r.Body, &req); err != nil {
@@ -110,12 +73,12 @@ func handle[Req, Resp any](s *Server, mux *http.ServeMux, name string, fn op[Req
 		who := r.Context().Value(peerKey{}).(Peer)
 		resp, err := fn(r.Context(), who, req)
 		if err != nil {
-			writeError(w, s.explain(name, err))
+			writeError(w, a.explain(name, err))
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
 		if err := json.NewEncoder(w).Encode(resp); err != nil {
-			s.o.Log.Debug("admin answer not delivered", "operation", name, "error", err)
+			a.undelivered(name, err)
 		}
 	})
 }
@@ -168,8 +131,8 @@ func decode(r io.Reader, into any) error {
 }
 
 // internal hides err from the client and logs it under a reference.
-func (s *Server) internal(name string, err error) *Error {
+func (a answerer) internal(name string, err error) *Error {
 	ref := rand.Text()[:8]
-	s.o.Log.Error("admin operation failed", "operation", name, "reference", ref, "error", err)
+	a.log.Error("admin operation failed", "operation", name, "reference", ref, "error", err)
 	return newError(CodeInternal, "internal error, reference "+ref, "the server's log has the cause under this reference")
 }

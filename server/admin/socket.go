@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -77,8 +79,9 @@ func dial(ctx context.Context, path string) (net.Conn, error) {
 
 // Peer is the process at the other end, as the kernel attests it.
 type Peer struct {
-	PID int32
-	UID uint32
+	PID  int32
+	UID  uint32
+	GIDs []uint32 // its group and its supplementary ones
 }
 
 // String names the peer in audit records and policy revisions.
@@ -106,5 +109,35 @@ func peerOf(c net.Conn) (Peer, error) {
 	if credErr != nil {
 		return Peer{}, os.NewSyscallError("getsockopt", credErr)
 	}
-	return Peer{PID: cred.Pid, UID: cred.Uid}, nil
+	groups, err := peerGroups(raw)
+	if err != nil {
+		return Peer{}, err
+	}
+	return Peer{PID: cred.Pid, UID: cred.Uid, GIDs: append(groups, cred.Gid)}, nil
+}
+
+// maxGroups bounds the supplementary groups of a peer; Linux allows 65,536.
+const maxGroups = 65_536
+
+// peerGroups reads SO_PEERGROUPS: the supplementary groups of connect(2) time.
+func peerGroups(raw syscall.RawConn) ([]uint32, error) {
+	groups := make([]uint32, 64)
+	for {
+		size := uint32(len(groups) * 4)
+		var errno unix.Errno
+		if err := raw.Control(func(fd uintptr) {
+			_, _, errno = unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_PEERGROUPS,
+				uintptr(unsafe.Pointer(&groups[0])), uintptr(unsafe.Pointer(&size)), 0)
+		}); err != nil {
+			return nil, err
+		}
+		switch {
+		case errno == 0:
+			return groups[:size/4], nil
+		case errno == unix.ERANGE && len(groups) < maxGroups:
+			groups = make([]uint32, min(int(size/4), maxGroups)) // the kernel says how many there are
+		default:
+			return nil, os.NewSyscallError("getsockopt", errno)
+		}
+	}
 }

@@ -16,7 +16,7 @@ import (
 
 func TestOnlyKnownUsersMayCall(t *testing.T) {
 	t.Parallel()
-	s := NewServer(Options{Log: slog.New(slog.DiscardHandler), UIDs: []uint32{4321}, Status: func() Status { return Status{State: "ready"} }})
+	s := NewDoor(DoorOptions{Log: slog.New(slog.DiscardHandler), UIDs: []uint32{4321}, Status: func() Status { return Status{State: "ready"} }})
 	for _, tt := range []struct {
 		peer *Peer
 		want int

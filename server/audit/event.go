@@ -50,15 +50,18 @@ const (
 	ServerStart Action = "server-start"
 	ServerStop  Action = "server-stop"
 	Unseal      Action = "unseal"
-	CertRotate  Action = "cert-rotate"
-	HostRotate  Action = "hostkey-rotate"
+	SealNow     Action = "seal"
+	// UnsealRefused was noted while the server was sealed, and recorded at the next unsealing.
+	UnsealRefused Action = "unseal-refused"
+	CertRotate    Action = "cert-rotate"
+	HostRotate    Action = "hostkey-rotate"
 )
 
 // Actions is the closed list.
 func Actions() []Action {
 	return []Action{Login, LoginRefused, Logout, ConnectRefused, Ban, Unban, SessionKill, Upload, Download, Mkdir, Remove, Rmdir, Rename, Symlink, SetAttr, Copy,
 		Truncate, Refused, Damage, AccountAdd, AccountRemove, AccountEnable, AccountDisable, AccountSet, Password, KeyAdd, KeyRemove, PolicyApply, ServerStart, ServerStop,
-		Unseal, CertRotate, HostRotate}
+		Unseal, SealNow, UnsealRefused, CertRotate, HostRotate}
 }
 
 // Event is one record. It holds account ids, never names; what is zero is left out.

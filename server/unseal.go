@@ -1,0 +1,126 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"sallyport/crypto/keyring"
+	"sallyport/server/admin"
+	"sallyport/server/audit"
+	"sallyport/server/session"
+)
+
+// SealHint says what to do about an error of unsealing; "" if nothing is known.
+func SealHint(err error) string {
+	var state *StateError
+	switch {
+	case errors.As(err, &state):
+		return state.Hint()
+	case errors.Is(err, keyring.ErrKeyFile):
+		return "restore the seal key file, or name it with seal.key_file (SALLYPORT_SEAL__KEY_FILE); without it nobody can read this state"
+	case errors.Is(err, keyring.ErrWrongKey):
+		return "this key does not open this state directory: check that seal.key_file and state.dir belong together"
+	case errors.Is(err, errors.ErrUnsupported):
+		return "this state was written by a newer version: run that one"
+	case errors.Is(err, keyring.ErrDamaged):
+		return "restore the named file from a copy of the state directory"
+	}
+	return ""
+}
+
+// unseal opens everything that needs keys with the root key that seal gives, and
+// lets people in. Either all of it succeeds or nothing of it remains. One attempt
+// at a time; ctx bounds the wait and the attempt. who is the operator, "" for the
+// server itself.
+func (s *Server) unseal(ctx context.Context, seal keyring.Seal, who string) error {
+	if err := s.life.take(ctx); err != nil {
+		return err
+	}
+	defer s.life.give()
+	if !s.life.move(phaseUnsealing, phaseStarting, phaseSealed) {
+		if s.life.now() == phaseReady {
+			return errUnsealed
+		}
+		return errLeaving
+	}
+	p, err := openParts(ctx, s.config.Config, seal, s.log)
+	if err == nil {
+		if err = s.recordStart(ctx, p, seal.Kind(), who); err != nil {
+			err = errors.Join(err, p.close())
+		}
+	}
+	if err != nil {
+		if s.life.sealedBy(err, time.Now()) {
+			s.log.Error("the server is sealed", "reason", err, "hint", SealHint(err))
+			s.tellStatus("sealed: " + err.Error())
+		}
+		if who != "" {
+			s.life.note(audit.Event{Time: time.Now(), Action: audit.UnsealRefused, Who: who, Detail: err.Error()})
+		}
+		return err
+	}
+	waiting := s.door.admit(p.sessions)
+	s.admin.Open(admin.NewServer(s.adminOptions(p)))
+	s.life.ready(p)
+	s.tellStatus("ready")
+	s.log.Info("unsealed", "seal", seal.Kind(), "who", who, "accounts", len(p.keyring.Accounts()))
+	if err := waiting.CloseWith(session.Sealed()); err != nil {
+		s.log.Warn("connections made while sealed", "error", err)
+	}
+	return nil
+}
+
+// recordStart puts the start, what was noted while sealed, and the unsealing
+// into the audit log, before anybody is let in: a gap in the log is then either
+// explained or suspicious.
+func (s *Server) recordStart(ctx context.Context, p *parts, kind, who string) error {
+	start := audit.Event{Action: audit.ServerStart, Detail: "version " + s.o.Version}
+	if by := s.handover.Sealed; by != nil {
+		start.Detail += "; after sealing by " + by.Who
+	}
+	if p.audit.Empty() && p.policy.Current().N > 0 {
+		// Every change of the policy is recorded, so there was a log.
+		s.log.Error("the audit log is missing and begins anew", "dir", filepath.Join(s.config.State.Dir, auditDir))
+		start.Detail += "; the log begins anew, what was recorded before is missing"
+	}
+	events := []audit.Event{start}
+	notes, lost := s.life.noted()
+	events = append(events, notes...)
+	if lost > 0 {
+		events = append(events, audit.Event{Action: audit.UnsealRefused, Count: lost, Detail: "refused attempts beyond those recorded singly"})
+	}
+	events = append(events, audit.Event{Action: audit.Unseal, Who: who, Detail: kind})
+	if err := p.audit.AppendAll(ctx, events); err != nil {
+		return fmt.Errorf("recording the start: %w", err)
+	}
+	return nil
+}
+
+// oneLine fits a status of systemd.
+func oneLine(text string) string {
+	for i, r := range text {
+		if r == '\n' {
+			return text[:i]
+		}
+	}
+	return text
+}
+
+// unsealAtStart tries by itself where no person is needed, unless a person has
+// sealed the server: then a person must unseal it.
+func (s *Server) unsealAtStart(ctx context.Context, tried func()) {
+	if by := s.handover.Sealed; by != nil {
+		why := "sealed by " + by.Who
+		if by.Why != "" {
+			why += ": " + by.Why
+		}
+		s.life.sealedBy(errors.New(why), by.At)
+		s.log.Warn("the server is sealed", "who", by.Who, "why", by.Why)
+		tried()
+		return
+	}
+	s.unsealAlone(ctx, lastPauseLocal, func(ctx context.Context) error { return s.unseal(ctx, ownSeal(s.config.Config), "") }, tried)
+}
