@@ -95,6 +95,19 @@ func (k *AccountKeys) NameToken(inode uint64, name string) [16]byte {
 	return k.name.token("", inode, name)
 }
 
+// Names makes the tokens of names of one version of an account's key, and opens
+// nothing. It orders a listing that was begun under that version.
+type Names struct{ name macs }
+
+// Names is kept longer than the keys themselves.
+func (k *AccountKeys) Names() *Names {
+	key := *k.name.key
+	return &Names{macs{key: &key}}
+}
+
+// NameToken is that of the key's version.
+func (n *Names) NameToken(inode uint64, name string) [16]byte { return n.name.token("", inode, name) }
+
 // FoldToken is the token of the NFC form of a name:
 // HMAC(k_name, "nfc" ‖ inode ‖ NFC(name))[:16].
 func (k *AccountKeys) FoldToken(inode uint64, nfc string) [16]byte {

@@ -60,4 +60,5 @@ func (Key) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 func (*Box) Format(s fmt.State, _ rune)         { io.WriteString(s, redacted) }
 func (*Set) Format(s fmt.State, _ rune)         { io.WriteString(s, redacted) }
 func (*KEK) Format(s fmt.State, _ rune)         { io.WriteString(s, redacted) }
+func (*Names) Format(s fmt.State, _ rune)       { io.WriteString(s, redacted) }
 func (*AccountKeys) Format(s fmt.State, _ rune) { io.WriteString(s, redacted) }

@@ -23,21 +23,17 @@ const initialMap = 64 << 20
 
 // DB is one account's database. Safe for concurrent use.
 type DB struct {
-	bolt *bbolt.DB
-	keys *record.AccountKeys
-	now  func() time.Time
+	// store is the leader's; newest is the same for everybody else. Only Rekeyed.Adopt
+	// replaces it, with the lead in hand.
+	*store
+	newest atomic.Pointer[store]
 
-	entries   *cache[[2 * tokenSize]byte, *Entry]
-	nodes     *cache[Inode, *Node]
-	dirTokens *cache[Inode, token]
+	now    func() time.Time
+	acked  atomic.Uint64 // events up to this number have reached the chain
+	commit func(commit func() error) error
 
-	published atomic.Pointer[publishedHead] // of the newest commit
-	acked     atomic.Uint64                 // events up to this number have reached the chain
-	commit    func(commit func() error) error
-
-	noSync bool // in tests only
-
-	lastGroup int // members of the last group; the leader's
+	lastGroup int                     // members of the last group; the leader's
+	changes   atomic.Pointer[changes] // what is committed while the database gets a new key; nil otherwise
 
 	mu      sync.Mutex // guards all below
 	queue   []*member  // waiting for a group
@@ -45,6 +41,25 @@ type DB struct {
 	idle    *sync.Cond // signalled when leading becomes false
 	failed  error      // why there are no more writes
 	closed  bool
+}
+
+// store is one bbolt file, the keys that its records are under, and what was
+// read of it. An account that gets a new key moves to another one.
+type store struct {
+	owner *DB
+	path  string
+	bolt  *bbolt.DB
+	keys  *record.AccountKeys
+	// before are the tokens of names under earlier keys, for listings that were begun under those.
+	before map[uint32]*record.Names
+
+	entries   *cache[[2 * tokenSize]byte, *Entry]
+	nodes     *cache[Inode, *Node]
+	dirTokens *cache[Inode, token]
+
+	published atomic.Pointer[publishedHead] // of the newest commit
+
+	noSync bool // in tests only
 }
 
 // publishedHead is the head as of the bbolt transaction of that number.
@@ -59,7 +74,9 @@ type publishedHead struct {
 //
 // A new database appears under its name whole or not at all.
 func Open(ctx context.Context, path string, keys *record.AccountKeys, o Options) (*DB, error) {
-	db := &DB{keys: keys, now: o.Now, commit: o.testOnlyCommit}
+	db := &DB{now: o.Now, commit: o.testOnlyCommit}
+	db.store = &store{owner: db, path: path, keys: keys, noSync: o.testOnlyNoSync}
+	db.newest.Store(db.store)
 	db.idle = sync.NewCond(&db.mu)
 	if db.now == nil {
 		db.now = time.Now
@@ -67,7 +84,6 @@ func Open(ctx context.Context, path string, keys *record.AccountKeys, o Options)
 	if db.commit == nil {
 		db.commit = func(commit func() error) error { return commit() }
 	}
-	db.noSync = o.testOnlyNoSync
 	open := db.openExisting
 	if o.Create {
 		open = db.create
@@ -79,7 +95,7 @@ func Open(ctx context.Context, path string, keys *record.AccountKeys, o Options)
 }
 
 // openBolt opens the file; bbolt sees it only after openChecked has.
-func (db *DB) openBolt(path string, isNew bool) error {
+func (db *store) openBolt(path string, isNew bool) error {
 	size := int64(0)
 	if info, err := os.Stat(path); err == nil {
 		size = info.Size()
@@ -168,7 +184,7 @@ func (db *DB) plant() error {
 	return g.finish()
 }
 
-func (db *DB) newCaches(seen uint64) {
+func (db *store) newCaches(seen uint64) {
 	db.entries = newCache[[2 * tokenSize]byte, *Entry](seen)
 	db.nodes = newCache[Inode, *Node](seen)
 	db.dirTokens = newCache[Inode, token](seen)
@@ -211,7 +227,7 @@ func (db *DB) flushAcks() error {
 	return err
 }
 
-func (db *DB) closeBolt() error {
+func (db *store) closeBolt() error {
 	if db.bolt == nil {
 		return nil
 	}
@@ -222,30 +238,44 @@ func (db *DB) closeBolt() error {
 // writes that grow the database, and must not call Update. ErrIntegrity if the file
 // turns out to be damaged.
 func (db *DB) View(fn func(tx *Tx) error) error {
-	btx, err := db.bolt.Begin(false)
+	st, btx, err := db.beginView()
 	if err != nil {
-		return ErrClosed
+		return err
 	}
 	defer btx.Rollback()
 	snap := newSnapshot(btx)
 	return snap.guarded(func() error {
-		h, err := db.headOf(snap)
+		h, err := st.headOf(snap)
 		if err != nil {
 			return err
 		}
-		return fn(&Tx{db: db, snap: snap, head: h, instant: db.instantAfter(h.last)})
+		return fn(&Tx{db: st, snap: snap, head: h, instant: db.instantAfter(h.last)})
 	})
 }
 
+// beginView begins a transaction on the newest store, which may be replaced meanwhile.
+func (db *DB) beginView() (*store, *bbolt.Tx, error) {
+	for {
+		st := db.newest.Load()
+		btx, err := st.bolt.Begin(false)
+		if err == nil {
+			return st, btx, nil
+		}
+		if db.newest.Load() == st {
+			return nil, nil, ErrClosed
+		}
+	}
+}
+
 // headOf is the head of a snapshot; only one that was just overtaken must be read.
-func (db *DB) headOf(snap *snapshot) (head, error) {
+func (db *store) headOf(snap *snapshot) (head, error) {
 	if p := db.published.Load(); p != nil && p.seen == snap.seen {
 		return p.head, nil
 	}
 	return db.readHead(snap)
 }
 
-func (db *DB) readHead(snap *snapshot) (head, error) {
+func (db *store) readHead(snap *snapshot) (head, error) {
 	tx := &Tx{db: db, snap: snap}
 	plain, err := tx.load(record.DomainHead, []byte(headKey))
 	if err != nil {

@@ -28,6 +28,7 @@ type member struct {
 	fn       func(*Tx) error
 	verdict  chan verdict // one slot: nobody waits to deliver
 	promoted bool         // guarded by DB.mu
+	solo     bool         // wants the lead and no group: see takeLead
 }
 
 // verdict tells a waiting member its result, or to lead the next group.
@@ -117,6 +118,9 @@ func (db *DB) take(n int) []*member {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	n = min(n, len(db.queue))
+	if i := slices.IndexFunc(db.queue[:n], func(m *member) bool { return m.solo }); i >= 0 {
+		n = i
+	}
 	taken := db.queue[:n:n]
 	db.queue = db.queue[n:]
 	return taken
@@ -156,6 +160,37 @@ func (db *DB) lead() {
 	g.finish()
 }
 
+// takeLead waits for the lead and returns with it: nothing is committed until
+// handOver. Updates wait meanwhile, Views do not.
+func (db *DB) takeLead(ctx context.Context) error {
+	m := &member{ctx: ctx, verdict: make(chan verdict, 1), solo: true}
+	lead, err := db.enqueue(m)
+	if err != nil {
+		return err
+	}
+	if !lead {
+		select {
+		case <-m.verdict: // solo members are never in a group: it is the lead
+		case <-ctx.Done():
+			if db.withdraw(m) {
+				return ctx.Err()
+			}
+			<-m.verdict
+		}
+	}
+	db.take1(m)
+	return nil
+}
+
+// take1 takes the member that has the lead out of the queue.
+func (db *DB) take1(m *member) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if i := slices.Index(db.queue, m); i >= 0 {
+		db.queue = slices.Delete(db.queue, i, i+1)
+	}
+}
+
 func (db *DB) handOver() {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -174,10 +209,12 @@ type group struct {
 	snap    *snapshot // nil if it could not begin
 	head    head
 	changes *overlay
-	running *member   // its function is running
-	waiting []*member // taken, not yet run
-	members []*member // succeeded so far
-	failed  error     // why it could not begin
+	running *member       // its function is running
+	waiting []*member     // taken, not yet run
+	members []*member     // succeeded so far
+	failed  error         // why it could not begin
+	copies  *changes      // of a rekeying that goes on, or nil
+	moved   []movedRecord // what copies is to get when the group is committed
 }
 
 func (db *DB) begin() *group {
@@ -207,7 +244,7 @@ func (g *group) run(m *member) {
 		m.verdict <- verdict{err: err}
 		return
 	}
-	tx := &Tx{db: g.db, snap: g.snap, head: g.head, group: g.changes, own: newOverlay(), instant: g.db.instantAfter(g.head.last)}
+	tx := &Tx{db: g.db.store, snap: g.snap, head: g.head, group: g.changes, own: newOverlay(), instant: g.db.instantAfter(g.head.last)}
 	g.running = m
 	panicked, err := g.call(m.fn, tx)
 	g.running = nil
@@ -289,6 +326,7 @@ func (g *group) commit() error {
 	}
 	g.db.published.Store(&publishedHead{seen: seen, head: g.head})
 	g.publish(seen)
+	g.copies.add(g.moved)
 	return nil
 }
 
@@ -315,7 +353,7 @@ func (g *group) ack() error {
 	if upTo == 0 {
 		return nil
 	}
-	tx := &Tx{db: g.db, snap: g.snap, head: g.head, group: g.changes, own: newOverlay()}
+	tx := &Tx{db: g.db.store, snap: g.snap, head: g.head, group: g.changes, own: newOverlay()}
 	if err := g.snap.guarded(func() error { return tx.Ack(upTo) }); err != nil {
 		return err
 	}
@@ -326,10 +364,14 @@ func (g *group) ack() error {
 // apply seals every change and keeps the count and the sum of records.
 func (g *group) apply() error {
 	h, box, set := &g.head, g.db.keys.Box(), g.db.keys.Set()
+	g.copies = g.db.changes.Load()
 	for _, key := range g.changes.keys("", "") {
 		kind, dbkey, p := record.Domain(key[0]), []byte(key), g.changes.records[key]
 		bucket := g.snap.bucket(kind)
 		old := bucket.Get(dbkey[1:])
+		if err := g.follow(kind, dbkey, old, p.plain); err != nil {
+			return err
+		}
 		if old != nil {
 			set.Remove(&h.sum, dbkey, old)
 			h.records--

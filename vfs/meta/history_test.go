@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/text/unicode/norm"
@@ -175,6 +176,39 @@ func (m *model) below(id, top Inode) bool {
 
 // apply makes a change, or lets it fail at the end.
 func (m *model) apply(t *rapid.T) {
+	if rapid.IntRange(0, 15).Draw(t, "rekey") == 0 {
+		m.rekey(t)
+	}
+	m.change(t)
+}
+
+// rekey gives the account a new key, with changes before and after the copy; or nearly.
+func (m *model) rekey(t *rapid.T) {
+	keys := nextKeys(m.d.keys)
+	path := fmt.Sprintf("%s-%d", strings.TrimRight(m.d.path, "-0123456789"), keys.Version())
+	r, err := m.d.Rekey(context.Background(), path, keys)
+	if err != nil {
+		t.Fatalf("Rekey: %v", err)
+	}
+	for range rapid.IntRange(0, 3).Draw(t, "changes") {
+		m.change(t)
+	}
+	if err := r.Freeze(context.Background()); err != nil {
+		t.Fatalf("Freeze: %v", err)
+	}
+	if rapid.IntRange(0, 3).Draw(t, "abort") == 0 {
+		if err := r.Abort(); err != nil {
+			t.Fatalf("Abort: %v", err)
+		}
+		return
+	}
+	if err := r.Adopt(); err != nil {
+		t.Fatalf("Adopt: %v", err)
+	}
+	m.d.path, m.d.keys = path, keys
+}
+
+func (m *model) change(t *rapid.T) {
 	c := m.draw(t)
 	fail := errors.New("after all not")
 	if rapid.IntRange(0, 5).Draw(t, "fail") == 0 {
@@ -410,7 +444,7 @@ func TestHistoryModel(t *testing.T) {
 	dir, runs := t.TempDir(), 0
 	rapid.Check(t, func(t *rapid.T) {
 		runs++
-		d := &testDB{path: filepath.Join(dir, fmt.Sprint(runs)), keys: fixedKeys(), o: Options{Now: testClock(), testOnlyNoSync: true}}
+		d := &testDB{path: filepath.Join(dir, fmt.Sprintf("run%d.db-1", runs)), keys: fixedKeys(), o: Options{Now: testClock(), testOnlyNoSync: true}}
 		create := d.o
 		create.Create = true
 		var err error

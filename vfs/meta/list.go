@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"encoding/binary"
 	"math"
 
 	"sallyport/crypto/record"
@@ -10,8 +11,18 @@ import (
 // (nil = start), until fn returns false; it returns the cursor to go on from
 // in a later transaction (nil = end). Order is that of the tokens, so names that are added or
 // removed between two calls disturb no other: each that is there all the time comes exactly once.
+//
+// A listing goes on when the account gets a new key in between: see Moved.
 func (tx *Tx) List(dir Inode, cursor []byte, fn func(Entry, *Node) bool) (next []byte, err error) {
-	return tx.eachLive(dir, cursor, func(en *Entry) (bool, error) {
+	names, after, err := tx.listingOf(cursor)
+	if err != nil {
+		return nil, err
+	}
+	each := tx.eachLive
+	if names != nil {
+		each = tx.eachMoved(names)
+	}
+	last, err := each(dir, after, func(en *Entry) (bool, error) {
 		n, err := tx.node(en.Inode)
 		if err != nil {
 			return false, dangling(record.DomainInode)
@@ -19,6 +30,13 @@ func (tx *Tx) List(dir Inode, cursor []byte, fn func(Entry, *Node) bool) (next [
 		own := *n
 		return fn(*en, &own), nil
 	})
+	if err != nil || last == nil {
+		return nil, err
+	}
+	if len(cursor) == 0 {
+		cursor = binary.BigEndian.AppendUint32(nil, tx.db.keys.Version())
+	}
+	return append(append([]byte(nil), cursor[:4]...), last...), nil
 }
 
 // eachLive walks the shared live entries of dir after the name token cursor.
@@ -76,6 +94,10 @@ func (tx *Tx) ListAt(dir Inode, at int64, cursor []byte, fn func(Entry, Inode) b
 	if at < 0 {
 		return nil, nil
 	}
+	if c.version != 0 && c.version != tx.db.keys.Version() {
+		return tx.listAtMoved(dir, at, c, fn)
+	}
+	c.version = tx.db.keys.Version()
 	if !c.past {
 		stop := false
 		last, err := tx.eachLive(dir, c.token(), func(en *Entry) (bool, error) {
@@ -132,6 +154,8 @@ func (tx *Tx) listPast(dir Inode, at int64, c *listCursor, fn func(Entry, Inode)
 
 // listCursor is where a ListAt goes on.
 type listCursor struct {
+	version uint32 // of the key whose tokens these are
+
 	past   bool   // the live entries are done
 	from   []byte // until ‖ nameTok of the last past entry seen, or nil
 	passes []pass // over the live entries, in order of their tokens
@@ -180,6 +204,7 @@ func (c *listCursor) delivered(nameTok token, until int64) bool {
 
 func (c *listCursor) encode() []byte {
 	var e encoder
+	e.u32(c.version)
 	e.bool(c.past)
 	e.bytes(c.from)
 	e.u32(uint32(len(c.passes)))
@@ -196,6 +221,7 @@ func decodeListCursor(b []byte) (*listCursor, error) {
 		return c, nil
 	}
 	d := decoder{b: b}
+	c.version = d.u32()
 	c.past = d.bool()
 	c.from = d.bytes(8 + tokenSize)
 	for range d.count(tokenSize + 8) {

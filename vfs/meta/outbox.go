@@ -30,7 +30,7 @@ func decodeEvent(b []byte) ([]byte, error) {
 // Outbox calls fn with the events in order of their numbers, without those
 // that AckLater has taken note of, until fn returns false. fn owns the event.
 func (tx *Tx) Outbox(fn func(seq uint64, event []byte) bool) error {
-	for f := range tx.scan(record.DomainOutbox, nil, seqKey(tx.db.acked.Load()+1)) {
+	for f := range tx.scan(record.DomainOutbox, nil, seqKey(tx.db.owner.acked.Load()+1)) {
 		plain, err := tx.openFound(record.DomainOutbox, f)
 		if err != nil {
 			return err
@@ -65,7 +65,7 @@ func (tx *Tx) Ack(upTo uint64) error {
 // commits anything, or at Close. After a crash before that they are delivered
 // again. It costs nothing, where Ack in an Update of its own costs an fsync.
 func (db *DB) AckLater(upTo uint64) {
-	if p := db.published.Load(); p != nil {
+	if p := db.newest.Load().published.Load(); p != nil {
 		upTo = min(upTo, p.head.lastSeq) // never an event that is yet to come
 	}
 	for {

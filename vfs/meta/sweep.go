@@ -78,7 +78,7 @@ func produce(ctx context.Context, tx *bbolt.Tx, batches chan<- []sealedRecord) e
 }
 
 // verifySet checks the buckets, the head, and the count and sum of all records.
-func (db *DB) verifySet(ctx context.Context, skip bool) error {
+func (db *store) verifySet(ctx context.Context, skip bool) error {
 	tx, err := db.bolt.Begin(false)
 	if err != nil {
 		return err

@@ -18,7 +18,7 @@ import (
 // Within Update, reads see what the same function wrote so far and what
 // members of its group wrote before.
 type Tx struct {
-	db       *DB
+	db       *store
 	snap     *snapshot
 	head     head
 	group    *overlay // of the members before; nil in View
@@ -33,6 +33,10 @@ type Tx struct {
 // strictly increasing over transactions of one volume. In View it is the
 // instant that an Update would have had.
 func (tx *Tx) Instant() int64 { return tx.instant }
+
+// Keys are those that the records of this transaction are under. What they
+// wrap belongs into the same transaction: the next one may be under another version.
+func (tx *Tx) Keys() *record.AccountKeys { return tx.db.keys }
 
 // pending finds what this transaction has changed; nil = nothing.
 func (tx *Tx) pending(kind record.Domain, key []byte) *pending {
