@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"sallyport/crypto/record"
 	"sallyport/vfs/blob"
 	"sallyport/vfs/blob/blobdir"
 	"sallyport/vfs/content"
@@ -21,7 +20,6 @@ import (
 // core is an opened volume: what is common to all sessions of the account.
 type core struct {
 	vol     *Volume
-	keys    *record.AccountKeys
 	db      *meta.DB
 	blobs   blob.Store
 	files   io.Closer      // what blobs lie in
@@ -40,6 +38,9 @@ type core struct {
 
 // openCore opens and verifies the volume and finishes what a crash left half done.
 func openCore(ctx context.Context, v *Volume) (*core, error) {
+	if err := v.fs.o.Keyring.Settle(); err != nil { // else a start after a crash might open another database than this one
+		return nil, openError(v, err)
+	}
 	keys, err := v.fs.o.Keyring.Account(v.id)
 	if err != nil {
 		return nil, openError(v, err)
@@ -57,7 +58,7 @@ func openCore(ctx context.Context, v *Volume) (*core, error) {
 	if err != nil {
 		return nil, errors.Join(openError(v, err), files.Close())
 	}
-	c := &core{vol: v, keys: keys, db: db, blobs: store, files: files, claims: newClaims(), pins: newPins()}
+	c := &core{vol: v, db: db, blobs: store, files: files, claims: newClaims(), pins: newPins()}
 	c.content = &content.Store{Blobs: store, Keys: blobKeys{c}, Account: v.id, Budget: v.fs.budget}
 	if err := c.recover(ctx); err != nil {
 		return nil, errors.Join(openError(v, err), c.close())

@@ -80,13 +80,15 @@ func (k blobKeys) New(ctx context.Context, linearFrom uint64) (blob.ID, *record.
 	}
 	var id blob.ID
 	rand.Read(id[:]) // never fails (crypto/rand)
-	key, wrapped, err := k.c.keys.NewDataKey(id)
-	if err != nil {
-		return id, nil, err
-	}
+	key := record.NewKey()
 	bk := d.plan
-	bk.ID, bk.Wrapped, bk.State, bk.LinearFrom = id, wrapped, meta.BlobOpen, linearFrom
-	if err := k.c.update(ctx, func(tx *meta.Tx) error { b := bk; return tx.PutBlob(&b) }); err != nil {
+	bk.ID, bk.State, bk.LinearFrom = id, meta.BlobOpen, linearFrom
+	err := k.c.update(ctx, func(tx *meta.Tx) error {
+		b := bk
+		b.Wrapped = tx.Keys().WrapDataKey(id, key) // in here: the account may get a new key at any time
+		return tx.PutBlob(&b)
+	})
+	if err != nil {
 		return id, nil, err
 	}
 	d.mu.Lock()
@@ -109,15 +111,18 @@ func (k blobKeys) Scatter(ctx context.Context, id blob.ID) error {
 
 // Key implements content.Keys. A blob without a key record is damage: a version pointed at it.
 func (k blobKeys) Key(_ context.Context, id blob.ID) (*record.Key, error) {
-	var bk *meta.BlobKey
-	err := k.c.db.View(func(tx *meta.Tx) (err error) { bk, err = tx.Blob(id); return err })
+	var key *record.Key
+	err := k.c.db.View(func(tx *meta.Tx) error {
+		bk, err := tx.Blob(id)
+		if err == nil {
+			key, err = tx.Keys().DataKey(id, bk.Wrapped)
+		}
+		return err
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrIntegrity
 	}
-	if err != nil {
-		return nil, err
-	}
-	return k.c.keys.DataKey(id, bk.Wrapped)
+	return key, err
 }
 
 // settle brings the key records of the draft's blobs to what layout says of them, in the transaction that commits it.

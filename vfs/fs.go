@@ -42,6 +42,9 @@ type FS struct {
 	notes    sync.WaitGroup // outbox notifiers
 	damaged  atomic.Uint64  // reads and opens that met ErrIntegrity
 
+	jobs    sync.WaitGroup // rotations
+	closing chan struct{}  // closed by Close
+
 	mu      sync.Mutex // guards what is below; never held over I/O
 	volumes map[keyring.AccountID]*Volume
 	closed  bool
@@ -69,11 +72,11 @@ func Open(ctx context.Context, o Options) (*FS, error) {
 	if err := syncDir(filepath.Dir(o.Dir)); err != nil { // it may have been made just now
 		return nil, fmt.Errorf("vfs: preparing the directory of volumes: %w", err)
 	}
-	f := &FS{o: o, budget: content.NewBudget(o.WindowBudget), volumes: map[keyring.AccountID]*Volume{}}
+	f := &FS{o: o, budget: content.NewBudget(o.WindowBudget), volumes: map[keyring.AccountID]*Volume{}, closing: make(chan struct{})}
 	return f, f.sweep(ctx)
 }
 
-// sweep removes what a crash left of creations and destructions.
+// sweep removes what a crash left of creations, destructions and rotations.
 func (f *FS) sweep(ctx context.Context) error {
 	left, err := os.ReadDir(f.o.Dir)
 	if err != nil {
@@ -87,6 +90,10 @@ func (f *FS) sweep(ctx context.Context) error {
 			if err := os.RemoveAll(filepath.Join(f.o.Dir, d.Name())); err != nil {
 				return fmt.Errorf("vfs: removing an unfinished volume: %w", err)
 			}
+			continue
+		}
+		if err := f.removeOldTrees(d.Name()); err != nil {
+			return fmt.Errorf("vfs: removing an unfinished or old database of %s: %w", d.Name(), err)
 		}
 	}
 	return nil
@@ -159,17 +166,10 @@ func (f *FS) Destroy(ctx context.Context, id keyring.AccountID) error {
 // Volume returns the volume of an account, opened and verified. A damaged one is ErrIntegrity, with a text for the
 // operator; other accounts are not concerned.
 func (f *FS) Volume(ctx context.Context, id keyring.AccountID) (*Volume, error) {
-	f.mu.Lock()
-	if f.closed {
-		f.mu.Unlock()
-		return nil, fmt.Errorf("vfs: volume %s: %w", id, fs.ErrClosed)
+	v, err := f.volume(id)
+	if err != nil {
+		return nil, err
 	}
-	v := f.volumes[id]
-	if v == nil {
-		v = newVolume(f, id)
-		f.volumes[id] = v
-	}
-	f.mu.Unlock()
 	c, err := v.acquire(ctx)
 	if err != nil {
 		return nil, err
@@ -178,15 +178,34 @@ func (f *FS) Volume(ctx context.Context, id keyring.AccountID) (*Volume, error) 
 	return v, nil
 }
 
+// volume returns the volume as it is, open or not.
+func (f *FS) volume(id keyring.AccountID) (*Volume, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil, fmt.Errorf("vfs: volume %s: %w", id, fs.ErrClosed)
+	}
+	v := f.volumes[id]
+	if v == nil {
+		v = newVolume(f, id)
+		f.volumes[id] = v
+	}
+	return v, nil
+}
+
 // Close ends every view (what is open in them ends as interrupted) and closes every volume.
 func (f *FS) Close() error {
 	f.mu.Lock()
+	if !f.closed {
+		close(f.closing)
+	}
 	f.closed = true
 	all := make([]*Volume, 0, len(f.volumes))
 	for _, v := range f.volumes {
 		all = append(all, v)
 	}
 	f.mu.Unlock()
+	f.jobs.Wait()
 	var errs []error
 	for _, v := range all {
 		errs = append(errs, v.shut())

@@ -22,6 +22,7 @@ type bench struct {
 	t     testing.TB
 	state string
 	ring  *keyring.Keyring
+	seal  keyring.Seal
 	fs    *FS
 	id    keyring.AccountID
 	vol   *Volume
@@ -39,6 +40,7 @@ func newBenchWith(t testing.TB, o Options) *bench {
 	if b.ring, err = keyring.Create(t.Context(), b.state, key); err != nil {
 		t.Fatal(err)
 	}
+	b.seal = key
 	t.Cleanup(func() { b.ring.Close() })
 	if b.id, err = b.ring.NewAccount(t.Context()); err != nil {
 		t.Fatal(err)

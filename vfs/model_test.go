@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"io"
@@ -553,6 +554,16 @@ func (m *machine) Reopen(t *rapid.T) {
 }
 
 // Crash opens what is on the disk: every commit is there, and what is not committed is not, or marked.
+// Rotate changes nothing that anyone can see.
+func (m *machine) Rotate(t *rapid.T) {
+	m.b.rotate()
+	if rapid.Bool().Draw(t, "root too") {
+		if err := m.b.ring.RotateRoot(context.Background()); err != nil {
+			t.Fatalf("rotating the root: %v", err)
+		}
+	}
+}
+
 func (m *machine) Crash(t *rapid.T) {
 	c := m.b.crash()
 	defer c.end()
@@ -630,7 +641,7 @@ func TestModel(t *testing.T) {
 		rt.Repeat(map[string]func(*rapid.T){
 			"open": m.Open, "open again": m.Open, "write": m.WriteAt, "write again": m.WriteAt, "copy": m.Copy, "truncate": m.Truncate,
 			"read": m.ReadAt, "download": m.WriteTo, "sync": m.Sync, "close": m.Close, "break": m.Break, "rename": m.Rename,
-			"remove": m.Remove, "end session": m.EndSession, "reopen": m.Reopen, "crash": m.Crash, "": m.Check,
+			"remove": m.Remove, "end session": m.EndSession, "reopen": m.Reopen, "crash": m.Crash, "rotate": m.Rotate, "": m.Check,
 		})
 		for _, s := range m.sessions {
 			s.w.Close()

@@ -86,11 +86,12 @@ func (l *lister) committed() ([]*Info, error) {
 	var batch []*Info
 	err := l.c.db.View(func(tx *meta.Tx) error {
 		batch = batch[:0]
+		all := tx.Moved(l.cursor)
 		next, err := tx.List(l.dir, l.cursor, func(e meta.Entry, n *meta.Node) bool {
 			if !l.own[e.Name] {
 				batch = append(batch, &Info{name: e.Name, node: *n})
 			}
-			return len(batch) < listBatch
+			return all || len(batch) < listBatch
 		})
 		if errors.Is(err, fs.ErrNotExist) {
 			return fs.ErrNotExist

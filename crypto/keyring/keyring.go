@@ -176,6 +176,10 @@ func Open(ctx context.Context, stateDir string, s Seal) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
+	// What a crashed process renamed last may not be durable yet; what is removed because of it would be missed.
+	if err := durable.SyncDir(stateDir); err != nil {
+		return nil, fmt.Errorf("opening the keyring: %w", err)
+	}
 	data, err := os.ReadFile(filepath.Join(stateDir, keyringName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s is there, %s is not; if this state directory was never used, remove %[2]s and begin again",

@@ -7,7 +7,6 @@ import (
 	"math"
 	"path/filepath"
 
-	"sallyport/crypto/durable"
 	"sallyport/crypto/record"
 )
 
@@ -206,10 +205,6 @@ func (k *Keyring) recoverRotation(ctx context.Context) error {
 	defer k.rotating.Unlock()
 	if len(k.sealed.Roots) < 2 {
 		return nil
-	}
-	// The rename of keyring may not be durable yet; that of seal.json must not overtake it.
-	if err := durable.SyncDir(k.dir); err != nil {
-		return err
 	}
 	_ = k.dropRoots(ctx) // oldErr has it
 	return ctx.Err()

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -407,13 +408,15 @@ func watchHeap(b *testing.B) func() uint64 {
 	runtime.GC()
 	stop, most := make(chan struct{}), make(chan uint64)
 	go func() { // ends with the call of what is returned
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
 		peak := uint64(0)
 		for {
 			select {
 			case <-stop:
 				most <- peak
 				return
-			default:
+			case <-tick.C:
 			}
 			text, err := os.ReadFile("/proc/self/status")
 			if err != nil {
@@ -424,7 +427,6 @@ func watchHeap(b *testing.B) func() uint64 {
 			if _, err := fmt.Sscan(rest, &kib); err == nil {
 				peak = max(peak, kib<<10)
 			}
-			runtime.Gosched()
 		}
 	}()
 	return func() uint64 { close(stop); return <-most }

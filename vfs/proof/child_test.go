@@ -34,6 +34,8 @@ const (
 	workers  = 2
 	accounts = 4 // in policy.db
 	events   = 6 // in the audit log
+	// rotations of the account and of the root, while the workers work
+	rotations = 2
 )
 
 func TestMain(m *testing.M) {
@@ -177,6 +179,16 @@ func (c *child) volume(ctx context.Context, ring *keyring.Keyring, id keyring.Ac
 	for k := range workers {
 		work.Go(func() { c.work(v, k, seed, steps) })
 	}
+	// Meanwhile the account and the root get new keys. What a fault makes of that must not concern anyone else.
+	work.Go(func() {
+		for i := range rotations {
+			_ = c.do(fmt.Sprintf("rotate %d", i), func() (err error) {
+				failed := f.Rotate(ctx, []keyring.AccountID{id}, func(r vfs.Rotated) { err = r.Err })
+				return errors.Join(err, failed)
+			})
+			_ = c.do(fmt.Sprintf("rotate root %d", i), func() error { return ring.RotateRoot(ctx) })
+		}
+	})
 	work.Wait()
 	// A fault hits once. Whatever it broke, the volume must take writes again without a restart, at the latest when the
 	// session that met it has ended.
