@@ -46,10 +46,10 @@ func filesIn(t testing.TB, dir string) []string {
 	return out
 }
 
-// TestRotationLeavesEverythingOpenAsItWas holds a reader, a half-done upload, a
-// half-done listing and a history over a rotation.
-func TestRotationLeavesEverythingOpenAsItWas(t *testing.T) {
-	t.Parallel()
+var keySentences = map[string]func(*testing.T){"K1": leavesEverythingOpen}
+
+// leavesEverythingOpen holds readers, a half-done upload and a half-done listing over two rotations.
+func leavesEverythingOpen(t *testing.T) {
 	b := newBench(t)
 	w := b.view()
 	data := noise(1, 300_000)
