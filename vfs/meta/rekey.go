@@ -37,6 +37,7 @@ type Rekeyed struct {
 
 	sum     record.Sum
 	records uint64
+	shred   uint64 // what was purged before the copy was begun: nothing of it is in the copy
 	frozen  bool
 }
 
@@ -118,6 +119,7 @@ func (r *Rekeyed) sortAll(ctx context.Context, snap *snapshot, sp *spill) error 
 	if err != nil {
 		return err
 	}
+	r.shred = h.shred
 	workers := runtime.GOMAXPROCS(0)
 	sums, counts := make([]record.Sum, workers), make([]uint64, workers)
 	hands := make([]*hand, workers)
@@ -285,6 +287,7 @@ func (r *Rekeyed) finish() error {
 	}
 	h.sum = r.sum
 	h.generation++
+	h.shred -= r.shred // what was purged since has been in the new file, and may lie in its free pages
 	r.st.noSync, r.st.bolt.NoSync, r.st.bolt.NoGrowSync = db.noSync, db.noSync, db.noSync
 	err := guard(func() error {
 		btx, err := r.st.bolt.Begin(true)

@@ -76,7 +76,7 @@ func TestRekeyedDatabaseIsTheSameUnderAnotherKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, rest, _ := strings.Cut(text, "\n") // the generation is in the first line
+		_, rest, _ := strings.Cut(text, "\n") // the generation and what awaits shredding are in the first line
 		var wrapped []byte
 		d.view(t, func(tx *Tx) error {
 			b, err := tx.Blob([16]byte{1})
@@ -136,6 +136,43 @@ func TestRekeyedDatabaseIsTheSameUnderAnotherKey(t *testing.T) {
 	}
 	d.o.Create = true
 	d.DB, _ = Open(context.Background(), filepath.Join(t.TempDir(), "x"), d.keys, d.o) // for the clean-up
+}
+
+// TestRekeyEndsWhatAwaitsShredding, but not what was purged while it copied:
+// that was in the new file, too.
+func TestRekeyEndsWhatAwaitsShredding(t *testing.T) {
+	t.Parallel()
+	d := newDB(t)
+	purge := func(name string, size uint64) {
+		t.Helper()
+		d.update(t, func(tx *Tx) error { _, err := addFile(tx, Root, name, size); return err })
+		d.update(t, func(tx *Tx) error { return tx.Unlink(Root, name) })
+		d.update(t, func(tx *Tx) error {
+			var items []Superseded
+			if err := tx.Superseded(0, 1<<62, func(s Superseded) bool { items = append(items, s); return true }); err != nil {
+				return err
+			}
+			_, err := tx.Purge(items, nil)
+			return err
+		})
+	}
+	awaiting := func() (n uint64) {
+		d.view(t, func(tx *Tx) error { n = tx.Stats().AwaitingShred; return nil })
+		return n
+	}
+	purge("a", 100)
+	if got := awaiting(); got != 100 {
+		t.Fatalf("%d bytes await shredding, want 100", got)
+	}
+	d.rekey(t, func() { purge("b", 7) })
+	if got := awaiting(); got != 7 {
+		t.Errorf("%d bytes await shredding, want the 7 that were purged meanwhile", got)
+	}
+	d.rekey(t, nil)
+	if got := awaiting(); got != 0 {
+		t.Errorf("%d bytes await shredding, want none", got)
+	}
+	d.clean(t)
 }
 
 // TestRekeyUnderLoad has writers and readers at work all the time.
