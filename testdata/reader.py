@@ -190,7 +190,7 @@ class Site:
         accounts = [(f.take(16), f.take(145 + dated)) for _ in range(count)]
         elements += [(b"account" + i, e) for i, e in accounts]
         head = open_record(head_key, self.epoch, NOBODY, KEYRING, b"keyring", f.data)
-        check(len(head) == 36 + dated and head[:36] == be(count, 4) + set_hash(set_key, elements), "set hash of the keyring")
+        check(len(head) in ((44, 48) if dated else (36,)) and head[:36] == be(count, 4) + set_hash(set_key, elements), "set hash of the keyring")
 
         def key(account, domain, e):
             return num(e[:4]), unwrap(kek, self.epoch, account, domain, e[:4], e[4 + dated:])

@@ -13,7 +13,7 @@ const (
 	ringFixed   = len(ringMagic) + 4 + 4 + 2*siteKeySize // magic ‖ epoch ‖ count ‖ policy ‖ audit
 	siteKeySize = 4 + 8 + record.WrappedSize             // version ‖ created ‖ wrapped key
 	entrySize   = len(AccountID{}) + siteKeySize
-	headPlain   = 4 + len(record.Sum{}) + 8 // count ‖ set hash ‖ when the root was made
+	headPlain   = 4 + len(record.Sum{}) + 8 + 4 // count ‖ set hash ‖ when the root was made ‖ owed
 
 	// Format 1 knew no times; it is read, and never written.
 	ringMagic1 = "SPKEYR1\n"
@@ -28,6 +28,9 @@ type ring struct {
 	accounts      []entry // in ascending order of id
 	sum           record.Sum
 	created       int64 // when the root was made, ns since 1970; 0 = not known
+	// owed counts the account keys that were forgotten under this root: older
+	// keyrings have them, and open with it, until it is replaced and destroyed.
+	owed uint32
 }
 
 // siteKey is a wrapped key, its version, and when it was made.
@@ -118,6 +121,7 @@ func (r *ring) without(i int, root *root) *ring {
 	next.accounts = slices.Concat(r.accounts[:i], r.accounts[i+1:])
 	dbkey, value := r.accounts[i].element()
 	root.set().Remove(&next.sum, dbkey, value)
+	next.owed++
 	return &next
 }
 
@@ -136,6 +140,7 @@ func (r *ring) exchange(i int, e entry, root *root) {
 	dbkey, value = e.element()
 	set.Add(&r.sum, dbkey, value)
 	r.accounts[i] = e
+	r.owed++
 }
 
 // encode is the content of the file.
@@ -161,5 +166,6 @@ func (r *ring) encode(root *root) ([]byte, error) {
 // head is the plaintext of the record that authenticates the rest.
 func (r *ring) head(n uint32) []byte {
 	head := append(binary.BigEndian.AppendUint32(nil, n), r.sum[:]...)
-	return binary.BigEndian.AppendUint64(head, uint64(r.created))
+	head = binary.BigEndian.AppendUint64(head, uint64(r.created))
+	return binary.BigEndian.AppendUint32(head, r.owed)
 }

@@ -73,14 +73,16 @@ func (r *ring) authenticate(root *root, n uint32, sealed []byte, first bool) err
 		return err
 	}
 	var want []byte
-	if first {
+	r.sum = r.compute(root)
+	switch {
+	case first:
 		sum := r.compute1(root)
 		want = append(binary.BigEndian.AppendUint32(nil, n), sum[:]...)
-	} else if len(head) == headPlain {
-		r.created = int64(binary.BigEndian.Uint64(head[headPlain-8:]))
-	}
-	r.sum = r.compute(root)
-	if !first {
+	case len(head) == headPlain-4: // before owed
+		r.created = int64(binary.BigEndian.Uint64(head[headPlain-12:]))
+		want = r.head(n)[:headPlain-4]
+	case len(head) == headPlain:
+		r.created, r.owed = int64(binary.BigEndian.Uint64(head[headPlain-12:])), binary.BigEndian.Uint32(head[headPlain-4:])
 		want = r.head(n)
 	}
 	if !bytes.Equal(head, want) {

@@ -30,12 +30,21 @@ type Destroyer interface {
 //
 // Lookups go on meanwhile; NewAccount and RemoveAccount wait for the rewrite,
 // about 0.5 s per 100,000 accounts (docs/PERFORMANCE.md).
-func (k *Keyring) RotateRoot(ctx context.Context) error { return k.RotateRootTo(ctx, k.sealNow()) }
+func (k *Keyring) RotateRoot(ctx context.Context) error { return k.rotateRoot(ctx, k.sealNow()) }
 
 // RotateRootTo is RotateRoot with another seal of the same kind, such as a new
 // key file, which wraps the new root and those after it. The old seal must be
 // kept until it returns without an error, and destroyed then.
-func (k *Keyring) RotateRootTo(ctx context.Context, s Seal) error {
+func (k *Keyring) RotateRootTo(ctx context.Context, s Seal) error { return k.rotateRoot(ctx, s) }
+
+// DestroyAccount is RotateRoot without the account, in one commit: no keyring
+// that opens with the root in force ever had its key. ErrNoAccount if there is
+// none; ErrOldRoot if the account is gone and the old root is not.
+func (k *Keyring) DestroyAccount(ctx context.Context, id AccountID) error {
+	return k.rotateRoot(ctx, k.sealNow(), id)
+}
+
+func (k *Keyring) rotateRoot(ctx context.Context, s Seal, without ...AccountID) error {
 	k.rotating.Lock()
 	defer k.rotating.Unlock()
 	if err := checkOutside(s, k.dir); err != nil {
@@ -64,7 +73,7 @@ func (k *Keyring) RotateRootTo(ctx context.Context, s Seal) error {
 		err = k.writeSeal(append([]sealedRoot{}, k.sealed.Roots[0], fresh))
 	}
 	if err == nil {
-		err = k.rewrap(ctx, next)
+		err = k.rewrap(ctx, next, without)
 	}
 	if err != nil {
 		next.destroy()
@@ -86,7 +95,7 @@ func (k *Keyring) sealNow() Seal {
 }
 
 // rewrap rewrites the keyring under the new root and puts that in force.
-func (k *Keyring) rewrap(ctx context.Context, next *root) error {
+func (k *Keyring) rewrap(ctx context.Context, next *root, without []AccountID) error {
 	k.write.Lock()
 	defer k.write.Unlock()
 	if err := ctx.Err(); err != nil {
@@ -98,7 +107,15 @@ func (k *Keyring) rewrap(ctx context.Context, next *root) error {
 	if err := k.settle(); err != nil {
 		return err
 	}
-	ring, err := k.ring.rewrap(k.root, next)
+	kept := k.ring
+	for _, id := range without {
+		i, found := kept.find(id)
+		if !found {
+			return ErrNoAccount
+		}
+		kept = kept.without(i, k.root)
+	}
+	ring, err := kept.rewrap(k.root, next)
 	if err != nil {
 		return err
 	}

@@ -387,6 +387,56 @@ func TestSwitchPutsManyKeysInForceAtOnce(t *testing.T) {
 	}
 }
 
+func TestForgottenKeysAreOwedUntilTheRootIsReplaced(t *testing.T) {
+	t.Parallel()
+	seal := &vaultSeal{}
+	k, state, _ := filled(t, seal, 4)
+	ids := k.Accounts()
+	owed := func(want int) {
+		t.Helper()
+		for _, k := range []*Keyring{k, mustOpen(t, state, seal)} {
+			if got := k.Status().Owed; got != want {
+				t.Errorf("%d keys are owed, want %d", got, want)
+			}
+		}
+	}
+	owed(0)
+	n, err := k.NextKey(ids[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Switch(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	owed(1)
+	if err := k.RemoveAccount(t.Context(), ids[1]); err != nil {
+		t.Fatal(err)
+	}
+	owed(2)
+	if err := k.RotateRoot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	owed(0)
+	before := readState(t, state)[keyringName]
+	if err := k.DestroyAccount(t.Context(), ids[2]); err != nil {
+		t.Fatal(err)
+	}
+	owed(0)
+	if _, err := k.Account(ids[2]); !errors.Is(err, ErrNoAccount) || k.Epoch() != 3 {
+		t.Errorf("destroyed account: %v at epoch %d", err, k.Epoch())
+	}
+	if err := k.DestroyAccount(t.Context(), ids[2]); !errors.Is(err, ErrNoAccount) || k.Epoch() != 3 {
+		t.Errorf("destroyed twice: %v at epoch %d", err, k.Epoch())
+	}
+	again := mustOpen(t, state, seal)
+	if _, err := decodeRing(before, again.root); !errors.Is(err, ErrDamaged) {
+		t.Errorf("the keyring that had the key, under the root in force: %v", err)
+	}
+	if got := again.Accounts(); !slices.Equal(got, []AccountID{ids[0], ids[3]}) {
+		t.Errorf("accounts are %v", got)
+	}
+}
+
 // TestRootRotationDisturbsNobody looks keys up and makes accounts while roots come and go.
 func TestRootRotationDisturbsNobody(t *testing.T) {
 	t.Parallel()

@@ -17,6 +17,9 @@ type Status struct {
 	Accounts      map[AccountID]KeyAge
 	// Destroys: the seal can make an old root useless.
 	Destroys bool
+	// Owed is how many keys of accounts were forgotten under this root: who has
+	// an older keyring and this root finds them. A new root settles it.
+	Owed int
 	// OldRoot is the epoch of another root that seal.json still has; 0 = none.
 	OldRoot uint32
 	// OldRootError is why it is still there.
@@ -35,6 +38,7 @@ func (k *Keyring) Status() Status {
 		return st
 	}
 	st.Epoch, st.Created = k.root.epoch, when(k.ring.created)
+	st.Owed = int(k.ring.owed)
 	st.Policy, st.Audit = k.ring.policy.age(), k.ring.audit.age()
 	st.Accounts = make(map[AccountID]KeyAge, len(k.ring.accounts))
 	for i := range k.ring.accounts {
