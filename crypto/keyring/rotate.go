@@ -44,6 +44,14 @@ func (k *Keyring) DestroyAccount(ctx context.Context, id AccountID) error {
 	return k.rotateRoot(ctx, k.sealNow(), id)
 }
 
+// DestroyOldRoot finishes a rotation whose old root could not be destroyed;
+// nil if there is none. ErrOldRoot if it still cannot.
+func (k *Keyring) DestroyOldRoot(ctx context.Context) error {
+	k.rotating.Lock()
+	defer k.rotating.Unlock()
+	return k.dropRoots(ctx)
+}
+
 func (k *Keyring) rotateRoot(ctx context.Context, s Seal, without ...AccountID) error {
 	k.rotating.Lock()
 	defer k.rotating.Unlock()
