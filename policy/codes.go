@@ -16,6 +16,9 @@ const (
 	CodeBusy         = "SP-U23"
 	CodeTooManyKeys  = "SP-U24"
 	CodeSecondFactor = "SP-F11"
+	CodeCodeNeeded   = "SP-F12"
+	CodeCodeUsed     = "SP-F13"
+	CodeCodeRate     = "SP-F21"
 	CodeSessions     = "SP-S11"
 	CodeServerFull   = "SP-S12"
 	CodeAddressFull  = "SP-S13"
@@ -67,7 +70,10 @@ var refusals = []Refusal{
 	{CodeAccountRate, StageAuth, "Too many failed logins. Wait a minute and try again.", "login.per_account limits failed passwords of one account"},
 	{CodeBusy, StageAuth, "The server is busy with other logins. Try again in a moment.", "many passwords are being checked; look for guessing in the audit log"},
 	{CodeTooManyKeys, StageAuth, "Too many keys were offered. Configure the client to offer the right one.", "ssh -o IdentitiesOnly=yes -i KEY"},
-	{CodeSecondFactor, StageSecondFactor, "A second factor is required for this account.", "auth.require_2fa is set at the place named"},
+	{CodeSecondFactor, StageSecondFactor, "A second factor is required for this account.", "auth.require_2fa is set at the place named: `sallyport account 2fa enable NAME` gives the account one"},
+	{CodeCodeNeeded, StageSecondFactor, "A code is required: send the password directly followed by the six digits of your authenticator.", "the account has a second factor; `sallyport account 2fa status NAME`"},
+	{CodeCodeUsed, StageSecondFactor, "This code was used already. Wait for the next one.", "each code opens one connection; a client that opens several needs a key or a certificate"},
+	{CodeCodeRate, StageSecondFactor, "Too many wrong codes. Wait before you try again.", "somebody who has the first factor is guessing codes, or a clock is wrong; `sallyport account unlock NAME` ends the wait"},
 	{CodeSessions, StageSession, "This account has too many sessions open. Close one and try again.", "raise session.max at the place named, or end a session"},
 	{CodeServerFull, StageSession, "The server has too many connections. Try again later.", "raise the limit of connections in sallyport.yaml"},
 	{CodeAddressFull, StageSession, "Too many connections from your address. Close one and try again.", "raise the limit of connections per address in sallyport.yaml"},

@@ -113,7 +113,7 @@ var table = []Setting{
 		Description: "How an account may prove itself over FTPS.",
 		apply:       func(e *Effective, v any) { e.Auth.FTPS = v.([]string) }},
 	{Path: "auth.require_2fa", Kind: KindBool, Default: false, Stricter: True, Scope: Anywhere, Enforced: true, Since: "0.1",
-		Description: "Refuse logins without a second factor. This version cannot ask for one, so true refuses every login.",
+		Description: "Refuse logins without a second factor: a code of an authenticator, or over FTPS a client certificate beside the password. An account that has a second factor is asked for it in any case.",
 		apply:       func(e *Effective, v any) { e.Auth.Require2FA = v.(bool) }},
 	{Path: "password.min_length", Kind: KindInt, Unit: "characters", Min: 1, Max: 1024, Default: int64(12), Stricter: Higher, Scope: Anywhere, Enforced: true, Since: "0.1",
 		Description: "Shortest new password.",

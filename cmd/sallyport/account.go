@@ -19,7 +19,7 @@ func (a *app) accountCommand() *cobra.Command {
 		a.accountAdd(), a.accountList(), a.accountShow(), a.accountSet(),
 		a.accountState("enable", "Let an account log in again", (*admin.Client).AccountEnable),
 		a.accountState("disable", "Refuse an account's logins and end its sessions", (*admin.Client).AccountDisable),
-		a.accountRemove(), a.accountPasswd(), a.keysCommand())
+		a.accountRemove(), a.accountPasswd(), a.accountUnlock(), a.keysCommand(), a.secondCommand())
 }
 
 func (a *app) accountAdd() *cobra.Command {
@@ -142,7 +142,7 @@ func (a *app) showAccount(acc admin.Account) error {
 	v := view{value: acc, names: []string{acc.Name}, rows: [][]string{
 		{"name", acc.Name}, {"id", acc.ID}, {"enabled", yesNo(acc.Enabled)}, {"groups", orDash(strings.Join(acc.Groups, ", "))},
 		{"protocols", orDash(strings.Join(acc.Protocols, ", "))}, {"paths", acc.Paths},
-		{"password", yesNo(acc.Password)}, {"sessions", fmt.Sprint(acc.Sessions)},
+		{"password", yesNo(acc.Password)}, {"second factor", yesNo(acc.Second)}, {"sessions", fmt.Sprint(acc.Sessions)},
 	}}
 	for _, k := range acc.Keys {
 		v.rows = append(v.rows, []string{"key", strings.TrimSpace(k.Algorithm + " " + k.Fingerprint + " " + k.Comment)})

@@ -26,10 +26,13 @@ type Account struct {
 	PasswordAt time.Time
 	// PasswordVersion grows with every change of the password.
 	PasswordVersion uint64
+	// Second is the second factor; nil = none.
+	Second *Second
 	// Removed is set in what OnAccount tells of a removed account.
 	Removed bool
 
-	hash string
+	hash          string
+	secondVersion uint64 // of the last enrolment
 }
 
 type accountRecord struct {
@@ -44,10 +47,12 @@ type accountRecord struct {
 	PasswordAt      time.Time        `json:"password_at,omitzero"`
 	PasswordVersion uint64           `json:"password_version,omitempty"`
 	Hash            string           `json:"hash,omitempty"`
+	Second          *Second          `json:"second,omitempty"`
+	SecondVersion   uint64           `json:"second_version,omitempty"`
 }
 
 func (a *Account) encode() []byte {
-	return encode(accountRecord{a.Name, a.ID, a.Enabled, a.Created, a.CreatedBy, a.Changed, a.ChangedBy, a.Keys, a.PasswordAt, a.PasswordVersion, a.hash})
+	return encode(accountRecord{a.Name, a.ID, a.Enabled, a.Created, a.CreatedBy, a.Changed, a.ChangedBy, a.Keys, a.PasswordAt, a.PasswordVersion, a.hash, a.Second, a.secondVersion})
 }
 
 func decodeAccount(plain []byte) (*Account, error) {
@@ -56,7 +61,8 @@ func decodeAccount(plain []byte) (*Account, error) {
 		return nil, err
 	}
 	return &Account{Name: r.Name, ID: r.ID, Enabled: r.Enabled, Created: r.Created, CreatedBy: r.CreatedBy, Changed: r.Changed, ChangedBy: r.ChangedBy,
-		Keys: r.Keys, PasswordAt: r.PasswordAt, PasswordVersion: r.PasswordVersion, hash: r.Hash}, nil
+		Keys: r.Keys, PasswordAt: r.PasswordAt, PasswordVersion: r.PasswordVersion, hash: r.Hash,
+		Second: r.Second, secondVersion: r.SecondVersion}, nil
 }
 
 func (db *DB) nameKey(name string) []byte {

@@ -160,7 +160,7 @@ func (s *Server) account(name string) (Account, error) {
 func (s *Server) describe(a *policydb.Account, live map[string]int) Account {
 	e := s.o.Policy.Current().Resolve(a.Name)
 	out := Account{
-		Name: a.Name, ID: a.ID.String(), Enabled: a.Enabled, Password: a.HasPassword(), Sessions: live[a.Name],
+		Name: a.Name, ID: a.ID.String(), Enabled: a.Enabled, Password: a.HasPassword(), Second: a.Second != nil, Sessions: live[a.Name],
 		Groups: e.Groups, Protocols: []string{}, Keys: describeKeys(a.Keys), Created: a.Created,
 	}
 	for _, p := range e.Protocols {

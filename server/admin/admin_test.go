@@ -61,7 +61,7 @@ func start(t *testing.T) *fixture {
 			}
 			return len(f.killed)
 		},
-		Bans: func() []Ban { return nil }, Unban: func(string) bool { return false },
+		Bans: func() []Ban { return nil }, Unban: func(string) bool { return false }, Unlock: func(string) {},
 		Record: func(_ context.Context, a audit.Event) error {
 			f.mu.Lock()
 			defer f.mu.Unlock()

@@ -100,6 +100,7 @@ type Account struct {
 	Protocols []string  `json:"protocols"`
 	Paths     string    `json:"paths"`    // rights in force, YAML
 	Password  bool      `json:"password"` // has one
+	Second    bool      `json:"second_factor"`
 	Keys      []Key     `json:"keys"`
 	Sessions  int       `json:"sessions"`
 }
@@ -141,6 +142,29 @@ type Passwd struct {
 	Change
 	Account  string `json:"account"`
 	Password Secret `json:"password"`
+}
+
+// SecondEnable gives an account a second factor.
+type SecondEnable struct {
+	Change
+	Account string `json:"account"`
+	Issuer  string `json:"issuer,omitempty"` // how authenticators show the server; "" = Sallyport
+}
+
+// Enrolment is told once and kept nowhere in clear.
+type Enrolment struct {
+	URI      Secret   `json:"uri"` // otpauth://
+	Recovery []Secret `json:"recovery_codes"`
+}
+
+// SecondFactor of an account as operators see it.
+type SecondFactor struct {
+	Account   string    `json:"account"`
+	Enabled   bool      `json:"enabled"`
+	Since     time.Time `json:"since,omitzero"`
+	Algorithm string    `json:"algorithm,omitempty"`
+	Recovery  int       `json:"recovery_codes_left"`
+	Required  bool      `json:"required"` // by the policy
 }
 
 // Session that is logged in.

@@ -58,6 +58,23 @@ func (c *Client) Passwd(ctx context.Context, r Passwd) error {
 	return err
 }
 
+func (c *Client) AccountUnlock(ctx context.Context, r AccountRef) error {
+	_, err := call[Empty](ctx, c, "account/unlock", r)
+	return err
+}
+
+func (c *Client) SecondEnable(ctx context.Context, r SecondEnable) (Enrolment, error) {
+	return call[Enrolment](ctx, c, "account/2fa/enable", r)
+}
+
+func (c *Client) SecondReset(ctx context.Context, r AccountRef) (SecondFactor, error) {
+	return call[SecondFactor](ctx, c, "account/2fa/reset", r)
+}
+
+func (c *Client) SecondStatus(ctx context.Context, r AccountRef) (SecondFactor, error) {
+	return call[SecondFactor](ctx, c, "account/2fa/status", r)
+}
+
 func (c *Client) KeysAdd(ctx context.Context, r KeysAdd) (Keys, error) {
 	return call[Keys](ctx, c, "account/keys/add", r)
 }

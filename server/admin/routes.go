@@ -35,6 +35,8 @@ type Options struct {
 	Bans func() []Ban
 	// Unban lifts the ban of an address; false if there was none.
 	Unban func(address string) bool
+	// Unlock forgets the failed logins of an account.
+	Unlock func(account string)
 
 	// Of the audit log: Append, Tail and Verify.
 	Record      func(context.Context, audit.Event) error
@@ -52,6 +54,10 @@ func (s *Server) routes(mux *http.ServeMux) {
 	handle(s, mux, "account/disable", s.accountDisable)
 	handle(s, mux, "account/remove", s.accountRemove)
 	handle(s, mux, "account/passwd", s.passwd)
+	handle(s, mux, "account/unlock", s.unlock)
+	handle(s, mux, "account/2fa/enable", s.secondEnable)
+	handle(s, mux, "account/2fa/reset", s.secondReset)
+	handle(s, mux, "account/2fa/status", s.secondStatus)
 	handle(s, mux, "account/keys/add", s.keysAdd)
 	handle(s, mux, "account/keys/list", s.keysList)
 	handle(s, mux, "account/keys/remove", s.keysRemove)

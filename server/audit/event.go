@@ -45,6 +45,8 @@ const (
 	Password       Action = "account-password"
 	KeyAdd         Action = "account-key-add"
 	KeyRemove      Action = "account-key-remove"
+	SecondFactor   Action = "account-2fa"    // enabled, reset, or a recovery code was used
+	AccountUnlock  Action = "account-unlock" // failed logins forgotten
 
 	PolicyApply Action = "policy-apply"
 	ServerStart Action = "server-start"
@@ -59,9 +61,12 @@ const (
 
 // Actions is the closed list.
 func Actions() []Action {
-	return []Action{Login, LoginRefused, Logout, ConnectRefused, Ban, Unban, SessionKill, Upload, Download, Mkdir, Remove, Rmdir, Rename, Symlink, SetAttr, Copy,
-		Truncate, Refused, Damage, AccountAdd, AccountRemove, AccountEnable, AccountDisable, AccountSet, Password, KeyAdd, KeyRemove, PolicyApply, ServerStart, ServerStop,
-		Unseal, SealNow, UnsealRefused, CertRotate, HostRotate}
+	return []Action{
+		Login, LoginRefused, Logout, ConnectRefused, Ban, Unban, SessionKill, Upload, Download, Mkdir,
+		Remove, Rmdir, Rename, Symlink, SetAttr, Copy, Truncate, Refused, Damage, AccountAdd,
+		AccountRemove, AccountEnable, AccountDisable, AccountSet, Password, KeyAdd, KeyRemove, SecondFactor, AccountUnlock, PolicyApply,
+		ServerStart, ServerStop, Unseal, SealNow, UnsealRefused, CertRotate, HostRotate,
+	}
 }
 
 // Event is one record. It holds account ids, never names; what is zero is left out.

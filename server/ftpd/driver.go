@@ -60,7 +60,7 @@ func (d *driver) GetTLSConfig() (*tls.Config, error) { return nil, errors.ErrUns
 // AuthUser runs at PASS.
 func (d *driver) AuthUser(_ ftpserver.ClientContext, user, pass string) (ftpserver.ClientDriver, error) {
 	o := d.c.current()
-	m, err := d.c.visitor.Login(o.ctx, user, session.Credential{Password: session.Secret(pass)})
+	m, err := d.c.visitor.Login(o.ctx, user, session.Credential{Password: session.Secret(pass), CodeAppended: true})
 	if err != nil {
 		return nil, o.fail(err)
 	}

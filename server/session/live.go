@@ -203,6 +203,7 @@ func (m *Manager) holds(s *Session) *policy.Denial {
 
 var (
 	goneDenial       = policy.Deny(policy.CodeAccountGone, "account disabled or removed", "account")
+	secondDenial     = policy.Deny(policy.CodeSecondFactor, "the account has a second factor now", "account")
 	credentialDenial = policy.Deny(policy.CodeCredential, "credential changed or removed", "account")
 )
 
@@ -213,6 +214,10 @@ func (s *Session) judge(a *policydb.Account, now time.Time) *policy.Denial {
 	case s.proof.key != nil && a.FindKey(s.proof.key, now) == nil:
 		return credentialDenial
 	case s.proof.key == nil && a.PasswordVersion != s.proof.version:
+		return credentialDenial
+	case a.Second != nil && s.proof.second == 0: // it got one meanwhile
+		return secondDenial
+	case s.proof.second != 0 && (a.Second == nil || a.Second.Version != s.proof.second):
 		return credentialDenial
 	}
 	return nil

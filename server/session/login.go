@@ -12,10 +12,14 @@ import (
 	"sallyport/server/audit"
 )
 
-// Credential proves an account; exactly one field is set.
+// Credential proves an account; exactly one of Password and PublicKey is set.
 type Credential struct {
 	Password  Secret
 	PublicKey []byte // SSH wire format; possession already verified by the front-end
+	// Code is the second factor, where the protocol can ask for one.
+	Code Secret
+	// CodeAppended: the protocol cannot, so the code of an account that has a second factor follows the password directly.
+	CodeAppended bool
 }
 
 // Secret never prints.
@@ -41,7 +45,7 @@ func (c Credential) method() string {
 }
 
 // Login authenticates, admits, audits, and opens the volume. Errors: ErrAuth (one answer, after one time, for unknown
-// accounts, wrong secrets and disabled accounts), ErrSealed, ErrAudit, *policy.Denial, or an internal error.
+// accounts, wrong secrets and disabled accounts), ErrCodeNeeded, ErrSealed, ErrAudit, *policy.Denial, or an internal error.
 func (c *Conn) Login(ctx context.Context, account string, cred Credential) (*Session, error) {
 	if err := c.ready(ctx); err != nil {
 		return nil, err
@@ -66,10 +70,14 @@ func (c *Conn) Login(ctx context.Context, account string, cred Credential) (*Ses
 	if d := policy.AdmitUser(c.m.resolve(account), facts, c.m.o.Now()); d != nil {
 		return nil, c.m.refused(c, nil, facts, d)
 	}
-	a, proof, err := c.m.authenticate(ctx, c, account, cred, facts)
+	a, proof, err := c.m.authenticate(ctx, c, account, &cred, facts)
 	if err != nil {
 		return nil, err
 	}
+	if proof.second, err = c.m.second(ctx, c, a, account, cred, facts); err != nil {
+		return nil, err
+	}
+	facts.SecondFactor = proof.second != 0
 	return c.m.enter(ctx, c, a, proof, facts)
 }
 
@@ -99,10 +107,11 @@ type proof struct {
 	key     []byte    // public key
 	expires time.Time // of the key; zero = never
 	version uint64    // of the password, if key is nil
+	second  uint64    // version of the second factor; 0 = none was given
 }
 
-// authenticate verifies the credential.
-func (m *Manager) authenticate(ctx context.Context, c *Conn, name string, cred Credential, facts policy.Facts) (*policydb.Account, proof, error) {
+// authenticate verifies the first factor. A code that follows the password is put into its own field.
+func (m *Manager) authenticate(ctx context.Context, c *Conn, name string, cred *Credential, facts policy.Facts) (*policydb.Account, proof, error) {
 	p := m.resolve(name)
 	if d := m.throttle.allow(c.addr, name, facts.Method, p, m.o.Now()); d != nil {
 		return nil, proof{}, m.refused(c, nil, facts, d)
@@ -118,6 +127,10 @@ func (m *Manager) authenticate(ctx context.Context, c *Conn, name string, cred C
 		err := c.keyRefused(name)
 		m.refusedLogin(c, a, facts, nil)
 		return nil, proof{}, err
+	}
+	if cred.CodeAppended && a.Second != nil {
+		password, code := policydb.SplitCode(string(cred.Password))
+		cred.Password, cred.Code = Secret(password), Secret(code)
 	}
 	good, err := m.checkPassword(ctx, c, a, name, cred.Password, p, facts)
 	if err != nil {

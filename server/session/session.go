@@ -30,6 +30,9 @@ import (
 var (
 	// ErrAuth is one answer for unknown accounts, wrong secrets and disabled accounts.
 	ErrAuth = errors.New("session: authentication failed")
+	// ErrCodeNeeded: the first factor is right, and the account has a second one, which the front-end must ask for: Login
+	// again, with the same credential and a code.
+	ErrCodeNeeded = errors.New("session: a code is needed")
 	// ErrSealed: the server has no keys yet; logins get one clear sentence.
 	ErrSealed = errors.New("session: server is sealed")
 	// ErrAudit: the audit log takes no records, so nothing may happen. The operator sees why in the log.

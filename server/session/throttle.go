@@ -31,7 +31,21 @@ type throttle struct {
 	bans      *recent[netip.Addr, Ban]
 	wrong     *recent[digest, struct{}]  // wrong passwords already counted
 	friends   *recent[friend, time.Time] // who logged in from where lately
+	codes     *recent[string, codeState] // accounts whose second factor is being guessed
 }
+
+// codeState limits guessing of codes by whoever has the first factor already. A code is one of a million and three are right
+// at a time, so what bounds the guesses is time: after freeCodes wrong ones in a row each next one doubles the wait.
+type codeState struct {
+	wrong int
+	until time.Time
+}
+
+const (
+	freeCodes    = 5
+	firstPenalty = 30 * time.Second
+	mostPenalty  = time.Hour // so about 24 guesses a day: one chance in 14,000 a day for who has the first factor
+)
 
 type addressState struct {
 	bucket   *rate.Limiter
@@ -56,6 +70,7 @@ func newThrottle() *throttle {
 	return &throttle{
 		addresses: newRecent[netip.Addr, *addressState](maxAddresses), names: newRecent[string, *rate.Limiter](maxNames),
 		bans: newRecent[netip.Addr, Ban](maxBans), wrong: newRecent[digest, struct{}](maxWrong), friends: newRecent[friend, time.Time](maxFriends),
+		codes: newRecent[string, codeState](maxNames),
 	}
 }
 
@@ -145,6 +160,33 @@ func (t *throttle) fail(a netip.Addr, account string, wrong digest, p *policy.Ef
 	return &b
 }
 
+// allowCode says whether a code of an account may be looked at.
+func (t *throttle) allowCode(account string, now time.Time) *policy.Denial {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s, ok := t.codes.get(account); ok && now.Before(s.until) {
+		return policy.Deny(policy.CodeCodeRate, "wrong codes in a row", "built-in")
+	}
+	return nil
+}
+
+func (t *throttle) wrongCode(account string, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s, _ := t.codes.get(account)
+	s.wrong++
+	if over := s.wrong - freeCodes; over >= 0 {
+		s.until = now.Add(min(firstPenalty<<min(over, 10), mostPenalty))
+	}
+	t.codes.put(account, s)
+}
+
+func (t *throttle) rightCode(account string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.codes.remove(account)
+}
+
 // overlaps: an IPv6 address stands for its /64 here.
 func overlaps(n netip.Prefix, a netip.Addr) bool {
 	if a.Is6() {
@@ -213,6 +255,17 @@ func (t *throttle) unban(a netip.Addr) bool {
 
 // Bans are those in force, the first to end first.
 func (m *Manager) Bans() []Ban { return m.throttle.list(m.o.Now()) }
+
+// unlock forgets the failures of an account.
+func (t *throttle) unlock(account string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.names.remove(account)
+	t.codes.remove(account)
+}
+
+// Unlock lets an account's logins be looked at again at once, whatever failed before.
+func (m *Manager) Unlock(account string) { m.throttle.unlock(account) }
 
 // Unban lifts the ban of an address; false if there is none.
 func (m *Manager) Unban(a netip.Addr) bool { return m.throttle.unban(limitBy(a)) }

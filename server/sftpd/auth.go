@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"golang.org/x/crypto/ssh"
 
@@ -29,6 +30,7 @@ type login struct {
 var (
 	errKeyRefused      = errors.New("sftpd: key not accepted")
 	errPasswordRefused = errors.New("sftpd: password not accepted")
+	errCodeRefused     = errors.New("sftpd: code not accepted")
 	errMethods         = errors.New("sftpd: methods told")
 )
 
@@ -88,11 +90,37 @@ func (l *login) enter(c ssh.ConnMetadata, method string, cred session.Credential
 		return nil, errors.New("sftpd: internal error: second login on one connection")
 	}
 	g, err := l.visitor.login(l.ctx, c.User(), cred)
+	if errors.Is(err, session.ErrCodeNeeded) {
+		return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{
+			KeyboardInteractiveCallback: func(c ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+				return l.code(c, ask, method, cred)
+			},
+		}}
+	}
 	if err != nil {
 		return nil, l.explained(err)
 	}
 	l.guest, l.method = g, method
 	return nil, nil
+}
+
+// maxCode bounds what is looked at of an answer; the longest code is a recovery code.
+const maxCode = 64
+
+// code asks for the second factor of an account whose first one is right (RFC 4256). A wrong answer is a failed
+// authentication, after which the client may try again (MaxAuthTries).
+func (l *login) code(c ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge, method string, cred session.Credential) (*ssh.Permissions, error) {
+	answers, err := ask("", "", []string{"Code: "}, []bool{false})
+	if err != nil {
+		return nil, err
+	}
+	if len(answers) != 1 || len(answers[0]) > maxCode {
+		return nil, errCodeRefused
+	}
+	if cred.Code = session.Secret(strings.TrimSpace(answers[0])); cred.Code == "" {
+		return nil, errCodeRefused
+	}
+	return l.enter(c, method, cred)
 }
 
 // explained adds a sentence for the client to a refusal that is not about its
