@@ -13,16 +13,21 @@ const MaxPassword = 1024
 type WeakPasswordError struct {
 	Rule   string // setting and value
 	Origin string
+	Why    string // "" = the rule says it
 }
 
 func (e *WeakPasswordError) Error() string {
-	return "the password does not fulfil " + e.Rule + " of " + e.Origin
+	text := "the password does not fulfil " + e.Rule + " of " + e.Origin
+	if e.Why != "" {
+		text += ": " + e.Why
+	}
+	return text
 }
 
-// CheckPassword judges a new password.
+// CheckPassword judges a new password by its letters; policydb.CheckPassword does so by what else is known, too.
 func CheckPassword(p *Effective, secret string) error {
 	if len(secret) > MaxPassword {
-		return &WeakPasswordError{fmt.Sprintf("the greatest length (%d bytes)", MaxPassword), "built-in"}
+		return &WeakPasswordError{Rule: fmt.Sprintf("the greatest length (%d bytes)", MaxPassword), Origin: "built-in"}
 	}
 	others := 0
 	for _, r := range secret {
@@ -39,7 +44,7 @@ func CheckPassword(p *Effective, secret string) error {
 	} {
 		if rule.have < rule.min {
 			text, origin := p.Value(rule.path)
-			return &WeakPasswordError{rule.path + " = " + text, origin.String()}
+			return &WeakPasswordError{Rule: rule.path + " = " + text, Origin: origin.String()}
 		}
 	}
 	return nil

@@ -179,8 +179,10 @@ func (a Auth) Methods(p Protocol) []string {
 type Password struct {
 	MinLength     int // characters
 	MinNonletters int // digits and symbols among them
-	History       int
+	History       int // passwords, that of now among them, that a new one must differ from
 	MaxAgeDays    int
+	CheckBreached bool
+	Hash          string // bcrypt, argon2id
 }
 
 // Login limits guessing. Rates count failed logins; a login that succeeds costs nothing.

@@ -189,28 +189,43 @@ func (a *app) accountRemove() *cobra.Command {
 }
 
 func (a *app) accountPasswd() *cobra.Command {
-	var stdin bool
+	var stdin, hash, change bool
 	c := &cobra.Command{Use: "passwd NAME", Short: "Set an account's password", Args: exactly("NAME"),
+		Long: "Set an account's password, or have its owner choose another one.\n" +
+			"--must-change alone leaves the password and asks for another at the next login with it.",
 		RunE: func(c *cobra.Command, args []string) error {
-			var password admin.Secret
+			if stdin && hash {
+				return usage("give either --stdin or --hash-stdin", "")
+			}
+			r := admin.Passwd{Change: a.change(), Account: args[0], MustChange: change}
 			var err error
-			if stdin {
-				password, err = a.passwordFrom(a.stdin)
-			} else {
-				password, err = a.askPassword(args[0])
+			switch {
+			case hash:
+				r.Hash, err = a.passwordFrom(a.stdin)
+			case stdin:
+				r.Password, err = a.passwordFrom(a.stdin)
+			case !change:
+				r.Password, err = a.askPassword(args[0])
 			}
 			if err != nil {
 				return err
 			}
 			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
-				if err := cl.Passwd(ctx, admin.Passwd{Change: a.change(), Account: args[0], Password: password}); err != nil {
+				if err := cl.Passwd(ctx, r); err != nil {
 					return err
 				}
-				a.say("password of %s changed", args[0])
+				if r.Password != "" || r.Hash != "" {
+					a.say("password of %s changed", args[0])
+				}
+				if change {
+					a.say("%s must choose another password at the next login with it", args[0])
+				}
 				return nil
 			})
 		}}
 	c.Flags().BoolVar(&stdin, "stdin", false, "read the password from standard input")
+	c.Flags().BoolVar(&hash, "hash-stdin", false, "read a bcrypt or argon2id hash of another system from standard input")
+	c.Flags().BoolVar(&change, "must-change", false, "it may only be used to choose another one")
 	return c
 }
 

@@ -26,13 +26,16 @@ type Account struct {
 	PasswordAt time.Time
 	// PasswordVersion grows with every change of the password.
 	PasswordVersion uint64
+	// MustChange: the password may be used only to choose another one.
+	MustChange bool
 	// Second is the second factor; nil = none.
 	Second *Second
 	// Removed is set in what OnAccount tells of a removed account.
 	Removed bool
 
 	hash          string
-	secondVersion uint64 // of the last enrolment
+	earlier       []string // hashes of passwords before, the newest first
+	secondVersion uint64   // of the last enrolment
 }
 
 type accountRecord struct {
@@ -47,12 +50,16 @@ type accountRecord struct {
 	PasswordAt      time.Time        `json:"password_at,omitzero"`
 	PasswordVersion uint64           `json:"password_version,omitempty"`
 	Hash            string           `json:"hash,omitempty"`
+	Earlier         []string         `json:"earlier,omitempty"`
+	MustChange      bool             `json:"must_change,omitempty"`
 	Second          *Second          `json:"second,omitempty"`
 	SecondVersion   uint64           `json:"second_version,omitempty"`
 }
 
 func (a *Account) encode() []byte {
-	return encode(accountRecord{a.Name, a.ID, a.Enabled, a.Created, a.CreatedBy, a.Changed, a.ChangedBy, a.Keys, a.PasswordAt, a.PasswordVersion, a.hash, a.Second, a.secondVersion})
+	return encode(accountRecord{Name: a.Name, ID: a.ID, Enabled: a.Enabled, Created: a.Created, CreatedBy: a.CreatedBy, Changed: a.Changed,
+		ChangedBy: a.ChangedBy, Keys: a.Keys, PasswordAt: a.PasswordAt, PasswordVersion: a.PasswordVersion, Hash: a.hash, Earlier: a.earlier,
+		MustChange: a.MustChange, Second: a.Second, SecondVersion: a.secondVersion})
 }
 
 func decodeAccount(plain []byte) (*Account, error) {
@@ -61,7 +68,7 @@ func decodeAccount(plain []byte) (*Account, error) {
 		return nil, err
 	}
 	return &Account{Name: r.Name, ID: r.ID, Enabled: r.Enabled, Created: r.Created, CreatedBy: r.CreatedBy, Changed: r.Changed, ChangedBy: r.ChangedBy,
-		Keys: r.Keys, PasswordAt: r.PasswordAt, PasswordVersion: r.PasswordVersion, hash: r.Hash,
+		Keys: r.Keys, PasswordAt: r.PasswordAt, PasswordVersion: r.PasswordVersion, hash: r.Hash, earlier: r.Earlier, MustChange: r.MustChange,
 		Second: r.Second, secondVersion: r.SecondVersion}, nil
 }
 

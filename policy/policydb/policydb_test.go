@@ -306,7 +306,7 @@ func TestPasswords(t *testing.T) {
 	if c, _ := db.Account("a"); c.HasPassword() || c.CheckPassword("") || !c.PasswordAt.IsZero() {
 		t.Error("a cleared password still works")
 	}
-	decoy, err := db.Decoy()
+	decoy, err := db.Decoy("bcrypt")
 	if err != nil || decoy.CheckPassword("") || decoy.CheckPassword("nobody has this password") {
 		t.Error("the decoy opens", err)
 	}

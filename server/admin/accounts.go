@@ -95,7 +95,7 @@ func (s *Server) checkAdd(r AccountAdd) (map[string]string, []policydb.PublicKey
 		return nil, nil, err
 	}
 	if r.Password != "" {
-		if err := policy.CheckPassword(s.o.Policy.Current().Resolve(r.Name), string(r.Password)); err != nil {
+		if err := policydb.CheckPassword(s.o.Policy.Current().Resolve(r.Name), string(r.Password)); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -160,7 +160,7 @@ func (s *Server) account(name string) (Account, error) {
 func (s *Server) describe(a *policydb.Account, live map[string]int) Account {
 	e := s.o.Policy.Current().Resolve(a.Name)
 	out := Account{
-		Name: a.Name, ID: a.ID.String(), Enabled: a.Enabled, Password: a.HasPassword(), Second: a.Second != nil, Sessions: live[a.Name],
+		Name: a.Name, ID: a.ID.String(), Enabled: a.Enabled, Password: a.HasPassword(), Second: a.Second != nil, MustChange: a.PasswordExpired(e, time.Now()), Sessions: live[a.Name],
 		Groups: e.Groups, Protocols: []string{}, Keys: describeKeys(a.Keys), Created: a.Created,
 	}
 	for _, p := range e.Protocols {
@@ -233,10 +233,26 @@ func (s *Server) destroy(ctx context.Context, id keyring.AccountID) error {
 }
 
 func (s *Server) passwd(ctx context.Context, who Peer, r Passwd) (Empty, error) {
-	if err := s.o.Policy.SetPassword(ctx, r.Account, string(r.Password), who.String()); err != nil {
+	var err error
+	detail := "set"
+	switch {
+	case r.Password != "" && r.Hash != "":
+		return Empty{}, newError(CodeUsage, "give either a password or a hash", "")
+	case r.Password == "" && r.Hash == "" && r.MustChange:
+		detail, err = "must be changed", s.o.Policy.RequireChange(ctx, r.Account, who.String())
+	default:
+		if r.Hash != "" {
+			detail = "hash imported"
+		}
+		if r.MustChange {
+			detail += ", must be changed"
+		}
+		err = s.o.Policy.ChangePassword(ctx, policydb.PasswordChange{Account: r.Account, Who: who.String(), Secret: string(r.Password), Hash: string(r.Hash), MustChange: r.MustChange})
+	}
+	if err != nil {
 		return Empty{}, err
 	}
-	return Empty{}, s.recordFor(ctx, who, r.Account, audit.Event{Action: audit.Password, Detail: r.Reason})
+	return Empty{}, s.recordFor(ctx, who, r.Account, audit.Event{Action: audit.Password, Detail: join(detail, r.Reason)})
 }
 
 func (s *Server) keysAdd(ctx context.Context, who Peer, r KeysAdd) (Keys, error) {

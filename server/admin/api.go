@@ -101,8 +101,10 @@ type Account struct {
 	Paths     string    `json:"paths"`    // rights in force, YAML
 	Password  bool      `json:"password"` // has one
 	Second    bool      `json:"second_factor"`
-	Keys      []Key     `json:"keys"`
-	Sessions  int       `json:"sessions"`
+	// MustChange: the password may only be used to choose another one.
+	MustChange bool  `json:"must_change,omitempty"`
+	Keys       []Key `json:"keys"`
+	Sessions   int   `json:"sessions"`
 }
 
 // Accounts is sorted by name.
@@ -137,11 +139,13 @@ type KeysRemove struct {
 	Fingerprint string `json:"fingerprint"`
 }
 
-// Passwd sets a password.
+// Passwd sets a password, or the hash of one that another system made; with neither it only asks for a change.
 type Passwd struct {
 	Change
-	Account  string `json:"account"`
-	Password Secret `json:"password"`
+	Account    string `json:"account"`
+	Password   Secret `json:"password,omitempty"`
+	Hash       Secret `json:"hash,omitempty"`
+	MustChange bool   `json:"must_change,omitempty"` // at the next login
 }
 
 // SecondEnable gives an account a second factor.

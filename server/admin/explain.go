@@ -35,6 +35,10 @@ func (a answerer) explain(name string, err error) *Error {
 		e.Code, e.Message, e.Hint = CodeNotFound, "no such account", "`sallyport account list` shows them"
 	case errors.Is(err, policydb.ErrNoKey):
 		e.Code, e.Message, e.Hint = CodeNotFound, "the account has no such key", "`sallyport account keys list NAME` shows them"
+	case errors.Is(err, policydb.ErrBadHash):
+		e.Code, e.Message, e.Hint = CodeInvalid, strings.TrimPrefix(err.Error(), "policydb: "), "bcrypt ($2a$, $2b$, $2y$) and argon2id can be imported; for anything else set a password with --must-change"
+	case errors.Is(err, policydb.ErrNoPassword):
+		e.Code, e.Message = CodeNotFound, "the account has no password"
 	case errors.Is(err, policydb.ErrHasSecond):
 		e.Code, e.Message, e.Hint = CodeInvalid, "the account has a second factor already", "`sallyport account 2fa reset NAME` takes it away first; its owner then needs the new one"
 	case errors.Is(err, policydb.ErrNoSecond):

@@ -96,6 +96,13 @@ func parseMode(s string) (fs.FileMode, bool) {
 // cmdSite: what clients send without being told. Unknown ones get 504, which clients take as "not here".
 func (c *control) cmdSite(o *op, arg string) string {
 	verb, rest := splitCommand(arg)
+	if verb == "PSWD" { // also before a login: it may be what the login lacks
+		return c.sitePassword(o, rest)
+	}
+	if c.login == nil {
+		c.reply(530, "Please log in with USER and PASS.")
+		return ""
+	}
 	switch verb {
 	case "HELP":
 		c.siteHelp()
@@ -120,7 +127,7 @@ func (c *control) cmdSite(o *op, arg string) string {
 func (c *control) siteHelp() {
 	c.replyLines(214, "SITE commands:", []string{
 		"CHMOD <mode> <path>", "MKDIR <path>", "RMDIR <path>", "SYMLINK <target> <path>",
-		"UTIME <YYYYMMDDhhmm[ss]> <path>", "UTIME <path> <atime> <mtime> <ctime> UTC",
+		"PSWD <old password> <new password>", "UTIME <YYYYMMDDhhmm[ss]> <path>", "UTIME <path> <atime> <mtime> <ctime> UTC",
 	}, "End")
 }
 

@@ -22,6 +22,7 @@ type visitor interface {
 	ID() string
 	Precheck(account string) *policy.Denial
 	Login(ctx context.Context, account string, cred session.Credential) (member, error)
+	ChangePassword(ctx context.Context, account string, old, secret session.Secret) error
 	Close()
 }
 

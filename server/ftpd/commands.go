@@ -1,12 +1,16 @@
 package ftpd
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
+
+	"sallyport/policy"
+	"sallyport/server/session"
 )
 
 // command is one verb: who may send it, and what to do.
@@ -96,7 +100,7 @@ func commandTable(s *Server) map[string]command {
 		"MFCT": {login: true, arg: required, usage: "<YYYYMMDDhhmmss> <path>", run: (*control).cmdMfct},
 		"MFF":  {login: true, arg: required, usage: "<fact=value;...> <path>", run: (*control).cmdMff},
 		"AVBL": {login: true, usage: "[<path>]", run: (*control).cmdAvbl},
-		"SITE": {login: true, arg: required, usage: "HELP | CHMOD | UTIME | SYMLINK | MKDIR | RMDIR", run: (*control).cmdSite},
+		"SITE": {arg: required, usage: "HELP | PSWD | CHMOD | UTIME | SYMLINK | MKDIR | RMDIR", run: (*control).cmdSite},
 		"SMNT": {login: true, run: say(502, "There is one file system.")},
 		"HASH": {login: true, arg: required, usage: "<path>", long: true, run: (*control).cmdHash},
 	}
@@ -174,7 +178,9 @@ func (c *control) cmdUser(o *op, arg string) string {
 	return verbatim(c, o, arg)
 }
 
-func (c *control) cmdPass(_ *op, arg string) string {
+// cmdPass logs in, and has the library execute PASS with the outcome: it ends the connection after a refusal. After a right
+// password that must be changed it does not get to see the command: the client may still send SITE PSWD.
+func (c *control) cmdPass(o *op, arg string) string {
 	switch {
 	case c.login != nil:
 		c.reply(503, "Already logged in.")
@@ -183,7 +189,43 @@ func (c *control) cmdPass(_ *op, arg string) string {
 		c.reply(503, "Send USER first.")
 		return ""
 	}
-	return "PASS " + arg
+	m, err := c.visitor.Login(o.ctx, c.user, session.Credential{Password: session.Secret(arg), CodeAppended: true})
+	if d, ok := errors.AsType[*policy.Denial](err); ok && d.Code == policy.CodeMustChange {
+		c.reply(530, denialText(d))
+		return ""
+	}
+	_ = o.fail(err)
+	c.entering = m
+	return "PASS -" // the library forgets it, and so needs no secret
+}
+
+// sitePassword is SITE PSWD old new: of the account that is logged in, or that USER named. Other servers have it under this name.
+func (c *control) sitePassword(o *op, arg string) string {
+	o.verb = "PASS" // refusals are those of a login
+	words := strings.Fields(arg)
+	account := c.user
+	switch {
+	case len(words) != 2:
+		c.reply(501, "Syntax: SITE PSWD <old password> <new password>. Passwords with spaces can be changed over SSH, or by the operator.")
+		return ""
+	case account == "":
+		c.reply(503, "Send USER first.")
+		return ""
+	}
+	err := c.visitor.ChangePassword(o.ctx, account, session.Secret(words[0]), session.Secret(words[1]))
+	if weak, ok := errors.AsType[*policy.WeakPasswordError](err); ok {
+		c.reply(501, strings.ToUpper(weak.Error()[:1])+weak.Error()[1:]+".")
+		return ""
+	}
+	if err != nil {
+		return c.failed(o, err)
+	}
+	if c.login == nil {
+		c.reply(200, "Password changed. Log in with USER and the new one.")
+	} else {
+		c.reply(200, "Password changed.")
+	}
+	return ""
 }
 
 // cmdRein begins anew on the same secured connection: another library server, another place with the session manager.

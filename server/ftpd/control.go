@@ -32,7 +32,8 @@ type control struct {
 
 	// State of the session, touched by the commands only (one at a time).
 	user     string
-	renaming bool // RNFR was the last command
+	entering member // logged in by the PASS under way
+	renaming bool   // RNFR was the last command
 	rest     int64
 	rang     *byteRange
 	protect  bool // PROT P

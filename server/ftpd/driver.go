@@ -9,8 +9,6 @@ import (
 
 	ftpserver "github.com/fclairamb/ftpserverlib"
 	"github.com/spf13/afero"
-
-	"sallyport/server/session"
 )
 
 // driver is what the library asks: settings, login, files. One per connection. Its errors reach the client only through
@@ -57,12 +55,11 @@ func (d *driver) ClientDisconnected(ftpserver.ClientContext) { close(d.c.gone) }
 // GetTLSConfig is never asked for a purpose: AUTH and PROT do not reach the library.
 func (d *driver) GetTLSConfig() (*tls.Config, error) { return nil, errors.ErrUnsupported }
 
-// AuthUser runs at PASS.
-func (d *driver) AuthUser(_ ftpserver.ClientContext, user, pass string) (ftpserver.ClientDriver, error) {
-	o := d.c.current()
-	m, err := d.c.visitor.Login(o.ctx, user, session.Credential{Password: session.Secret(pass), CodeAppended: true})
-	if err != nil {
-		return nil, o.fail(err)
+// AuthUser runs at PASS, when cmdPass has logged in or has been refused.
+func (d *driver) AuthUser(_ ftpserver.ClientContext, user, _ string) (ftpserver.ClientDriver, error) {
+	m := d.c.entering
+	if m == nil {
+		return nil, d.c.current().failure()
 	}
 	d.c.mu.Lock()
 	d.c.login = m

@@ -31,7 +31,8 @@ type fake struct {
 	ended   []string // uploads: "complete /a", "interrupted /b"
 	prechk  []string
 	facts   []policy.Facts
-	left    int // connections closed
+	changed []string // passwords
+	left    int      // connections closed
 	touched int
 	inode   uint64
 }
@@ -138,12 +139,28 @@ func (c *fakeConn) Precheck(account string) *policy.Denial {
 	return &policy.Denial{Code: "SP-T21", Message: "SSL is required for this account. Use FTP over TLS (AUTH TLS) or port 990."}
 }
 
+func (c *fakeConn) ChangePassword(_ context.Context, account string, old, secret session.Secret) error {
+	switch {
+	case string(old) != "secret":
+		return session.ErrAuth
+	case secret == "short":
+		return &policy.WeakPasswordError{Rule: "password.min_length = 12", Origin: "site"}
+	}
+	c.f.mu.Lock()
+	defer c.f.mu.Unlock()
+	c.f.changed = append(c.f.changed, account+" "+string(secret))
+	return nil
+}
+
 func (c *fakeConn) Login(_ context.Context, account string, cred session.Credential) (member, error) {
 	if account == "sealed" {
 		return nil, session.ErrSealed
 	}
 	if account == "panic" {
 		panic("secret in a panic: " + string(cred.Password))
+	}
+	if account == "stale" && cred.Password == "secret" {
+		return nil, policy.Deny(policy.CodeMustChange, "test", "test")
 	}
 	if (account != "alice" && account != "old-scanner") || string(cred.Password) != "secret" {
 		return nil, session.ErrAuth

@@ -27,7 +27,8 @@ type Conn struct {
 	facts   policy.Facts
 	session *Session // nil before login
 	offered int      // public keys tried
-	busy    bool     // a login is under way: not the one to make room
+	second  secondSeen
+	busy    bool // a login is under way: not the one to make room
 	closed  bool
 
 	counted bool // among the unauthenticated; guarded by m.mu

@@ -27,13 +27,15 @@ type Session struct {
 	account *accountState
 	name    string
 	proof   proof
-	seq     uint64 // order of logins
-	since   time.Time
-	active  atomic.Int64 // ns since 1970
-	events  atomic.Uint64
-	in, out atomic.Uint64 // bytes of content
-	guard   *Guard        // set before the session is handed out
-	through bool          // the login is; guarded by conn.mu
+	// nextVersion is that of the password which this session itself is setting; it does not end by that.
+	nextVersion atomic.Uint64
+	seq         uint64 // order of logins
+	since       time.Time
+	active      atomic.Int64 // ns since 1970
+	events      atomic.Uint64
+	in, out     atomic.Uint64 // bytes of content
+	guard       *Guard        // set before the session is handed out
+	through     bool          // the login is; guarded by conn.mu
 }
 
 // accountState is what the sessions of one account share.
@@ -213,7 +215,7 @@ func (s *Session) judge(a *policydb.Account, now time.Time) *policy.Denial {
 		return goneDenial
 	case s.proof.key != nil && a.FindKey(s.proof.key, now) == nil:
 		return credentialDenial
-	case s.proof.key == nil && a.PasswordVersion != s.proof.version:
+	case s.proof.key == nil && a.PasswordVersion != s.proof.version && a.PasswordVersion != s.nextVersion.Load():
 		return credentialDenial
 	case a.Second != nil && s.proof.second == 0: // it got one meanwhile
 		return secondDenial

@@ -18,6 +18,8 @@ type Credential struct {
 	PublicKey []byte // SSH wire format; possession already verified by the front-end
 	// Code is the second factor, where the protocol can ask for one.
 	Code Secret
+	// NewPassword takes the place of Password in the same login, if the account must change it. Where it need not, it is ignored.
+	NewPassword Secret
 	// CodeAppended: the protocol cannot, so the code of an account that has a second factor follows the password directly.
 	CodeAppended bool
 }
@@ -78,6 +80,12 @@ func (c *Conn) Login(ctx context.Context, account string, cred Credential) (*Ses
 		return nil, err
 	}
 	facts.SecondFactor = proof.second != 0
+	if proof.key == nil {
+		if a, err = c.m.expired(ctx, c, a, cred, facts); err != nil {
+			return nil, err
+		}
+		proof.version = a.PasswordVersion
+	}
 	return c.m.enter(ctx, c, a, proof, facts)
 }
 
@@ -165,11 +173,14 @@ func (m *Manager) checkPassword(ctx context.Context, c *Conn, a *policydb.Accoun
 	}
 	against := a
 	if !usable {
-		against = m.decoy
+		against = m.decoys[p.Password.Hash]
 	}
 	good := m.check(against, string(secret[:min(len(secret), policy.MaxPassword)])) && usable
 	if good {
 		m.proofs.add(a, secret, m.o.Now())
+		if err := m.o.Policy.Upgrade(ctx, a, string(secret)); err != nil { // the login is good all the same
+			m.o.Log.Warn("a password keeps its old hash", "account", a.ID.String(), "error", err)
+		}
 	}
 	return good, nil
 }

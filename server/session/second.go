@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"sallyport/crypto/keyring"
 	"sallyport/policy"
 	"sallyport/policy/policydb"
 	"sallyport/server/audit"
@@ -15,6 +16,9 @@ import (
 func (m *Manager) second(ctx context.Context, c *Conn, a *policydb.Account, name string, cred Credential, facts policy.Facts) (uint64, error) {
 	if a.Second == nil {
 		return 0, nil
+	}
+	if c.verified(a) {
+		return a.Second.Version, nil
 	}
 	if d := m.throttle.allowCode(name, m.o.Now()); d != nil {
 		return 0, m.refused(c, a, facts, d)
@@ -29,6 +33,7 @@ func (m *Manager) second(ctx context.Context, c *Conn, a *policydb.Account, name
 	switch {
 	case err == nil:
 		m.throttle.rightCode(name)
+		c.verify(a)
 		if recovery {
 			m.later(audit.Event{Action: audit.SecondFactor, Account: audit.ID(a.ID), Session: c.id, Remote: facts.Remote, Detail: fmt.Sprintf("recovery code used; %d left", left)})
 			m.o.Log.Warn("recovery code used", "session", c.id, "account", a.ID.String(), "left", left)
@@ -45,4 +50,23 @@ func (m *Manager) second(ctx context.Context, c *Conn, a *policydb.Account, name
 		return 0, nil
 	}
 	return 0, fmt.Errorf("checking a code: %w", err)
+}
+
+// verified says whether a code of the account was given on this connection: then its password may be changed, and the login
+// finished, without another one.
+func (c *Conn) verified(a *policydb.Account) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.second == secondSeen{a.ID, a.Second.Version}
+}
+
+func (c *Conn) verify(a *policydb.Account) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.second = secondSeen{a.ID, a.Second.Version}
+}
+
+type secondSeen struct {
+	id      keyring.AccountID
+	version uint64
 }

@@ -88,7 +88,7 @@ type Manager struct {
 	throttle *throttle
 	gate     *gate
 	proofs   *proofs
-	decoy    *policydb.Account // what a password of nobody is checked against
+	decoys   map[string]*policydb.Account // by kind of hash: what a password of nobody is checked against
 	drain    *drainer
 	check    func(a *policydb.Account, secret string) bool // (*Account).CheckPassword; tests count its calls
 
@@ -137,9 +137,13 @@ func New(o Options) (*Manager, error) {
 		conns: map[string]*Conn{}, crowd: map[netip.Addr]*crowd{}, accounts: map[keyring.AccountID]*accountState{}}
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	if o.Policy != nil {
-		var err error
-		if m.decoy, err = o.Policy.Decoy(); err != nil {
-			return nil, fmt.Errorf("session: preparing: %w", err)
+		m.decoys = map[string]*policydb.Account{}
+		for _, kind := range policy.Lookup("password.hash").Values {
+			decoy, err := o.Policy.Decoy(kind)
+			if err != nil {
+				return nil, fmt.Errorf("session: preparing: %w", err)
+			}
+			m.decoys[kind] = decoy
 		}
 		o.Policy.OnChange(m.Recheck)
 		o.Policy.OnAccount(m.recheckAccount)

@@ -454,7 +454,7 @@ func TestPasswordsAreRememberedForMinutes(t *testing.T) {
 	if !p.has(a, secret, now.Add(proofFor-1)) || p.has(a, secret, now.Add(proofFor)) || p.has(a, "other", now) {
 		t.Error("wrong about what was verified when")
 	}
-	if err := h.db.SetPassword(t.Context(), "alice", secret, "test"); err != nil {
+	if err := h.db.SetPassword(t.Context(), "alice", other, "test"); err != nil {
 		t.Fatal(err)
 	}
 	if b, _ := h.db.Account("alice"); p.has(b, secret, now) {

@@ -97,11 +97,38 @@ func (l *login) enter(c ssh.ConnMetadata, method string, cred session.Credential
 			},
 		}}
 	}
+	if d, ok := errors.AsType[*policy.Denial](err); ok && d.Code == policy.CodeMustChange && cred.NewPassword == "" {
+		return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{
+			KeyboardInteractiveCallback: func(c ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+				return l.newPassword(c, ask, method, cred)
+			},
+		}}
+	}
+	if weak, ok := errors.AsType[*policy.WeakPasswordError](err); ok {
+		return nil, &ssh.BannerError{Err: errPasswordRefused, Message: weak.Error() + "\r\n"}
+	}
 	if err != nil {
 		return nil, l.explained(err)
 	}
 	l.guest, l.method = g, method
 	return nil, nil
+}
+
+// newPassword has a password chosen in place of one that is right and must be changed. A bad choice is a failed
+// authentication, after which the client may try again.
+func (l *login) newPassword(c ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge, method string, cred session.Credential) (*ssh.Permissions, error) {
+	answers, err := ask("", "Your password must be changed now.", []string{"New password: ", "New password again: "}, []bool{false, false})
+	if err != nil {
+		return nil, err
+	}
+	if len(answers) != 2 || answers[0] == "" {
+		return nil, errPasswordRefused
+	}
+	if answers[0] != answers[1] {
+		return nil, &ssh.BannerError{Err: errPasswordRefused, Message: "the two passwords differ\r\n"}
+	}
+	cred.NewPassword = session.Secret(answers[0])
+	return l.enter(c, method, cred)
 }
 
 // maxCode bounds what is looked at of an answer; the longest code is a recovery code.
