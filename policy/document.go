@@ -203,6 +203,18 @@ func (d *Document) Mentions(account string) bool {
 	return d.accounts[account] != nil || slices.ContainsFunc(d.exceptions, func(e Exception) bool { return e.Account == account })
 }
 
+// Allows says whether any level, or the default, has a word in a setting of words.
+func (d *Document) Allows(path, word string) bool {
+	has := func(v any) bool { return slices.Contains(v.([]string), word) }
+	if i := settingIndex(path); has(table[i].Default) {
+		return true
+	}
+	return slices.ContainsFunc(d.levels(), func(l *Level) bool {
+		v, ok := l.values[path]
+		return ok && has(v.value)
+	})
+}
+
 func (d *Document) clone() *Document {
 	c := &Document{name: d.name, site: d.site.clone(), groups: map[string]*Level{}, accounts: map[string]*Level{},
 		exceptions: slices.Clone(d.exceptions), tests: slices.Clone(d.tests)}

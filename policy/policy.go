@@ -32,7 +32,7 @@ type Facts struct {
 	TLSVersion uint16 // crypto/tls constants
 	Cipher     string // crypto/tls.CipherSuiteName
 	Client     string // SSH ident or FTP CLNT, bounded, for the record
-	Method     string // "password", "publickey": how the account proved itself
+	Method     string // "password", "publickey", "certificate": how the account proved itself
 
 	SecondFactor bool      // a second factor was verified
 	Sessions     int       // other live sessions of the account
@@ -161,7 +161,7 @@ type Transport struct {
 	RequireCloseNotify bool
 }
 
-// Auth lists the methods (publickey, password) by protocol family.
+// Auth lists the methods (publickey, certificate, password) by protocol family.
 type Auth struct {
 	SFTP, FTPS []string
 	Require2FA bool

@@ -80,7 +80,7 @@ func settingPaths() []string {
 	return list
 }
 
-var methods = []string{"publickey", "password"}
+var methods = []string{"publickey", "certificate", "password"}
 
 // table is read-only. OPERATIONS.md "Policy" explains the model.
 var table = []Setting{
@@ -107,10 +107,10 @@ var table = []Setting{
 		Description: "Protocols that may log in; none until granted. ftps means both kinds of FTPS.",
 		apply:       func(e *Effective, v any) { e.Protocols = protocols(v.([]string)) }},
 	{Path: "auth.sftp", Kind: KindSet, Values: methods, Default: []string{"publickey"}, Stricter: Shorter, Scope: Anywhere, Enforced: true, Since: "0.1",
-		Description: "How an account may prove itself over SFTP.",
+		Description: "How an account may prove itself over SFTP: with a listed key, with a certificate of a trusted authority, with a password.",
 		apply:       func(e *Effective, v any) { e.Auth.SFTP = v.([]string) }},
-	{Path: "auth.ftps", Kind: KindSet, Values: []string{"password"}, Default: []string{"password"}, Stricter: Shorter, Scope: Anywhere, Enforced: true, Since: "0.1",
-		Description: "How an account may prove itself over FTPS.",
+	{Path: "auth.ftps", Kind: KindSet, Values: []string{"password", "certificate"}, Default: []string{"password"}, Stricter: Shorter, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "How an account may prove itself over FTPS: with a password, with a TLS client certificate of a trusted authority or pinned to it. Where a second factor is required, the two together are one.",
 		apply:       func(e *Effective, v any) { e.Auth.FTPS = v.([]string) }},
 	{Path: "auth.require_2fa", Kind: KindBool, Default: false, Stricter: True, Scope: Anywhere, Enforced: true, Since: "0.1",
 		Description: "Refuse logins without a second factor: a code of an authenticator, or over FTPS a client certificate beside the password. An account that has a second factor is asked for it in any case.",

@@ -272,11 +272,29 @@ func (a *app) keysCommand() *cobra.Command {
 }
 
 func (a *app) showKeys(keys admin.Keys) error {
-	v := view{value: keys, header: []string{"FINGERPRINT", "ALGORITHM", "COMMENT"}, empty: "no keys"}
+	v := view{value: keys, header: []string{"FINGERPRINT", "ALGORITHM", "LIMITS", "COMMENT"}, empty: "no keys"}
 	for _, k := range keys.Keys {
-		v.rows = append(v.rows, []string{k.Fingerprint, k.Algorithm, k.Comment})
+		v.rows = append(v.rows, []string{k.Fingerprint, k.Algorithm, orDash(keyLimits(k)), k.Comment})
 	}
 	return a.show(v)
+}
+
+// keyLimits are the options of a key.
+func keyLimits(k admin.Key) string {
+	var list []string
+	if k.Authority {
+		list = append(list, "cert-authority")
+	}
+	if len(k.Principals) > 0 {
+		list = append(list, "principals="+strings.Join(k.Principals, ","))
+	}
+	if len(k.From) > 0 {
+		list = append(list, "from="+strings.Join(k.From, ","))
+	}
+	if !k.Expires.IsZero() {
+		list = append(list, "until "+stamp(k.Expires))
+	}
+	return strings.Join(list, " ")
 }
 
 // keyLines reads the public keys of a file and says what it read.
@@ -307,7 +325,7 @@ func (a *app) keyLines(file string) ([]string, error) {
 	}
 	var lines []string
 	for _, k := range keys {
-		a.say("%s: read %s, %s", file, k.form, k.key.Type())
+		a.say("%s: read %s, %s", file, k.form, k.kind())
 		lines = append(lines, k.line())
 	}
 	return lines, nil

@@ -17,10 +17,14 @@ type publicKey struct {
 	form    string // what was read, in words
 	key     ssh.PublicKey
 	comment string
+	raw     string // the line or the certificate as it was read, where that says more than key and comment
 }
 
-// line is the authorized_keys form.
+// line is the authorized_keys form, or a certificate in PEM.
 func (k publicKey) line() string {
+	if k.raw != "" {
+		return k.raw
+	}
 	l := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(k.key)))
 	if k.comment != "" {
 		l += " " + k.comment
@@ -63,8 +67,17 @@ func one(k publicKey, err error) ([]publicKey, error) {
 	return []publicKey{k}, nil
 }
 
-// readAuthorizedKeys reads lines as in sshd(8) AUTHORIZED_KEYS. Options are
-// refused: dropping a from= or command= would grant more than the line says.
+// kind of the key, for people.
+func (k publicKey) kind() string {
+	if k.key == nil {
+		return "x509"
+	}
+	return k.key.Type()
+}
+
+// readAuthorizedKeys reads lines as in sshd(8) AUTHORIZED_KEYS. Which options
+// there are the server says, and it refuses others: dropping a command= would
+// grant more than the line says.
 func readAuthorizedKeys(data []byte) ([]publicKey, error) {
 	var keys []publicKey
 	for n, l := range bytes.Split(data, []byte("\n")) {
@@ -76,23 +89,19 @@ func readAuthorizedKeys(data []byte) ([]publicKey, error) {
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", n+1, errNoKey)
 		}
-		if len(options) > 0 {
-			return nil, fmt.Errorf("line %d: options such as %s are not supported; remove them, and set networks with `sallyport policy set`", n+1, firstWord(options[0]))
-		}
 		if _, isCert := key.(*ssh.Certificate); isCert {
 			return nil, fmt.Errorf("line %d: is a certificate, not a key", n+1)
 		}
-		keys = append(keys, publicKey{"OpenSSH public key", key, comment})
+		k := publicKey{form: "OpenSSH public key", key: key, comment: comment}
+		if len(options) > 0 {
+			k.form, k.raw = "OpenSSH public key with options", string(l)
+		}
+		keys = append(keys, k)
 	}
 	if len(keys) == 0 {
 		return nil, errNoKey
 	}
 	return keys, nil
-}
-
-func firstWord(option string) string {
-	name, _, _ := strings.Cut(option, "=")
-	return name
 }
 
 // readRFC4716 reads the form of RFC 4716, section 3: headers with
@@ -149,10 +158,10 @@ func wire(form, b64, comment string) (publicKey, error) {
 	if err != nil {
 		return publicKey{}, fmt.Errorf("%s: %w", form, errNoKey)
 	}
-	return publicKey{form, key, comment}, nil
+	return publicKey{form: form, key: key, comment: comment}, nil
 }
 
-// readPEM reads SubjectPublicKeyInfo ("PUBLIC KEY") and PKCS #1 ("RSA PUBLIC KEY").
+// readPEM reads SubjectPublicKeyInfo ("PUBLIC KEY"), PKCS #1 ("RSA PUBLIC KEY") and certificates.
 func readPEM(data []byte) (publicKey, error) {
 	block, _ := pem.Decode(data)
 	if block == nil {
@@ -163,6 +172,11 @@ func readPEM(data []byte) (publicKey, error) {
 	switch block.Type {
 	case "PUBLIC KEY":
 		pub, err = x509.ParsePKIXPublicKey(block.Bytes)
+	case "CERTIFICATE":
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return publicKey{}, fmt.Errorf("PEM certificate: %w", errNoKey)
+		}
+		return publicKey{form: "TLS certificate", raw: string(pem.EncodeToMemory(block))}, nil
 	case "RSA PUBLIC KEY":
 		pub, err = x509.ParsePKCS1PublicKey(block.Bytes)
 	default:
@@ -175,5 +189,5 @@ func readPEM(data []byte) (publicKey, error) {
 	if err != nil {
 		return publicKey{}, fmt.Errorf("PEM public key: %w", err)
 	}
-	return publicKey{"PEM public key", key, ""}, nil
+	return publicKey{form: "PEM public key", key: key}, nil
 }

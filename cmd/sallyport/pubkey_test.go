@@ -71,8 +71,9 @@ func TestReadPublicKeysRefuses(t *testing.T) {
 			t.Errorf("%s: %v, %v; want %v", name, keys, err, tt.want)
 		}
 	}
-	if _, err := readPublicKeys([]byte(`command="rm" ` + id)); err == nil || !strings.Contains(err.Error(), "options such as command") {
-		t.Errorf("options: %v", err)
+	line := `from="192.0.2.0/24" ` + strings.TrimSpace(id)
+	if keys, err := readPublicKeys([]byte(line)); err != nil || len(keys) != 1 || keys[0].line() != line {
+		t.Errorf("options go to the server as they are: %v, %v", keys, err)
 	}
 }
 

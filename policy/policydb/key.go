@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/rsa"
+	"encoding/base64"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -22,10 +24,18 @@ type PublicKey struct {
 	Added   time.Time `json:"added"`
 	AddedBy string    `json:"added_by,omitempty"`
 	Expires time.Time `json:"expires,omitzero"` // zero = never
+	// From are networks that it may be used from; none = any.
+	From []netip.Prefix `json:"from,omitempty"`
+	// Authority: not the key itself logs in but certificates that it signed, for the account or for Principals.
+	Authority  bool     `json:"cert_authority,omitempty"`
+	Principals []string `json:"principals,omitempty"`
 }
 
 // Fingerprint is SHA256:…, as ssh-keygen -l shows it.
 func (k *PublicKey) Fingerprint() string {
+	if k.Type == x509Type {
+		return "SHA256:" + base64.RawStdEncoding.EncodeToString(k.Blob)
+	}
 	p, err := ssh.ParsePublicKey(k.Blob)
 	if err != nil {
 		return ""
@@ -36,31 +46,24 @@ func (k *PublicKey) Fingerprint() string {
 // Valid says whether the key has not expired.
 func (k *PublicKey) Valid(now time.Time) bool { return k.Expires.IsZero() || now.Before(k.Expires) }
 
-// FindKey returns the key with this wire form if it is listed and has not expired.
-func (a *Account) FindKey(blob []byte, now time.Time) *PublicKey {
-	for i := range a.Keys {
-		if k := &a.Keys[i]; bytes.Equal(k.Blob, blob) && k.Valid(now) {
-			return k
-		}
-	}
-	return nil
-}
-
 // AddKey adds a key; Type, Added and AddedBy are filled in. A key that is listed already gets the new comment and expiry.
 func (db *DB) AddKey(ctx context.Context, name string, k PublicKey, who string) (*PublicKey, error) {
-	parsed, err := ssh.ParsePublicKey(k.Blob)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %v", ErrBadKey, err)
+	k.Blob = bytes.Clone(k.Blob)
+	if k.Type != x509Type {
+		parsed, err := ssh.ParsePublicKey(k.Blob)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %v", ErrBadKey, err)
+		}
+		if err := checkKey(parsed); err != nil {
+			return nil, err
+		}
+		k.Type = parsed.Type()
 	}
-	if err := checkKey(parsed); err != nil {
-		return nil, err
-	}
-	k.Type, k.Blob = parsed.Type(), bytes.Clone(k.Blob)
 	k.Added, k.AddedBy = db.o.Now().UTC().Round(0), who
 	if len(k.Comment) > 256 {
 		k.Comment = k.Comment[:256]
 	}
-	err = db.edit(ctx, name, who, func(a *Account) error {
+	err := db.edit(ctx, name, who, func(a *Account) error {
 		a.Keys = append(without(a.Keys, k.Fingerprint()), k)
 		return nil
 	})

@@ -12,6 +12,7 @@
 // Layout of the bucket "policy1", keys and the domains their values are sealed for:
 //
 //	h                          head: format, last revision, record count, set hash      DomainPolicy
+//	t                          trust: certificate authorities, revocations              DomainPolicy
 //	r ‖ u64 revision           revision: who, when, why, the whole document             DomainPolicy
 //	a ‖ token(account name)    account: name, id, enabled, password hash, public keys   DomainAccounts
 //	i ‖ token(account id)      account name                                             DomainAccounts
@@ -83,6 +84,7 @@ type DB struct {
 	bolt    *bbolt.DB
 	set     *record.Set
 	current atomic.Pointer[policy.Revision]
+	trust   atomic.Pointer[Trust]
 	broken  atomic.Bool
 
 	writing sync.Mutex // one change at a time, from reading what it rests on to its commit
@@ -90,6 +92,7 @@ type DB struct {
 	mu        sync.Mutex // guards the callbacks
 	onChange  []func(*policy.Revision)
 	onAccount []func(*Account)
+	onTrust   []func()
 
 	testOnlyCommit func(*bbolt.Tx) error // nil = tx.Commit
 }
@@ -179,6 +182,7 @@ func (db *DB) create() (err error) {
 		return err
 	}
 	db.current.Store(&policy.Revision{Document: policy.Default()})
+	db.trust.Store(&Trust{})
 	if err = db.update(func(*tx) error { return nil }); err == nil {
 		err = os.Rename(making, db.o.Path)
 	}
@@ -220,7 +224,9 @@ func (db *DB) load() error {
 			return err
 		}
 		db.current.Store(r)
-		return nil
+		trust, err := t.trust()
+		db.trust.Store(trust)
+		return err
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -107,7 +108,7 @@ func TestSurvivesReopening(t *testing.T) {
 		t.Fatalf("accounts %+v, %v", list, err)
 	}
 	a, err := db.AccountByID(id(2))
-	if err != nil || a.Name != "bob-canary" || len(a.Keys) != 1 || a.FindKey(a.Keys[0].Blob, noon) == nil {
+	if err != nil || a.Name != "bob-canary" || len(a.Keys) != 1 || a.findKey(a.Keys[0].Blob, netip.Addr{}, noon) == nil {
 		t.Errorf("by id: %+v, %v", a, err)
 	}
 	if got := db.Current().Resolve("bob-canary").Protocols; len(got) != 1 || got[0] != policy.SFTP {
@@ -330,8 +331,8 @@ func TestKeys(t *testing.T) {
 	if err != nil || len(a.Keys) != 1 || a.Keys[0].Comment != "two" {
 		t.Fatalf("%+v %v", a.Keys, err)
 	}
-	if a.FindKey(blob, noon) == nil || a.FindKey(blob, noon.Add(time.Hour)) != nil || a.FindKey(sshKey(t), noon) != nil {
-		t.Error("FindKey is wrong about expiry or identity")
+	if a.findKey(blob, netip.Addr{}, noon) == nil || a.findKey(blob, netip.Addr{}, noon.Add(time.Hour)) != nil || a.findKey(sshKey(t), netip.Addr{}, noon) != nil {
+		t.Error("findKey is wrong about expiry or identity")
 	}
 	small, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err == nil {

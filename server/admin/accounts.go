@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"sallyport/crypto/keyring"
 	"sallyport/policy"
 	"sallyport/policy/policydb"
@@ -118,15 +116,15 @@ func flow(v any) string {
 	return string(b)
 }
 
-// parseKeys reads authorized_keys lines without options.
+// parseKeys reads authorized_keys lines and TLS certificates.
 func parseKeys(lines []string) ([]policydb.PublicKey, error) {
 	var keys []policydb.PublicKey
 	for i, l := range lines {
-		key, comment, options, rest, err := ssh.ParseAuthorizedKey([]byte(l))
-		if err != nil || len(options) > 0 || len(rest) > 0 {
-			return nil, newError(CodeInvalid, fmt.Sprintf("key %d is not one authorized_keys line without options", i+1), "")
+		k, err := policydb.ParseKey(l)
+		if err != nil {
+			return nil, fmt.Errorf("key %d: %w", i+1, err)
 		}
-		keys = append(keys, policydb.PublicKey{Blob: key.Marshal(), Comment: comment})
+		keys = append(keys, k)
 	}
 	return keys, nil
 }
@@ -174,7 +172,10 @@ func describeKeys(keys []policydb.PublicKey) []Key {
 	out := []Key{}
 	for i := range keys {
 		k := &keys[i]
-		out = append(out, Key{Fingerprint: k.Fingerprint(), Algorithm: k.Type, Comment: k.Comment, Added: k.Added})
+		out = append(out, Key{Fingerprint: k.Fingerprint(), Algorithm: k.Type, Comment: k.Comment, Added: k.Added, Expires: k.Expires, Authority: k.Authority, Principals: k.Principals})
+		for _, n := range k.From {
+			out[i].From = append(out[i].From, n.String())
+		}
 	}
 	return out
 }

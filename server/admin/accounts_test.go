@@ -81,8 +81,8 @@ func TestARefusedAccountLeavesNothing(t *testing.T) {
 		{"weak password", AccountAdd{Name: "a", Password: "abcdefgh"}, CodeInvalid, "password.min_length = 12"},
 		{"protocol", AccountAdd{Name: "b", Protocols: []string{"telnet"}}, CodeInvalid, `"telnet" is not one of`},
 		{"verb", AccountAdd{Name: "c", Paths: []PathRight{{"/", []string{"everything"}}}}, CodeInvalid, "everything"},
-		{"key", AccountAdd{Name: "d", Keys: []string{"ssh-ed25519 nonsense"}}, CodeInvalid, "key 1 is not one authorized_keys line"},
-		{"key options", AccountAdd{Name: "e", Keys: []string{`command="x" ` + first(testKey(t, 2))}}, CodeInvalid, "without options"},
+		{"key", AccountAdd{Name: "d", Keys: []string{"ssh-ed25519 nonsense"}}, CodeInvalid, "key 1: not a usable public key: not one line of an authorized_keys file"},
+		{"key options", AccountAdd{Name: "e", Keys: []string{`command="x" ` + first(testKey(t, 2))}}, CodeInvalid, `the option "command" is not supported`},
 		{"group", AccountAdd{Name: "g", Groups: []string{"none"}}, CodeInvalid, "none"},
 	} {
 		_, err := f.AccountAdd(t.Context(), tt.add)

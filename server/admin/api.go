@@ -118,6 +118,10 @@ type Key struct {
 	Algorithm   string    `json:"algorithm"`
 	Comment     string    `json:"comment,omitempty"`
 	Added       time.Time `json:"added,omitzero"`
+	Expires     time.Time `json:"expires,omitzero"`
+	From        []string  `json:"from,omitempty"`
+	Authority   bool      `json:"cert_authority,omitempty"` // certificates that it signed log in, not it
+	Principals  []string  `json:"principals,omitempty"`
 }
 
 // Keys of an account.
@@ -125,11 +129,43 @@ type Keys struct {
 	Keys []Key `json:"keys"`
 }
 
-// KeysAdd adds public keys, authorized_keys lines.
+// KeysAdd adds public keys, authorized_keys lines or TLS certificates in PEM.
 type KeysAdd struct {
 	Change
 	Account string   `json:"account"`
 	Keys    []string `json:"keys"`
+}
+
+// AuthorityAdd trusts an authority: a public key in authorized_keys form, or a certificate in PEM.
+type AuthorityAdd struct {
+	Change
+	Text string `json:"text"`
+}
+
+// TrustRef names an authority by its fingerprint, or a revocation by what it says.
+type TrustRef struct {
+	Change
+	What string `json:"what"`
+}
+
+// Authority whose certificates may log in.
+type Authority struct {
+	Fingerprint string    `json:"fingerprint"`
+	Kind        string    `json:"kind"` // ssh, x509
+	Comment     string    `json:"comment,omitempty"`
+	Added       time.Time `json:"added"`
+}
+
+// Revocation of a certificate or key.
+type Revocation struct {
+	What  string    `json:"what"`
+	Added time.Time `json:"added"`
+}
+
+// Trust of the site.
+type Trust struct {
+	Authorities []Authority  `json:"authorities"`
+	Revoked     []Revocation `json:"revoked"`
 }
 
 // KeysRemove removes the key with this fingerprint.

@@ -87,6 +87,26 @@ func (c *Client) KeysRemove(ctx context.Context, r KeysRemove) (Keys, error) {
 	return call[Keys](ctx, c, "account/keys/remove", r)
 }
 
+func (c *Client) TrustList(ctx context.Context) (Trust, error) {
+	return call[Trust](ctx, c, "ca/list", Empty{})
+}
+
+func (c *Client) AuthorityAdd(ctx context.Context, r AuthorityAdd) (Trust, error) {
+	return call[Trust](ctx, c, "ca/add", r)
+}
+
+func (c *Client) AuthorityRemove(ctx context.Context, r TrustRef) (Trust, error) {
+	return call[Trust](ctx, c, "ca/remove", r)
+}
+
+func (c *Client) Revoke(ctx context.Context, r TrustRef) (Trust, error) {
+	return call[Trust](ctx, c, "ca/revoke", r)
+}
+
+func (c *Client) Unrevoke(ctx context.Context, r TrustRef) (Trust, error) {
+	return call[Trust](ctx, c, "ca/unrevoke", r)
+}
+
 func (c *Client) SessionList(ctx context.Context) (Sessions, error) {
 	return call[Sessions](ctx, c, "session/list", Empty{})
 }

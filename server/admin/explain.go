@@ -37,6 +37,10 @@ func (a answerer) explain(name string, err error) *Error {
 		e.Code, e.Message, e.Hint = CodeNotFound, "the account has no such key", "`sallyport account keys list NAME` shows them"
 	case errors.Is(err, policydb.ErrBadHash):
 		e.Code, e.Message, e.Hint = CodeInvalid, strings.TrimPrefix(err.Error(), "policydb: "), "bcrypt ($2a$, $2b$, $2y$) and argon2id can be imported; for anything else set a password with --must-change"
+	case errors.Is(err, policydb.ErrNoAuthority):
+		e.Code, e.Message, e.Hint = CodeNotFound, "no such authority or revocation", "`sallyport ca list` shows them"
+	case errors.Is(err, policydb.ErrBadRevocation):
+		e.Code, e.Message, e.Hint = CodeInvalid, strings.TrimPrefix(err.Error(), "policydb: "), "`ssh-keygen -L -f CERT` shows serial and key id"
 	case errors.Is(err, policydb.ErrNoPassword):
 		e.Code, e.Message = CodeNotFound, "the account has no password"
 	case errors.Is(err, policydb.ErrHasSecond):
@@ -50,7 +54,7 @@ func (a answerer) explain(name string, err error) *Error {
 	case errors.Is(err, policydb.ErrBadName):
 		e.Code, e.Message = CodeInvalid, "not an account name: 1 to 64 of a-z A-Z 0-9 . _ @ -"
 	case errors.Is(err, policydb.ErrBadKey):
-		e.Code, e.Message = CodeInvalid, strings.TrimPrefix(err.Error(), "policydb: ")
+		e.Code, e.Message = CodeInvalid, strings.Replace(err.Error(), "policydb: ", "", 1)
 	case errors.Is(err, policydb.ErrConflict):
 		e.Code, e.Message, e.Hint = CodeConflict, strings.TrimPrefix(err.Error(), "policydb: "), "look at what changed with `sallyport policy show`, then try again"
 	case errors.Is(err, policydb.ErrReadOnly), errors.Is(err, vfs.ErrReadOnly):

@@ -48,6 +48,7 @@ const (
 	SecondFactor   Action = "account-2fa"    // enabled, reset, or a recovery code was used
 	AccountUnlock  Action = "account-unlock" // failed logins forgotten
 
+	TrustChange Action = "trust-change" // an authority or a revocation came or went
 	PolicyApply Action = "policy-apply"
 	ServerStart Action = "server-start"
 	ServerStop  Action = "server-stop"
@@ -64,8 +65,8 @@ func Actions() []Action {
 	return []Action{
 		Login, LoginRefused, Logout, ConnectRefused, Ban, Unban, SessionKill, Upload, Download, Mkdir,
 		Remove, Rmdir, Rename, Symlink, SetAttr, Copy, Truncate, Refused, Damage, AccountAdd,
-		AccountRemove, AccountEnable, AccountDisable, AccountSet, Password, KeyAdd, KeyRemove, SecondFactor, AccountUnlock, PolicyApply,
-		ServerStart, ServerStop, Unseal, SealNow, UnsealRefused, CertRotate, HostRotate,
+		AccountRemove, AccountEnable, AccountDisable, AccountSet, Password, KeyAdd, KeyRemove, SecondFactor, AccountUnlock, TrustChange,
+		PolicyApply, ServerStart, ServerStop, Unseal, SealNow, UnsealRefused, CertRotate, HostRotate,
 	}
 }
 

@@ -21,6 +21,8 @@ type visitor interface {
 	SetFacts(f policy.Facts) *policy.Denial
 	ID() string
 	Precheck(account string) *policy.Denial
+	WantsCertificate() bool
+	SetCertificate(chain [][]byte)
 	Login(ctx context.Context, account string, cred session.Credential) (member, error)
 	ChangePassword(ctx context.Context, account string, old, secret session.Secret) error
 	Close()

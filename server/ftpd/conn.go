@@ -39,6 +39,7 @@ type conn struct {
 	ticketID [16]byte    // random; names this connection in the TLS session tickets it issues. Set by newConn
 	tickets  *tls.Config // key of its TLS 1.2 tickets. Set by newConn
 	dataTLS  *dataConfig // nil before TLS, and on plain FTP
+	chain    [][]byte    // certificate of the client, if it was asked for one and has one
 	plain    bool        // TLS is not asked for, by an exception of the policy
 	deadline time.Time   // for the login
 
@@ -168,6 +169,9 @@ func (c *conn) handshake() bool {
 	c.stream, c.lines.r = t, t
 	c.dataTLS = &dataConfig{c: c}
 	state := t.ConnectionState()
+	for _, cert := range state.PeerCertificates {
+		c.chain = append(c.chain, cert.Raw)
+	}
 	c.facts.TLS, c.facts.TLSVersion, c.facts.Cipher = true, state.Version, tls.CipherSuiteName(state.CipherSuite)
 	c.log.Debug("TLS established", "version", tls.VersionName(state.Version), "cipher", c.facts.Cipher, "curve", state.CurveID.String())
 	return c.admit()
@@ -175,6 +179,7 @@ func (c *conn) handshake() bool {
 
 // admit tells the session manager what is known by now.
 func (c *conn) admit() bool {
+	c.visitor.SetCertificate(c.chain)
 	if d := c.visitor.SetFacts(c.facts); d != nil {
 		c.srv.counters.refused.Add(1)
 		c.reply(421, denialText(d))

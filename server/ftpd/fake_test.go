@@ -139,6 +139,8 @@ func (c *fakeConn) Precheck(account string) *policy.Denial {
 	return &policy.Denial{Code: "SP-T21", Message: "SSL is required for this account. Use FTP over TLS (AUTH TLS) or port 990."}
 }
 
+func (c *fakeConn) WantsCertificate() bool  { return false }
+func (c *fakeConn) SetCertificate([][]byte) {}
 func (c *fakeConn) ChangePassword(_ context.Context, account string, old, secret session.Secret) error {
 	switch {
 	case string(old) != "secret":

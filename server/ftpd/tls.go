@@ -42,6 +42,9 @@ func (c *conn) baseConfig() *tls.Config {
 // controlConfig issues tickets for data connections. No ticket opens a control connection: who logs in does a full handshake.
 func (c *conn) controlConfig() *tls.Config {
 	cfg := c.baseConfig()
+	if c.visitor.WantsCertificate() {
+		cfg.ClientAuth = tls.RequestClientCert // whether it is good, and for whom, is known at PASS
+	}
 	c.seal(cfg, func(origin) bool { return false })
 	return cfg
 }
@@ -82,6 +85,9 @@ func (d *dataConfig) config(binding string) (cfg *tls.Config, strict bool) {
 
 func (d *dataConfig) make() *tls.Config {
 	cfg := d.c.baseConfig()
+	if d.c.chain != nil {
+		cfg.ClientAuth = tls.RequestClientCert // crypto/tls resumes no session with a certificate without it
+	}
 	d.c.seal(cfg, d.accepts)
 	cfg.DynamicRecordSizingDisabled = true // bulk data: full records from the first byte
 	return cfg

@@ -50,9 +50,12 @@ func (c *Conn) ChangePassword(ctx context.Context, account string, old, secret S
 	if d := policy.AdmitUser(p, facts, m.o.Now()); d != nil {
 		return m.refused(c, nil, facts, d)
 	}
-	a, _, err := m.authenticate(ctx, c, account, &Credential{Password: old}, facts)
+	a, how, err := m.authenticate(ctx, c, account, &Credential{Password: old}, &facts)
 	if err != nil {
 		return err
+	}
+	if !how.password { // in by a certificate, and the old password was not looked at
+		return ErrAuth
 	}
 	if s == nil {
 		if a.Second != nil && !c.verified(a) {

@@ -28,7 +28,8 @@ type Conn struct {
 	session *Session // nil before login
 	offered int      // public keys tried
 	second  secondSeen
-	busy    bool // a login is under way: not the one to make room
+	chain   [][]byte // TLS client certificate
+	busy    bool     // a login is under way: not the one to make room
 	closed  bool
 
 	counted bool // among the unauthenticated; guarded by m.mu
@@ -261,7 +262,19 @@ func (c *Conn) Methods(account string) []string {
 	return slices.Clone(c.m.resolve(account).Auth.Methods(c.current().Protocol))
 }
 
-// KeyAllowed tells whether an SSH public key (wire format) may log in as account; the same work for unknown accounts. Not a
+// WantsCertificate says whether a TLS client should be asked for a certificate: if the policy lets anybody come in with one.
+func (c *Conn) WantsCertificate() bool {
+	return c.m.revision().Document.Allows("auth.ftps", methodCertificate)
+}
+
+// SetCertificate tells the chain of certificates (DER) whose first one's key the client proved to hold in the TLS handshake.
+func (c *Conn) SetCertificate(chain [][]byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.chain = chain
+}
+
+// KeyAllowed tells whether an SSH public key or certificate (wire format) may log in as account; the same work for unknown accounts. Not a
 // login: nobody has proved to hold the key yet. Keys that are not listed are no failed logins, up to Limits.KeysOffered.
 func (c *Conn) KeyAllowed(ctx context.Context, account string, key []byte) error {
 	m := c.m
@@ -272,7 +285,7 @@ func (c *Conn) KeyAllowed(ctx context.Context, account string, key []byte) error
 	if err != nil {
 		return err
 	}
-	if slices.Contains(m.resolve(account).Auth.Methods(policy.SFTP), "publickey") && a.Enabled && a.FindKey(key, m.o.Now()) != nil {
+	if k := m.o.Policy.MatchKey(a, key, c.current().Remote.Addr(), m.o.Now()); k != nil && a.Enabled && slices.Contains(m.resolve(account).Auth.Methods(policy.SFTP), k.Method) {
 		return nil
 	}
 	return c.keyRefused(account)

@@ -213,11 +213,13 @@ func (s *Session) judge(a *policydb.Account, now time.Time) *policy.Denial {
 	switch {
 	case a.Removed || !a.Enabled:
 		return goneDenial
-	case s.proof.key != nil && a.FindKey(s.proof.key, now) == nil:
+	case s.proof.key != nil && s.conn.m.o.Policy.MatchKey(a, s.proof.key, s.conn.current().Remote.Addr(), now) == nil:
 		return credentialDenial
-	case s.proof.key == nil && a.PasswordVersion != s.proof.version && a.PasswordVersion != s.nextVersion.Load():
+	case s.proof.chain != nil && s.conn.m.o.Policy.MatchTLS(a, s.proof.chain, s.conn.current().Remote.Addr(), now) == nil:
 		return credentialDenial
-	case a.Second != nil && s.proof.second == 0: // it got one meanwhile
+	case s.proof.password && a.PasswordVersion != s.proof.version && a.PasswordVersion != s.nextVersion.Load():
+		return credentialDenial
+	case a.Second != nil && s.proof.second == 0 && !s.proof.both: // it got one meanwhile
 		return secondDenial
 	case s.proof.second != 0 && (a.Second == nil || a.Second.Version != s.proof.second):
 		return credentialDenial
@@ -292,6 +294,19 @@ func (m *Manager) recheckAccount(a *policydb.Account) {
 	for _, s := range list {
 		if d := s.judge(a, m.o.Now()); d != nil {
 			s.conn.end(d, "", "account")
+		}
+	}
+}
+
+// recheckTrust ends the sessions whose certificate or key was revoked, or its authority removed.
+func (m *Manager) recheckTrust() {
+	live, _ := m.table()
+	for _, l := range live {
+		if l.s.proof.key == nil && l.s.proof.chain == nil {
+			continue
+		}
+		if d := m.holds(l.s); d != nil {
+			l.s.conn.end(d, "", "trust")
 		}
 	}
 }

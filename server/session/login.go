@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"sallyport/policy"
@@ -37,6 +38,8 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 const (
 	methodPassword = "password"
 	methodKey      = "publickey"
+	// methodCertificate is an SSH or a TLS certificate that an authority signed, or a TLS certificate that is pinned.
+	methodCertificate = "certificate"
 )
 
 func (c Credential) method() string {
@@ -72,15 +75,17 @@ func (c *Conn) Login(ctx context.Context, account string, cred Credential) (*Ses
 	if d := policy.AdmitUser(c.m.resolve(account), facts, c.m.o.Now()); d != nil {
 		return nil, c.m.refused(c, nil, facts, d)
 	}
-	a, proof, err := c.m.authenticate(ctx, c, account, &cred, facts)
+	a, proof, err := c.m.authenticate(ctx, c, account, &cred, &facts)
 	if err != nil {
 		return nil, err
 	}
-	if proof.second, err = c.m.second(ctx, c, a, account, cred, facts); err != nil {
-		return nil, err
+	if !proof.both {
+		if proof.second, err = c.m.second(ctx, c, a, account, cred, facts); err != nil {
+			return nil, err
+		}
 	}
-	facts.SecondFactor = proof.second != 0
-	if proof.key == nil {
+	facts.SecondFactor = proof.both || proof.second != 0
+	if proof.password {
 		if a, err = c.m.expired(ctx, c, a, cred, facts); err != nil {
 			return nil, err
 		}
@@ -112,44 +117,83 @@ func (m *Manager) account(name string) (*policydb.Account, error) {
 
 // proof is how a session proved itself, to see whether that still holds.
 type proof struct {
-	key     []byte    // public key
-	expires time.Time // of the key; zero = never
-	version uint64    // of the password, if key is nil
-	second  uint64    // version of the second factor; 0 = none was given
+	key      []byte    // SSH public key or certificate
+	chain    [][]byte  // TLS client certificate
+	expires  time.Time // of the key or certificate; zero = never
+	detail   string    // which one, for the audit log
+	password bool
+	version  uint64 // of the password
+	second   uint64 // version of the second factor; 0 = none was given
+	both     bool   // password and certificate, which are two factors
 }
 
-// authenticate verifies the first factor. A code that follows the password is put into its own field.
-func (m *Manager) authenticate(ctx context.Context, c *Conn, name string, cred *Credential, facts policy.Facts) (*policydb.Account, proof, error) {
+// authenticate verifies the first factor. A code that follows the password is put into its own field, and facts.Method becomes
+// what it was that counted.
+func (m *Manager) authenticate(ctx context.Context, c *Conn, name string, cred *Credential, facts *policy.Facts) (*policydb.Account, proof, error) {
 	p := m.resolve(name)
 	if d := m.throttle.allow(c.addr, name, facts.Method, p, m.o.Now()); d != nil {
-		return nil, proof{}, m.refused(c, nil, facts, d)
+		return nil, proof{}, m.refused(c, nil, *facts, d)
 	}
 	a, err := m.account(name)
 	if err != nil {
 		return nil, proof{}, err
 	}
 	if facts.Method == methodKey {
-		if k := a.FindKey(cred.PublicKey, m.o.Now()); k != nil && a.Enabled {
-			return a, proof{key: k.Blob, expires: k.Expires}, nil
+		if k := m.o.Policy.MatchKey(a, cred.PublicKey, facts.Remote.Addr(), m.o.Now()); k != nil && a.Enabled {
+			facts.Method = k.Method
+			return a, proof{key: cred.PublicKey, expires: k.Expires, detail: k.Detail}, nil
 		}
 		err := c.keyRefused(name)
-		m.refusedLogin(c, a, facts, nil)
+		m.refusedLogin(c, a, *facts, nil)
 		return nil, proof{}, err
 	}
-	if cred.CodeAppended && a.Second != nil {
+	certified := m.certified(c, a, p, *facts)
+	if certified.chain != nil {
+		needsSecond := p.Auth.Require2FA || a.Second != nil
+		code := policydb.IsCode(string(cred.Password)) || policydb.IsRecoveryCode(string(cred.Password))
+		if !needsSecond || a.Second != nil && code {
+			if needsSecond {
+				cred.Code = cred.Password
+			}
+			facts.Method = methodCertificate
+			return a, certified, nil
+		}
+	}
+	if cred.CodeAppended && a.Second != nil && certified.chain == nil {
 		password, code := policydb.SplitCode(string(cred.Password))
 		cred.Password, cred.Code = Secret(password), Secret(code)
 	}
-	good, err := m.checkPassword(ctx, c, a, name, cred.Password, p, facts)
+	good, err := m.checkPassword(ctx, c, a, name, cred.Password, p, *facts)
 	if err != nil {
 		return nil, proof{}, err
 	}
 	if !good {
 		m.fail(c, name, cred.Password)
-		m.refusedLogin(c, a, facts, nil)
+		m.refusedLogin(c, a, *facts, nil)
 		return nil, proof{}, ErrAuth
 	}
-	return a, proof{version: a.PasswordVersion}, nil
+	how := proof{password: true, version: a.PasswordVersion}
+	if certified.chain != nil {
+		certified.password, certified.version, certified.both = true, a.PasswordVersion, true
+		how = certified
+	}
+	return a, how, nil
+}
+
+// certified is the proof by the TLS client certificate of the connection; zero if it has none for the account, or the policy does
+// not take it.
+func (m *Manager) certified(c *Conn, a *policydb.Account, p *policy.Effective, f policy.Facts) proof {
+	c.mu.Lock()
+	chain := c.chain
+	c.mu.Unlock()
+	if len(chain) == 0 || f.Protocol == policy.SFTP || !a.Enabled || !slices.Contains(p.Auth.FTPS, methodCertificate) {
+		return proof{}
+	}
+	k := m.o.Policy.MatchTLS(a, chain, f.Remote.Addr(), m.o.Now())
+	if k == nil {
+		return proof{}
+	}
+	return proof{chain: chain, expires: k.Expires, detail: k.Detail}
 }
 
 // checkPassword takes as long for an account that does not exist, is disabled or has no password as for one that has: each
@@ -297,7 +341,7 @@ func (m *Manager) settle(ctx context.Context, s *Session) error {
 		return err
 	}
 	e := s.event(audit.Login)
-	e.Revision = p.Revision
+	e.Revision, e.Detail = p.Revision, s.proof.detail
 	if err := m.o.Audit.Append(ctx, e); err != nil {
 		return fmt.Errorf("%w: %w", ErrAudit, err)
 	}

@@ -147,6 +147,7 @@ func New(o Options) (*Manager, error) {
 		}
 		o.Policy.OnChange(m.Recheck)
 		o.Policy.OnAccount(m.recheckAccount)
+		o.Policy.OnTrust(m.recheckTrust)
 	}
 	if o.FS != nil && o.Audit != nil {
 		m.drain = newDrainer(o.Audit, o.Log)

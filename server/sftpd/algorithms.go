@@ -130,9 +130,11 @@ func rsaBits(k ssh.PublicKey) int {
 	return key.N.BitLen()
 }
 
-// acceptable tells whether a key of this kind may log in at all. Certificates
-// are no keys: they would need an authority, which accounts do not have.
+// acceptable tells whether a key of this kind may log in at all, or a certificate of one.
 func acceptable(k ssh.PublicKey) bool {
+	if c, ok := k.(*ssh.Certificate); ok {
+		k = c.Key
+	}
 	if k.Type() == ssh.KeyAlgoRSA {
 		return rsaBits(k) >= minRSA
 	}

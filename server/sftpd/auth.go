@@ -61,7 +61,8 @@ func (l *login) none(c ssh.ConnMetadata) (*ssh.Permissions, error) {
 
 // offered answers whether a key would do; it may not be proven yet.
 func (l *login) offered(c ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
-	if !acceptable(key) || !slices.Contains(l.visitor.Methods(c.User()), "publickey") {
+	methods := l.visitor.Methods(c.User())
+	if !acceptable(key) || !slices.Contains(methods, "publickey") && !slices.Contains(methods, "certificate") {
 		return nil, errKeyRefused
 	}
 	switch err := l.visitor.KeyAllowed(l.ctx, c.User(), key.Marshal()); {
