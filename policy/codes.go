@@ -15,6 +15,7 @@ const (
 	CodeAccountRate  = "SP-U22"
 	CodeBusy         = "SP-U23"
 	CodeTooManyKeys  = "SP-U24"
+	CodeNetworkRate  = "SP-U25"
 	CodeMustChange   = "SP-U31"
 	CodeSecondFactor = "SP-F11"
 	CodeCodeNeeded   = "SP-F12"
@@ -71,6 +72,7 @@ var refusals = []Refusal{
 	{CodeAccountRate, StageAuth, "Too many failed logins. Wait a minute and try again.", "login.per_account limits failed passwords of one account"},
 	{CodeBusy, StageAuth, "The server is busy with other logins. Try again in a moment.", "many passwords are being checked; look for guessing in the audit log"},
 	{CodeTooManyKeys, StageAuth, "Too many keys were offered. Configure the client to offer the right one.", "ssh -o IdentitiesOnly=yes -i KEY"},
+	{CodeNetworkRate, StageAuth, "Too many failed logins. Wait a minute and try again.", "login.per_network limits failed logins of one network"},
 	{CodeMustChange, StageAuth, "Password change required: send SITE PSWD <old password> <new password> now, or log in once with an SSH client.", "the operator asked for it, or password.max_age_days has passed; `sallyport account passwd` sets another one"},
 	{CodeSecondFactor, StageSecondFactor, "A second factor is required for this account.", "auth.require_2fa is set at the place named: `sallyport account 2fa enable NAME` gives the account one"},
 	{CodeCodeNeeded, StageSecondFactor, "A code is required: send the password directly followed by the six digits of your authenticator.", "the account has a second factor; `sallyport account 2fa status NAME`"},

@@ -187,10 +187,11 @@ type Password struct {
 
 // Login limits guessing. Rates count failed logins; a login that succeeds costs nothing.
 type Login struct {
-	PerAddress, PerAccount Rate
-	BanAfter               int // failures of one address; 0 = never
-	BanFor                 time.Duration
-	NeverBan               []netip.Prefix
+	PerAddress, PerAccount, PerNetwork Rate
+	Delay                              time.Duration // before the answer to the second failure in a row; each next one doubles it; 0 = none
+	BanAfter                           int           // failures of one address; 0 = never
+	BanFor                             time.Duration
+	NeverBan                           []netip.Prefix
 }
 
 // Rate is N per Per; N 0 = no limit.

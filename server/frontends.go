@@ -64,7 +64,7 @@ func (s *Server) adminOptions(p *parts) admin.Options {
 		Policy: p.policy, Keyring: p.keyring, Volumes: p.volumes,
 		HostKeys: s.hostKeys.List, RotateHostKeys: s.rotateHostKeys,
 		Certs: s.certs.List, RotateCerts: s.rotateCerts,
-		Sessions: p.listSessions, Kill: p.kill, Bans: p.bans, Unban: p.unban, Unlock: p.sessions.Unlock,
+		Sessions: p.listSessions, Kill: p.kill, Bans: p.bans, Ban: p.ban, Unban: p.unban, Unlock: p.sessions.Unlock,
 		Record: p.audit.Append, Tail: p.audit.Tail, VerifyAudit: p.audit.Verify,
 		Seal: func(ctx context.Context, who admin.Peer, why string) error { return s.seal(ctx, who.String(), why) },
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -55,12 +56,17 @@ func (p *parts) kill(match func(admin.Session) bool, who, reason string) int {
 func (p *parts) bans() []admin.Ban {
 	var out []admin.Ban
 	for _, b := range p.sessions.Bans() {
-		out = append(out, admin.Ban{Address: b.Address.String(), Until: b.Until, Failures: b.Failures})
+		x := admin.Ban{Address: b.Address.String(), Until: b.Until, Failures: b.Failures}
+		if b.Network.IsValid() && !b.Network.IsSingleIP() {
+			x.Address = b.Network.String()
+		}
+		out = append(out, x)
 	}
 	return out
 }
 
-func (p *parts) unban(address string) bool {
-	a, err := netip.ParseAddr(address)
-	return err == nil && p.sessions.Unban(a.Unmap())
+func (p *parts) unban(n netip.Prefix) bool { return p.sessions.Unban(n) }
+
+func (p *parts) ban(n netip.Prefix, until time.Time, who, why string) {
+	p.sessions.Ban(n, until, who, why)
 }

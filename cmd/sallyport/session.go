@@ -61,7 +61,7 @@ func (a *app) banCommand() *cobra.Command {
 				return a.show(v)
 			})
 		}}
-	remove := &cobra.Command{Use: "remove ADDRESS", Short: "Lift a ban", Args: exactly("ADDRESS"),
+	remove := &cobra.Command{Use: "remove ADDRESS|NETWORK", Short: "Lift a ban", Args: exactly("ADDRESS"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
 				if err := cl.BanRemove(ctx, admin.BanRef{Change: a.change(), Address: args[0]}); err != nil {
@@ -71,5 +71,19 @@ func (a *app) banCommand() *cobra.Command {
 				return nil
 			})
 		}}
-	return group("ban", "Addresses banned after too many failed logins", list, remove)
+	var lasting string
+	add := &cobra.Command{Use: "add ADDRESS|NETWORK", Short: "Ban an address or a network, and end its sessions", Args: exactly("ADDRESS|NETWORK"),
+		Long: "Ban an address or a network for a time, and end every session from it. Bans are kept in memory: a restart\n" +
+			"lifts them. `sallyport policy set site.deny_from=[NETWORK]` is for good.",
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
+				if _, err := cl.BanAdd(ctx, admin.BanAdd{Change: a.change(), Address: args[0], For: lasting}); err != nil {
+					return err
+				}
+				a.say("%s banned", args[0])
+				return nil
+			})
+		}}
+	add.Flags().StringVar(&lasting, "for", "24h", "how `long`")
+	return group("ban", "Addresses banned after too many failed logins, and by operators", list, add, remove)
 }

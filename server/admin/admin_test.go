@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -61,7 +62,7 @@ func start(t *testing.T) *fixture {
 			}
 			return len(f.killed)
 		},
-		Bans: func() []Ban { return nil }, Unban: func(string) bool { return false }, Unlock: func(string) {},
+		Bans: func() []Ban { return nil }, Ban: func(netip.Prefix, time.Time, string, string) {}, Unban: func(netip.Prefix) bool { return false }, Unlock: func(string) {},
 		Record: func(_ context.Context, a audit.Event) error {
 			f.mu.Lock()
 			defer f.mu.Unlock()

@@ -392,6 +392,13 @@ type Bans struct {
 	Bans []Ban `json:"bans"`
 }
 
+// BanAdd keeps an address or network out.
+type BanAdd struct {
+	Change
+	Address string `json:"address"`
+	For     string `json:"for,omitempty"` // "30m"; "" = 24h
+}
+
 // BanRef names a banned address.
 type BanRef struct {
 	Change

@@ -119,6 +119,10 @@ func (c *Client) BanList(ctx context.Context) (Bans, error) {
 	return call[Bans](ctx, c, "ban/list", Empty{})
 }
 
+func (c *Client) BanAdd(ctx context.Context, r BanAdd) (Bans, error) {
+	return call[Bans](ctx, c, "ban/add", r)
+}
+
 func (c *Client) BanRemove(ctx context.Context, r BanRef) error {
 	_, err := call[Empty](ctx, c, "ban/remove", r)
 	return err

@@ -4,7 +4,9 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
+	"time"
 
 	"sallyport/crypto/keyring"
 	"sallyport/policy/policydb"
@@ -33,8 +35,10 @@ type Options struct {
 	// Kill ends the sessions that match and counts them.
 	Kill func(match func(Session) bool, who, reason string) int
 	Bans func() []Ban
-	// Unban lifts the ban of an address; false if there was none.
-	Unban func(address string) bool
+	// Ban keeps a network out until then and ends its sessions.
+	Ban func(n netip.Prefix, until time.Time, who, reason string)
+	// Unban lifts the ban of a network or address; false if there was none.
+	Unban func(netip.Prefix) bool
 	// Unlock forgets the failed logins of an account.
 	Unlock func(account string)
 
@@ -69,6 +73,7 @@ func (s *Server) routes(mux *http.ServeMux) {
 	handle(s, mux, "session/list", s.sessionList)
 	handle(s, mux, "session/kill", s.sessionKill)
 	handle(s, mux, "ban/list", s.banList)
+	handle(s, mux, "ban/add", s.banAdd)
 	handle(s, mux, "ban/remove", s.banRemove)
 	handle(s, mux, "policy/show", s.policyShow)
 	handle(s, mux, "policy/get", s.policyGet)

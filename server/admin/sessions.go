@@ -3,8 +3,11 @@ package admin
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"sallyport/server/audit"
 )
@@ -45,8 +48,48 @@ func (s *Server) banList(context.Context, Peer, Empty) (Bans, error) {
 	return Bans{append([]Ban{}, s.o.Bans()...)}, nil
 }
 
+// parseBan reads an address or a network.
+func parseBan(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		a = a.Unmap().WithZone("")
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	n, err := netip.ParsePrefix(text)
+	if err != nil || n.Masked() != n || n.Addr().Is4In6() {
+		return n, newError(CodeInvalid, fmt.Sprintf("%q is neither an address nor a network", text), "e.g. 198.51.100.7 or 198.51.100.0/24")
+	}
+	return n, nil
+}
+
+const defaultBan = 24 * time.Hour
+
+func (s *Server) banAdd(ctx context.Context, who Peer, r BanAdd) (Bans, error) {
+	n, err := parseBan(r.Address)
+	if err != nil {
+		return Bans{}, err
+	}
+	if n.Bits() == 0 {
+		return Bans{}, newError(CodeInvalid, "this would ban everybody", "")
+	}
+	d := defaultBan
+	if r.For != "" {
+		if d, err = time.ParseDuration(r.For); err != nil || d <= 0 {
+			return Bans{}, newError(CodeInvalid, fmt.Sprintf("%q is not a time", r.For), "e.g. 30m, 12h")
+		}
+	}
+	s.o.Ban(n, time.Now().Add(d), who.String(), r.Reason)
+	if err := s.record(ctx, who, audit.Event{Action: audit.Ban, Detail: join(n.String()+" for "+d.String(), r.Reason)}); err != nil {
+		return Bans{}, err
+	}
+	return s.banList(ctx, who, Empty{})
+}
+
 func (s *Server) banRemove(ctx context.Context, who Peer, r BanRef) (Empty, error) {
-	if !s.o.Unban(r.Address) {
+	n, err := parseBan(r.Address)
+	if err != nil {
+		return Empty{}, err
+	}
+	if !s.o.Unban(n) {
 		return Empty{}, newError(CodeNotFound, "no ban of "+r.Address, "`sallyport ban list` shows them")
 	}
 	return Empty{}, s.record(ctx, who, audit.Event{Action: audit.Unban, Detail: join(r.Address, r.Reason)})

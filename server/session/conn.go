@@ -22,6 +22,7 @@ type Conn struct {
 	since  time.Time
 	hangup func(*policy.Denial)
 	ended  atomic.Pointer[policy.Denial] // set once: why the connection must end
+	gone   chan struct{}                 // closed by whoever sets ended
 
 	mu      sync.Mutex // guards what follows
 	facts   policy.Facts
@@ -41,7 +42,7 @@ type Conn struct {
 func (m *Manager) Connect(ctx context.Context, f policy.Facts, hangup func(*policy.Denial)) (*Conn, *policy.Denial) {
 	f.Remote = unmap(f.Remote)
 	now := m.o.Now()
-	c := &Conn{m: m, id: rand.Text(), addr: limitBy(f.Remote.Addr()), since: now, hangup: hangup, facts: f}
+	c := &Conn{m: m, id: rand.Text(), addr: limitBy(f.Remote.Addr()), since: now, hangup: hangup, facts: f, gone: make(chan struct{})}
 	site := m.revision().Resolve("")
 	d := policy.Admit(site, f, now)
 	if d == nil {
@@ -185,7 +186,9 @@ func (c *Conn) Close() {
 	s := c.session
 	through := s != nil && s.through
 	c.mu.Unlock()
-	c.ended.CompareAndSwap(nil, closedDenial)
+	if c.ended.CompareAndSwap(nil, closedDenial) {
+		close(c.gone)
+	}
 	if through { // else the login under way sees that the connection is closed
 		s.close()
 	}
@@ -213,6 +216,7 @@ func (c *Conn) end(d *policy.Denial, who, why string) bool {
 	if !c.ended.CompareAndSwap(nil, d) {
 		return false
 	}
+	close(c.gone)
 	c.mu.Lock()
 	s := c.session
 	through := s != nil && s.through

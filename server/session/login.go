@@ -170,6 +170,7 @@ func (m *Manager) authenticate(ctx context.Context, c *Conn, name string, cred *
 	if !good {
 		m.fail(c, name, cred.Password)
 		m.refusedLogin(c, a, *facts, nil)
+		m.pause(ctx, c, p)
 		return nil, proof{}, ErrAuth
 	}
 	how := proof{password: true, version: a.PasswordVersion}
@@ -246,6 +247,30 @@ func (m *Manager) fail(c *Conn, name string, secret Secret) {
 		if other.addr == c.addr && other != c && !other.loggedIn() {
 			other.end(d, "", "")
 		}
+	}
+}
+
+// pause holds back the answer to a failed login, longer with each one in a row of the address. The connection may be ended
+// meanwhile to make room for others.
+func (m *Manager) pause(ctx context.Context, c *Conn, p *policy.Effective) {
+	d := m.throttle.delay(c.addr, p)
+	if d == 0 {
+		return
+	}
+	c.mu.Lock()
+	c.busy = false
+	c.mu.Unlock()
+	m.wait(ctx, c, d)
+}
+
+// wait until d is over, or the connection.
+func wait(ctx context.Context, c *Conn, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	case <-c.gone:
 	}
 }
 

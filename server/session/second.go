@@ -45,6 +45,7 @@ func (m *Manager) second(ctx context.Context, c *Conn, a *policydb.Account, name
 		m.throttle.wrongCode(name, m.o.Now())
 		m.fail(c, name, "second factor "+cred.Code)
 		m.refusedLogin(c, a, facts, nil)
+		m.pause(ctx, c, m.resolve(name))
 		return 0, ErrAuth
 	case errors.Is(err, policydb.ErrNoSecond): // reset a moment ago
 		return 0, nil

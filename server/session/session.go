@@ -91,6 +91,7 @@ type Manager struct {
 	decoys   map[string]*policydb.Account // by kind of hash: what a password of nobody is checked against
 	drain    *drainer
 	check    func(a *policydb.Account, secret string) bool // (*Account).CheckPassword; tests count its calls
+	wait     func(context.Context, *Conn, time.Duration)   // tests do not wait
 
 	ctx  context.Context // of the goroutines; ends in Close
 	stop context.CancelFunc
@@ -133,7 +134,7 @@ func New(o Options) (*Manager, error) {
 		o.PasswordWorkers = max(1, runtime.NumCPU()/2)
 	}
 	o.Limits.defaults()
-	m := &Manager{o: o, check: (*policydb.Account).CheckPassword, throttle: newThrottle(), gate: newGate(o.PasswordWorkers, o.Limits.Passwords), proofs: newProofs(),
+	m := &Manager{o: o, check: (*policydb.Account).CheckPassword, wait: wait, throttle: newThrottle(), gate: newGate(o.PasswordWorkers, o.Limits.Passwords), proofs: newProofs(),
 		conns: map[string]*Conn{}, crowd: map[netip.Addr]*crowd{}, accounts: map[keyring.AccountID]*accountState{}}
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	if o.Policy != nil {

@@ -72,6 +72,7 @@ func build(t testing.TB, change func(*Options)) *house {
 	if h.m, err = New(o); err != nil {
 		t.Fatal(err)
 	}
+	h.m.wait = func(context.Context, *Conn, time.Duration) {}
 	t.Cleanup(h.close)
 	return h
 }

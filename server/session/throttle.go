@@ -28,10 +28,13 @@ type throttle struct {
 	mu        sync.Mutex
 	addresses *recent[netip.Addr, *addressState]
 	names     *recent[string, *rate.Limiter]
+	nets      *recent[netip.Prefix, *rate.Limiter]
 	bans      *recent[netip.Addr, Ban]
-	wrong     *recent[digest, struct{}]  // wrong passwords already counted
-	friends   *recent[friend, time.Time] // who logged in from where lately
-	codes     *recent[string, codeState] // accounts whose second factor is being guessed
+	ordered   []Ban                          // by the operator, of networks
+	wrong     *recent[digest, struct{}]      // wrong passwords already counted
+	friends   *recent[friend, *rate.Limiter] // who logged in from where lately
+	known     *recent[netip.Addr, time.Time] // until when an address counts as one that somebody logged in from
+	codes     *recent[string, codeState]     // accounts whose second factor is being guessed
 }
 
 // codeState limits guessing of codes by whoever has the first factor already. A code is one of a million and three are right
@@ -49,6 +52,8 @@ const (
 
 type addressState struct {
 	bucket   *rate.Limiter
+	streak   int         // failures since the last success, or since a pause of streakFor
+	last     time.Time   // failure
 	failures []time.Time // within ban_for, at most ban_after of them
 	noted    time.Time   // last refusal in the audit log
 	unnoted  uint64      // refusals since
@@ -59,9 +64,10 @@ type friend struct {
 	account string
 }
 
-// Ban of an address (IPv6: of a /64).
+// Ban of an address (IPv6: of a /64), or, by the operator, of a network.
 type Ban struct {
 	Address  netip.Addr
+	Network  netip.Prefix // of the operator's bans; Address is its first one then
 	Until    time.Time
 	Failures int
 }
@@ -69,7 +75,8 @@ type Ban struct {
 func newThrottle() *throttle {
 	return &throttle{
 		addresses: newRecent[netip.Addr, *addressState](maxAddresses), names: newRecent[string, *rate.Limiter](maxNames),
-		bans: newRecent[netip.Addr, Ban](maxBans), wrong: newRecent[digest, struct{}](maxWrong), friends: newRecent[friend, time.Time](maxFriends),
+		bans: newRecent[netip.Addr, Ban](maxBans), wrong: newRecent[digest, struct{}](maxWrong), friends: newRecent[friend, *rate.Limiter](maxFriends),
+		nets: newRecent[netip.Prefix, *rate.Limiter](maxAddresses), known: newRecent[netip.Addr, time.Time](maxFriends),
 		codes: newRecent[string, codeState](maxNames),
 	}
 }
@@ -99,11 +106,45 @@ func tune(b *rate.Limiter, r policy.Rate, now time.Time) *rate.Limiter {
 	return b
 }
 
-// allow says whether another attempt may be looked at. An address that logged in to the account lately is not held back by
-// failures of others on that account: otherwise anybody could lock its owner out.
+// network of an address, for limits: what one provider or one site usually has.
+func network(a netip.Addr) netip.Prefix {
+	bits := 24
+	if a.Is6() {
+		bits = 48
+	}
+	p, err := a.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
+}
+
+// isFriend says whether an account logged in from an address lately. Its owner is then not held back by what others at that
+// address, or at that account, do: anybody could lock the owner out otherwise. Called with mu held.
+func (t *throttle) isFriend(a netip.Addr, account string, now time.Time) bool {
+	until, ok := t.known.get(a)
+	if !ok || !now.Before(until) {
+		return false
+	}
+	_, ok = t.friends.get(friend{a, account})
+	return ok
+}
+
+// allow says whether another attempt may be looked at. A friend has a budget of its own.
 func (t *throttle) allow(a netip.Addr, account, method string, p *policy.Effective, now time.Time) *policy.Denial {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if d := t.orderedBan(a, now); d != nil {
+		return d
+	}
+	if t.isFriend(a, account, now) {
+		b, _ := t.friends.get(friend{a, account})
+		if b = tune(b, p.Login.PerAccount, now); b != nil && b.TokensAt(now) < 1 && method == methodPassword {
+			return p.Deny(policy.CodeAccountRate, "login.per_account")
+		}
+		t.friends.put(friend{a, account}, b)
+		return nil
+	}
 	if b, ok := t.bans.get(a); ok && now.Before(b.Until) {
 		return p.Deny(policy.CodeBanned, "login.ban_after")
 	}
@@ -111,11 +152,13 @@ func (t *throttle) allow(a netip.Addr, account, method string, p *policy.Effecti
 	if s.bucket = tune(s.bucket, p.Login.PerAddress, now); s.bucket != nil && s.bucket.TokensAt(now) < 1 {
 		return p.Deny(policy.CodeAddressRate, "login.per_address")
 	}
+	if b, ok := t.nets.get(network(a)); ok {
+		if b = tune(b, p.Login.PerNetwork, now); b != nil && b.TokensAt(now) < 1 {
+			return p.Deny(policy.CodeNetworkRate, "login.per_network")
+		}
+	}
 	if method != methodPassword {
 		return nil // a key cannot be guessed
-	}
-	if until, ok := t.friends.get(friend{a, account}); ok && now.Before(until) {
-		return nil
 	}
 	b, _ := t.names.get(account)
 	if b = tune(b, p.Login.PerAccount, now); b == nil {
@@ -128,17 +171,45 @@ func (t *throttle) allow(a netip.Addr, account, method string, p *policy.Effecti
 	return nil
 }
 
+const (
+	streakFor = 10 * time.Minute
+	mostDelay = 16 * time.Second
+)
+
+// delay is how long the answer to the failure just counted waits.
+func (t *throttle) delay(a netip.Addr, p *policy.Effective) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.address(a)
+	if s.streak < 2 || p.Login.Delay == 0 {
+		return 0
+	}
+	return min(p.Login.Delay<<min(s.streak-2, 10), mostDelay)
+}
+
 // fail counts a failed login; it returns the ban that it brought, if any. The same wrong password again costs tokens (it
 // costs us a hash) but does not count toward a ban: that is a client with an old password, not somebody guessing.
 func (t *throttle) fail(a netip.Addr, account string, wrong digest, p *policy.Effective, now time.Time) *Ban {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.address(a)
+	if now.Sub(s.last) >= streakFor {
+		s.streak = 0
+	}
+	s.streak++
+	s.last = now
 	if s.bucket = tune(s.bucket, p.Login.PerAddress, now); s.bucket != nil {
 		s.bucket.AllowN(now, 1)
 	}
+	net, _ := t.nets.get(network(a))
+	if net = tune(net, p.Login.PerNetwork, now); net != nil {
+		net.AllowN(now, 1)
+		t.nets.put(network(a), net)
+	}
 	if wrong != (digest{}) {
-		if b, ok := t.names.get(account); ok {
+		if b, _ := t.friends.get(friend{a, account}); b != nil {
+			b.AllowN(now, 1)
+		} else if b, ok := t.names.get(account); ok {
 			b.AllowN(now, 1)
 		}
 		if _, again := t.wrong.get(wrong); again {
@@ -157,6 +228,7 @@ func (t *throttle) fail(a netip.Addr, account string, wrong digest, p *policy.Ef
 	b := Ban{Address: a, Until: now.Add(p.Login.BanFor), Failures: len(s.failures)}
 	s.failures = nil
 	t.bans.put(a, b)
+	t.friends.remove(friend{a, account}) // whose own wrong passwords brought it is not spared
 	return &b
 }
 
@@ -199,12 +271,21 @@ func overlaps(n netip.Prefix, a netip.Addr) bool {
 func (t *throttle) succeed(a netip.Addr, account string, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.friends.put(friend{a, account}, now.Add(friendFor))
+	f := friend{a, account}
+	b, _ := t.friends.get(f)
+	t.friends.put(f, b)
+	t.known.put(a, now.Add(friendFor))
+	t.address(a).streak = 0
 }
 
+// banned is asked at connect. An address that somebody logged in from lately may connect: what it is banned from are the other
+// accounts, and allow says so.
 func (t *throttle) banned(a netip.Addr, now time.Time) *policy.Denial {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if d := t.orderedBan(a, now); d != nil {
+		return d
+	}
 	b, ok := t.bans.get(a)
 	if !ok {
 		return nil
@@ -213,7 +294,24 @@ func (t *throttle) banned(a netip.Addr, now time.Time) *policy.Denial {
 		t.bans.remove(a)
 		return nil
 	}
-	return policy.Deny(policy.CodeBanned, "banned until "+b.Until.UTC().Format(time.DateTime), "login.ban_after")
+	if until, ok := t.known.get(a); ok && now.Before(until) {
+		return nil
+	}
+	return banDenial(b, "login.ban_after")
+}
+
+func banDenial(b Ban, origin string) *policy.Denial {
+	return policy.Deny(policy.CodeBanned, "banned until "+b.Until.UTC().Format(time.DateTime), origin)
+}
+
+// orderedBan is the operator's, which spares nobody. Called with mu held.
+func (t *throttle) orderedBan(a netip.Addr, now time.Time) *policy.Denial {
+	for _, b := range t.ordered {
+		if overlaps(b.Network, a) && now.Before(b.Until) {
+			return banDenial(b, "operator")
+		}
+	}
+	return nil
 }
 
 // note says how many refusals of an address an audit record stands for now; 0 = none is due. Refusals come as fast as a
@@ -240,6 +338,11 @@ func (t *throttle) list(now time.Time) []Ban {
 			out = append(out, b)
 		}
 	}
+	for _, b := range t.ordered {
+		if now.Before(b.Until) {
+			out = append(out, b)
+		}
+	}
 	slices.SortFunc(out, func(x, y Ban) int { return cmp.Or(x.Until.Compare(y.Until), x.Address.Compare(y.Address)) })
 	return out
 }
@@ -248,13 +351,41 @@ func (t *throttle) unban(a netip.Addr) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s, ok := t.addresses.get(a); ok {
-		s.failures = nil
+		s.failures, s.streak = nil, 0
 	}
 	return t.bans.remove(a)
 }
 
 // Bans are those in force, the first to end first.
 func (m *Manager) Bans() []Ban { return m.throttle.list(m.o.Now()) }
+
+// order bans a network by the operator's word; a ban of the same network is replaced.
+func (t *throttle) order(n netip.Prefix, until, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ordered = slices.DeleteFunc(t.ordered, func(b Ban) bool { return b.Network == n || !now.Before(b.Until) })
+	t.ordered = append(t.ordered, Ban{Address: n.Addr(), Network: n, Until: until})
+}
+
+func (t *throttle) unorder(n netip.Prefix) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	before := len(t.ordered)
+	t.ordered = slices.DeleteFunc(t.ordered, func(b Ban) bool { return b.Network == n })
+	return len(t.ordered) < before
+}
+
+// Ban keeps a network out until then, and ends every connection and session from it. It is kept in memory; deny_from of the policy
+// is for good.
+func (m *Manager) Ban(n netip.Prefix, until time.Time, who, why string) {
+	m.throttle.order(n.Masked(), until, m.o.Now())
+	d := policy.Deny(policy.CodeBanned, "banned until "+until.UTC().Format(time.DateTime), "operator")
+	for _, c := range m.snapshot() {
+		if overlaps(n, c.addr) {
+			c.end(d, who, why)
+		}
+	}
+}
 
 // unlock forgets the failures of an account.
 func (t *throttle) unlock(account string) {
@@ -267,5 +398,8 @@ func (t *throttle) unlock(account string) {
 // Unlock lets an account's logins be looked at again at once, whatever failed before.
 func (m *Manager) Unlock(account string) { m.throttle.unlock(account) }
 
-// Unban lifts the ban of an address; false if there is none.
-func (m *Manager) Unban(a netip.Addr) bool { return m.throttle.unban(limitBy(a)) }
+// Unban lifts the ban of an address, and the operator's of a network; false if there is none.
+func (m *Manager) Unban(n netip.Prefix) bool {
+	lifted := m.throttle.unorder(n.Masked())
+	return n.IsSingleIP() && m.throttle.unban(limitBy(n.Addr())) || lifted
+}

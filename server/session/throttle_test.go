@@ -178,7 +178,7 @@ func TestNeverBanAndIPv6(t *testing.T) {
 		t.Fatalf("bans %v", bans)
 	}
 	wantCode(t, "another address of the /64", h.attempt(t, "2001:db8:2::ffff", "x", "y"), policy.CodeBanned)
-	if !h.m.Unban(netip.MustParseAddr("2001:db8:2::99")) || h.m.Unban(netip.MustParseAddr("2001:db8:2::99")) {
+	if !h.m.Unban(netip.MustParsePrefix("2001:db8:2::99/128")) || h.m.Unban(netip.MustParsePrefix("2001:db8:2::99/128")) {
 		t.Error("unban")
 	}
 	if err := h.attempt(t, "2001:db8:2::ffff", "x", "y"); !errors.Is(err, ErrAuth) {
