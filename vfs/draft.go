@@ -50,7 +50,7 @@ func (c *core) ended(d *draft) {
 	if pin != 0 {
 		c.pins.unpin(pin)
 	}
-	c.vol.fs.drafts.remove(d)
+	c.vol.fs.drafts.remove(d, c.vol.fs.o.Now())
 }
 
 // own says whether the draft has a file only now, which is to be pinned.

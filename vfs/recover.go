@@ -113,7 +113,7 @@ func (r *rescue) giveUp(tx *meta.Tx, b *meta.BlobKey) error {
 
 func (r *rescue) emit(tx *meta.Tx, b *meta.BlobKey, ch Change) (err error) {
 	note := r.c.vol.fs.o.Recovered
-	if note == nil {
+	if note == nil || b.Dir == 0 { // a copy of housekeeping is nobody's upload
 		return nil
 	}
 	ch.At = time.Unix(0, tx.Instant())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"sallyport/vfs/content"
 	"sallyport/vfs/extent"
@@ -12,8 +13,16 @@ import (
 
 // drafts are all drafts of a server. Their buffers share one budget: who hoards must give way to who has nothing.
 type drafts struct {
-	mu  sync.Mutex
-	all map[*draft]struct{}
+	mu   sync.Mutex // guards the rest
+	all  map[*draft]struct{}
+	last time.Time // when the last draft ended
+}
+
+// quiet says whether nobody writes, and nobody has for that long.
+func (s *drafts) quiet(now time.Time, long time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.all) == 0 && now.Sub(s.last) >= long
 }
 
 func (s *drafts) add(d *draft) {
@@ -25,10 +34,11 @@ func (s *drafts) add(d *draft) {
 	s.all[d] = struct{}{}
 }
 
-func (s *drafts) remove(d *draft) {
+func (s *drafts) remove(d *draft, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.all, d)
+	s.last = now
 }
 
 // reliefStep is how many drafts write out their buffers for one that found no room.

@@ -123,7 +123,10 @@ func (s *snapshot) again(r *content.Reader, err error) (bool, error) {
 		return true, nil
 	}
 	moved, lerr := s.look()
-	return moved, s.c.damage(cmp.Or(lerr, err))
+	if moved {
+		return true, nil
+	}
+	return false, s.c.damage(cmp.Or(lerr, err))
 }
 
 func (s *snapshot) readAt(p []byte, off int64) (int, error) {

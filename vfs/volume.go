@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"sallyport/crypto/keyring"
+	"sallyport/vfs/blob"
+	"sallyport/vfs/meta"
 )
 
 // Volume is one account's tree. It is opened (and its records verified) on first use, kept while in use and closed
@@ -21,17 +23,19 @@ type Volume struct {
 	draining chan struct{} // a lock with a context: one Drain at a time
 	tidying  chan struct{} // the same for housekeeping
 
-	mu      sync.Mutex // guards what is below; never held over I/O
-	core    *core      // nil while closed
-	refs    int        // operations and handles that use core
-	views   map[*View]struct{}
-	turning chan struct{} // not nil while core is being opened or closed; closed at the end of that
-	idle    *time.Timer
-	refusal error // why the last opening failed
-	refused time.Time
-	gone    bool // retired: opens no more
-	noted   bool // the outbox has news
-	noting  bool // a goroutine is calling OnOutbox
+	mu         sync.Mutex // guards what is below; never held over I/O
+	core       *core      // nil while closed
+	refs       int        // operations and handles that use core
+	views      map[*View]struct{}
+	turning    chan struct{} // not nil while core is being opened or closed; closed at the end of that
+	idle       *time.Timer
+	refusal    error // why the last opening failed
+	refused    time.Time
+	gone       bool                  // retired: opens no more
+	swept      meta.Inode            // where the next Tidy goes on; 0 = the beginning
+	quarantine map[blob.ID]time.Time // key records that nothing relies on, since when that is known
+	noted      bool                  // the outbox has news
+	noting     bool                  // a goroutine is calling OnOutbox
 }
 
 func newVolume(f *FS, id keyring.AccountID) *Volume {

@@ -32,6 +32,9 @@ var ErrIntegrity = errors.New("content: integrity check failed")
 // and that this draft has nothing left to write out in order to go on.
 var ErrBudget = errors.New("content: write window budget exhausted")
 
+// ErrSource means that the bytes that Pack should copy cannot be read, which says nothing of the store's ability to write.
+var ErrSource = errors.New("content: what is to be copied cannot be read")
+
 // Keys finds and makes data keys. Safe for concurrent use.
 type Keys interface {
 	// New makes a blob whose byte b is file byte linearFrom+b until Scatter is

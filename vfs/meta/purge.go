@@ -176,19 +176,9 @@ func (p *purge) settle(id Inode) error {
 	if err := p.tx.unused(n, free, known); err != nil {
 		return err
 	}
-	for page := range free.pages {
-		p.tx.remove(record.DomainExtents, pageKey(id, page.n, page.page))
-	}
-	for _, blob := range free.sorted() {
-		doomed, err := p.tx.giveUp(blob)
-		if err != nil {
-			return err
-		}
-		if doomed {
-			p.Blobs = append(p.Blobs, blob)
-		}
-	}
-	return nil
+	doomed, err := p.tx.drop(id, free)
+	p.Blobs = append(p.Blobs, doomed...)
+	return err
 }
 
 // hasOldVersions tells whether an inode has a version beside its current one.
