@@ -177,13 +177,17 @@ func (d *Dir) Remove(ctx context.Context, id blob.ID) error {
 	if err := d.writable(ctx); err != nil {
 		return wrap("removing", id, err)
 	}
+	fan := fanName(id[0])
 	switch err := d.root.Remove(path(id)); {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil
+		// Perhaps it went in an attempt whose sync failed: without one that succeeds it could come back after a power loss.
+		if _, err := d.root.Lstat(fan); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 	case err != nil:
 		return wrap("removing", id, err)
 	}
-	if err := d.syncDir(fanName(id[0])); err != nil {
+	if err := d.syncDir(fan); err != nil {
 		return wrap("removing", id, err)
 	}
 	return nil
