@@ -39,8 +39,8 @@ type Superseded struct {
 // PurgePlan is what a purge would destroy. It holds totals and no list: its items are read from the time index
 // again when they are wanted, so that a plan of a million items is small.
 type PurgePlan struct {
-	Names, Versions uint64
-	Bytes           uint64    // logical sizes
+	Names, Versions uint64    // of a removed file, its current version is not counted: it goes with the last of the others
+	Bytes           uint64    // logical sizes; that of a removed file's current version with its last name
 	Kept            uint64    // items that were looked at and stay
 	Oldest, Newest  time.Time // of what goes; zero if nothing does
 

@@ -129,3 +129,16 @@ func (tx *Tx) VersionsFrom(id Inode, n uint64, fn func(Located) bool) error {
 	}
 	return nil
 }
+
+// StoredBytes are the keys and sealed values of all records, as the file holds them. It reads every page.
+func (tx *Tx) StoredBytes() (n uint64) {
+	tx.snap.inside = true
+	defer func() { tx.snap.inside = false }()
+	for _, kind := range buckets() {
+		c := tx.snap.bucket(kind).Cursor()
+		for k, v := c.First(); k != nil; k, v = c.Next() {
+			n += uint64(len(k) + len(v))
+		}
+	}
+	return n
+}
