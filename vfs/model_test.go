@@ -543,6 +543,28 @@ func (m *machine) newSession() *msession {
 	return &msession{w: m.b.vol.View(ViewOptions{Writer: "model"}), fresh: map[string]*mstate{}, open: map[*mfile]*mstate{}}
 }
 
+// Purge destroys some of the history, of files that no handle is open on: then nobody can see that.
+func (m *machine) Purge(t *rapid.T) {
+	held := map[uint64]bool{}
+	for _, s := range m.sessions {
+		s.w.mu.Lock()
+		for id := range s.w.open {
+			held[uint64(id)] = true
+		}
+		s.w.mu.Unlock()
+	}
+	every := rapid.Uint64Range(1, 3).Draw(t, "every")
+	m.b.purge(func(s Superseded) bool { return !held[s.Inode] && (s.Inode+s.Version)%every == 0 })
+}
+
+// Tidy folds and repacks whatever can be, under all handles: nobody can see that.
+func (m *machine) Tidy(t *rapid.T) {
+	r := m.b.tidy(TidyOptions{FoldAll: rapid.Bool().Draw(t, "fold"), RepackAll: true, Wait: -1})
+	if r.Damaged > 0 || !r.Done {
+		t.Fatalf("tidied %+v", r)
+	}
+}
+
 func (m *machine) Reopen(t *rapid.T) {
 	if len(m.handles) > 0 {
 		t.Skip("handles open")
@@ -641,7 +663,7 @@ func TestModel(t *testing.T) {
 		rt.Repeat(map[string]func(*rapid.T){
 			"open": m.Open, "open again": m.Open, "write": m.WriteAt, "write again": m.WriteAt, "copy": m.Copy, "truncate": m.Truncate,
 			"read": m.ReadAt, "download": m.WriteTo, "sync": m.Sync, "close": m.Close, "break": m.Break, "rename": m.Rename,
-			"remove": m.Remove, "end session": m.EndSession, "reopen": m.Reopen, "crash": m.Crash, "rotate": m.Rotate, "": m.Check,
+			"remove": m.Remove, "purge": m.Purge, "tidy": m.Tidy, "end session": m.EndSession, "reopen": m.Reopen, "crash": m.Crash, "rotate": m.Rotate, "": m.Check,
 		})
 		for _, s := range m.sessions {
 			s.w.Close()

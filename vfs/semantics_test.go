@@ -11,7 +11,7 @@ import (
 // semantics has one test for each numbered sentence of docs/SEMANTICS.md.
 func semantics() map[string]func(*testing.T) {
 	all := map[string]func(*testing.T){}
-	for _, part := range []map[string]func(*testing.T){contentSentences, nameSentences, attrSentences, interruptSentences, durabilitySentences, keySentences, limitSentences} {
+	for _, part := range []map[string]func(*testing.T){contentSentences, nameSentences, attrSentences, interruptSentences, durabilitySentences, keySentences, historySentences, limitSentences} {
 		maps.Copy(all, part)
 	}
 	return all

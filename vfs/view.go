@@ -47,6 +47,9 @@ func (v *Volume) View(o ViewOptions) *View {
 	return w
 }
 
+// Volume is whose view it is.
+func (w *View) Volume() *Volume { return w.vol }
+
 // Close ends what is still open as interrupted.
 func (w *View) Close() error {
 	w.mu.Lock()

@@ -106,7 +106,7 @@ func newCorpus(t testing.TB) *corpus {
 		name string
 		make func(*builder)
 	}{
-		{"sizes", buildSizes}, {"history", buildHistory}, {"segments", buildSegments}, {"many", buildMany}, {"empty", func(*builder) {}},
+		{"sizes", buildSizes}, {"history", buildHistory}, {"tidied", buildTidied}, {"segments", buildSegments}, {"many", buildMany}, {"empty", func(*builder) {}},
 		{"unfinished", nil}, {"peer", buildPeer},
 	} {
 		b := newBuilder(t, c, dir, uint64(i)<<32)
@@ -368,6 +368,34 @@ func buildSizes(b *builder) {
 	b.edit("/hole", 300_000, 150_000, 5000)
 	b.put("/all hole", 0)
 	b.edit("/all hole", 200_000, 0, 0)
+	b.last()
+}
+
+// buildTidied makes a history of which a part was purged, and what was left was folded and repacked.
+func buildTidied(b *builder) {
+	b.mkdir("/dir")
+	b.put("/dir/gone", 70_000)
+	b.remove("/dir/gone")
+	for i := range 3 {
+		b.put("/kept", 80_000+i)
+		b.edit("/kept", -1, 20_000*i+7, 9000)
+	}
+	b.put("/folded", 140_000)
+	for i := range 4 {
+		b.edit("/folded", -1, 30_000*i+5, 5000)
+	}
+	ctx := context.Background()
+	plan, err := b.vol.PlanPurge(ctx, func(s vfs.Superseded) bool { return s.Path != "/kept" || s.Version%2 == 1 })
+	b.must(err)
+	b.must(plan.Execute(ctx, func(vfs.PurgeReceipt) []byte { return []byte("purge") }))
+	r, err := b.vol.Tidy(ctx, vfs.TidyOptions{FoldAll: true, RepackAll: true})
+	b.must(err)
+	if r.Folded < 2 || r.Repacked < 1 {
+		b.t.Fatalf("tidied %+v", r)
+	}
+	b.past = nil // what databases from before say cannot be kept any more
+	b.snap()
+	b.edit("/folded", -1, 100, 10)
 	b.last()
 }
 

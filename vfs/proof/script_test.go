@@ -120,7 +120,7 @@ func closing(f *vfs.File, err error) error {
 func (a *author) step() {
 	before := a.tree
 	file := a.pick(0)
-	switch k := a.rng.IntN(14); {
+	switch k := a.rng.IntN(15); {
 	case k < 3: // a new file
 		name, data := a.fresh(), a.noise(a.size())
 		a.add("put "+name, before.with(name, node{content: data}), []tree{before.with(name, node{content: data, loose: true, synced: -1})}, nil, upload(name, data, 0))
@@ -188,6 +188,8 @@ func (a *author) step() {
 	case k == 12:
 		name := a.fresh()
 		a.add("symlink "+name, before.with(name, node{mode: fs.ModeSymlink, content: []byte("somewhere")}), nil, nil, func(w *vfs.View, _ func()) error { return w.Symlink("somewhere", name) })
+	case k == 14: // housekeeping of the whole volume, under the other sessions: nobody sees it
+		a.add("tidy", before, nil, nil, tidy)
 	case k == 13: // an upload that the client breaks off
 		name, data := a.fresh(), a.noise(a.size()+1)
 		a.part[name] = true
@@ -203,6 +205,20 @@ func (a *author) step() {
 			return f.Close()
 		})
 	}
+}
+
+// tidy purges all history, folds and repacks.
+func tidy(w *vfs.View, _ func()) error {
+	ctx := context.Background()
+	plan, err := w.Volume().PlanPurge(ctx, func(vfs.Superseded) bool { return true })
+	if err != nil {
+		return err
+	}
+	if err := plan.Execute(ctx, func(r vfs.PurgeReceipt) []byte { return fmt.Appendf(nil, "purge %d", r.Bytes) }); err != nil {
+		return err
+	}
+	_, err = w.Volume().Tidy(ctx, vfs.TidyOptions{FoldAll: true, RepackAll: true})
+	return err
 }
 
 // upload writes a whole file, with a sync after n bytes if n is not 0.
