@@ -110,6 +110,11 @@ func storeMetrics(m exposition, p *parts) {
 	m.gauge("sallyport_window_bytes", "Bytes of uploads not yet on disk; at most three quarters of limits.window_memory.", float64(v.DirtyBytes))
 	m.gauge("sallyport_cache_bytes", "Decrypted bytes held for reading; at most a quarter of limits.window_memory.", float64(v.CachedBytes))
 	m.counter("sallyport_integrity_errors_total", "Reads that met damaged or exchanged data.", float64(v.Damaged))
+	m.counter("sallyport_purged_total", "Superseded names and versions purged.", float64(v.Purged))
+	m.family("counter", "sallyport_housekeeping_files_total", "Files folded and repacked.",
+		sample{`kind="folded"`, float64(v.Folded)}, sample{`kind="repacked"`, float64(v.Repacked)})
+	m.counter("sallyport_housekeeping_bytes_total", "Bytes copied by folding and repacking.", float64(v.Copied))
+	m.counter("sallyport_housekeeping_swept_total", "Key records that nothing relied on: a defect leaves them.", float64(v.Swept))
 	a := p.audit.Stats()
 	m.gauge("sallyport_audit_writable", "0 when the audit log cannot be written and everything is refused.", truth(p.audit.Err() == nil))
 	m.gauge("sallyport_audit_records", "Durable records of the audit log.", float64(a.Records))

@@ -23,6 +23,8 @@ type parts struct {
 	audit    *audit.Log
 	volumes  *vfs.FS
 	sessions *session.Manager
+
+	restHouse func() // ends housekeeping; nil before it began
 }
 
 // openParts opens everything that needs the key. On error what was opened is
@@ -64,6 +66,7 @@ func (p *parts) open(ctx context.Context, c *Config, seal keyring.Seal) (err err
 	if p.sessions, err = p.newSessions(c); err != nil {
 		return err
 	}
+	p.restHouse = p.volumes.Housekeep(vfs.HousekeeperOptions{Report: p.tidied})
 	return p.leftovers()
 }
 
@@ -83,11 +86,23 @@ func (p *parts) leftovers() error {
 	return nil
 }
 
+// tidied says what housekeeping did to a volume.
+func (p *parts) tidied(v *vfs.Volume, r *vfs.TidyResult, err error) {
+	if err != nil {
+		p.log.Warn("housekeeping of a volume failed", "account", v.ID(), "error", err)
+		return
+	}
+	p.log.Info("housekeeping", "account", v.ID(), "folded", r.Folded, "repacked", r.Repacked, "swept", r.Swept, "bytes", r.Copied, "damaged", r.Damaged)
+}
+
 // close is the reverse of open; every part is closed even if one fails.
 func (p *parts) close() error {
 	var errs []error
 	if p.sessions != nil {
 		errs = append(errs, p.sessions.Close())
+	}
+	if p.restHouse != nil {
+		p.restHouse()
 	}
 	if p.volumes != nil {
 		errs = append(errs, p.volumes.Close())

@@ -26,6 +26,7 @@ type core struct {
 	content *content.Store // over blobs; shared by all sessions for its buffers
 	claims  *claims
 	pins    *pins
+	updates atomic.Uint64 // transactions that were asked for
 	moves   atomic.Uint64 // grows before and after each transaction of housekeeping
 
 	failed  atomic.Bool   // a commit failed: no writes until reopened
@@ -93,6 +94,7 @@ func (c *core) update(ctx context.Context, fn func(*meta.Tx) error) error {
 	if c.failed.Load() {
 		return ErrReadOnly
 	}
+	c.updates.Add(1)
 	err := c.db.Update(ctx, fn)
 	if errors.Is(err, meta.ErrReadOnly) {
 		c.failed.Store(true)

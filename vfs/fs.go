@@ -45,6 +45,8 @@ type FS struct {
 	jobs    sync.WaitGroup // rotations
 	closing chan struct{}  // closed by Close
 
+	folded, repacked, swept, copied, purged atomic.Uint64 // see Totals
+
 	mu      sync.Mutex // guards what is below; never held over I/O
 	volumes map[keyring.AccountID]*Volume
 	closed  bool

@@ -54,7 +54,8 @@ func (f *FS) round(ctx context.Context, o HousekeeperOptions) {
 	var open []*Volume
 	for _, v := range f.volumes {
 		v.mu.Lock()
-		if v.core != nil && !v.gone {
+		// One in which nothing changed since is left alone, so that it can fall idle and be closed.
+		if v.core != nil && !v.gone && (v.tidied != v.core || v.tidiedAt != v.core.updates.Load()) {
 			open = append(open, v)
 		}
 		v.mu.Unlock()
@@ -68,6 +69,11 @@ func (f *FS) round(ctx context.Context, o HousekeeperOptions) {
 		if ctx.Err() != nil {
 			return
 		}
+		v.mu.Lock()
+		if v.core != nil && err == nil && r.Done && r.Quarantined+r.Busy == 0 {
+			v.tidied, v.tidiedAt = v.core, v.core.updates.Load()
+		}
+		v.mu.Unlock()
 		if o.Report != nil && (err != nil || r.Folded+r.Repacked+r.Swept+r.Damaged > 0) {
 			o.Report(v, r, err)
 		}

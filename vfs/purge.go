@@ -278,6 +278,7 @@ func (e *purge) purge(ctx context.Context, batch []past) error {
 		return err
 	}
 	gone.Forget(e.known)
+	e.c.vol.fs.purged.Add(gone.Names + gone.Versions)
 	e.plan.result.add(&receipt)
 	if e.emit != nil {
 		e.c.vol.notify()

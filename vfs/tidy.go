@@ -59,6 +59,11 @@ func (v *Volume) Tidy(ctx context.Context, o TidyOptions) (*TidyResult, error) {
 		}
 		return nil
 	})
+	f := v.fs
+	f.folded.Add(res.Folded)
+	f.repacked.Add(res.Repacked)
+	f.swept.Add(res.Swept)
+	f.copied.Add(res.Copied)
 	return res, public(err)
 }
 

@@ -9,11 +9,19 @@ type Totals struct {
 	DirtyBytes  int64  // of uploads, not yet on disk
 	CachedBytes int64  // decrypted, in memory
 	Damaged     uint64 // reads and opens that met ErrIntegrity, since Open
+
+	Folded, Repacked uint64 // files, since Open
+	Swept            uint64 // key records that nothing relied on, since Open
+	Copied           uint64 // bytes, by folding and repacking, since Open
+	Purged           uint64 // names and versions, since Open
 }
 
 // Totals is a snapshot.
 func (f *FS) Totals() Totals {
-	t := Totals{Damaged: f.damaged.Load()}
+	t := Totals{
+		Damaged: f.damaged.Load(), Folded: f.folded.Load(), Repacked: f.repacked.Load(), Swept: f.swept.Load(),
+		Copied: f.copied.Load(), Purged: f.purged.Load(),
+	}
 	t.DirtyBytes, t.CachedBytes = f.budget.Used()
 	f.mu.Lock()
 	volumes := make([]*Volume, 0, len(f.volumes))

@@ -34,6 +34,8 @@ type Volume struct {
 	gone       bool                  // retired: opens no more
 	swept      meta.Inode            // where the next Tidy goes on; 0 = the beginning
 	quarantine map[blob.ID]time.Time // key records that nothing relies on, since when that is known
+	tidied     *core                 // the last round of the housekeeper found nothing left to do in it,
+	tidiedAt   uint64                // when it had had so many updates
 	noted      bool                  // the outbox has news
 	noting     bool                  // a goroutine is calling OnOutbox
 }
