@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"sallyport/crypto/keyring"
 )
 
 // Defaults of places on a real host.
@@ -39,13 +41,34 @@ type State struct {
 	Dir string `yaml:"dir" json:"dir"`
 }
 
-// Seal says how the root key is unwrapped. If systemd passes a credential
-// sallyport.key it is used instead of KeyFile, because the file is then not
-// meant to be readable by the server's user. KeyFile empty means "<state>.key"
-// beside the state directory.
+// Seal says how the root key is unwrapped. Kind is that of a state directory
+// which is made; an existing one knows its own (seal.json). If systemd passes a
+// credential sallyport.key it is used instead of KeyFile, because the file is
+// then not meant to be readable by the server's user. KeyFile empty means
+// "<state>.key" beside the state directory.
 type Seal struct {
-	Kind    string `yaml:"kind" json:"kind"` // keyfile
-	KeyFile string `yaml:"key_file" json:"key_file"`
+	Kind    string      `yaml:"kind" json:"kind"` // keyfile, passphrase, shares, transit, helper
+	KeyFile string      `yaml:"key_file" json:"key_file"`
+	Transit SealTransit `yaml:"transit" json:"transit"`
+	Helper  SealHelper  `yaml:"helper" json:"helper"`
+}
+
+// SealTransit is where a Vault or OpenBao has the key (package crypto/transit).
+type SealTransit struct {
+	Address   string        `yaml:"address" json:"address"`
+	Namespace string        `yaml:"namespace" json:"namespace"`
+	Mount     string        `yaml:"mount" json:"mount"`
+	Key       string        `yaml:"key" json:"key"`
+	TokenFile string        `yaml:"token_file" json:"token_file"` // "credential:NAME" names a systemd credential
+	CAFile    string        `yaml:"ca_file" json:"ca_file"`
+	Timeout   time.Duration `yaml:"timeout" json:"timeout"`   // of one request
+	KeepOld   bool          `yaml:"keep_old" json:"keep_old"` // never destroy old versions of the key
+}
+
+// SealHelper is the program that has the key (package crypto/sealhelper).
+type SealHelper struct {
+	Command []string      `yaml:"command" json:"command"`
+	Timeout time.Duration `yaml:"timeout" json:"timeout"` // of one operation
 }
 
 // Protocols of listeners.
@@ -152,7 +175,7 @@ type Limits struct {
 func DefaultConfig() *Config {
 	return &Config{
 		State: State{Dir: DefaultStateDir},
-		Seal:  Seal{Kind: "keyfile"},
+		Seal:  Seal{Kind: keyring.KindKeyFile, Transit: SealTransit{Mount: "transit", Timeout: 10 * time.Second}, Helper: SealHelper{Timeout: 30 * time.Second}},
 		Listeners: []Listener{
 			{Protocol: ProtocolSFTP, Address: ":2022"},
 			{Protocol: ProtocolFTPSExplicit, Address: ":21"},

@@ -19,7 +19,7 @@ func (l *Loaded) check() ConfigErrors {
 	c.listeners()
 	c.passive()
 	c.tls()
-	c.oneOf("seal.kind", l.Seal.Kind, "keyfile")
+	c.seal()
 	c.oneOf("algorithms.profile", l.Algorithms.Profile, ProfileModern, ProfileCompatible)
 	c.oneOf("log.level", l.Log.Level, "debug", "info", "warn", "error")
 	c.oneOf("log.format", l.Log.Format, "auto", "text", "json")
@@ -101,6 +101,8 @@ func (c *checker) paths() {
 	abs("seal.key_file", c.l.Seal.KeyFile)
 	abs("hostkeys.dir", c.l.HostKeys.Dir)
 	abs("admin.socket", c.l.Admin.Socket)
+	abs("seal.transit.token_file", c.l.Seal.Transit.TokenFile)
+	abs("seal.transit.ca_file", c.l.Seal.Transit.CAFile)
 	if within(c.l.State.Dir, c.l.KeyFile()) {
 		c.fail("seal.key_file", "the seal key must not lie in the state directory",
 			"whoever copies the state directory would have the key too; keep it elsewhere, e.g. "+strings.TrimRight(c.l.State.Dir, "/")+".key")

@@ -16,17 +16,15 @@ type leaf struct {
 }
 
 // leaves are the keys of c in the order of the struct. Lists are one leaf.
-func leaves(c *Config) []leaf {
-	var out []leaf
-	root := reflect.ValueOf(c).Elem()
-	for i := range root.NumField() {
-		name, f := tag(root.Type().Field(i)), root.Field(i)
-		if f.Kind() != reflect.Struct {
+func leaves(c *Config) []leaf { return appendLeaves(nil, "", reflect.ValueOf(c).Elem()) }
+
+func appendLeaves(out []leaf, prefix string, v reflect.Value) []leaf {
+	for i := range v.NumField() {
+		name, f := prefix+tag(v.Type().Field(i)), v.Field(i)
+		if f.Kind() == reflect.Struct {
+			out = appendLeaves(out, name+".", f)
+		} else {
 			out = append(out, leaf{name, f})
-			continue
-		}
-		for j := range f.NumField() {
-			out = append(out, leaf{name + "." + tag(f.Type().Field(j)), f.Field(j)})
 		}
 	}
 	return out
@@ -55,7 +53,7 @@ func (l *Loaded) Settings() []Setting {
 
 // EnvName is the environment variable of a dotted key.
 func EnvName(key string) string {
-	return "SALLYPORT_" + strings.ToUpper(strings.Replace(key, ".", "__", 1))
+	return "SALLYPORT_" + strings.ToUpper(strings.ReplaceAll(key, ".", "__"))
 }
 
 // set parses text as YAML into the leaf key. A string takes the text as it is.
@@ -121,8 +119,7 @@ func (l *Loaded) readEnviron(environ []string) ConfigErrors {
 func nearestKey(name string) string {
 	best, bestDistance := "", 3
 	for _, leaf := range leaves(DefaultConfig()) {
-		section, last, _ := strings.Cut(leaf.key, ".")
-		for _, candidate := range []string{leaf.key, section, last} {
+		for _, candidate := range append(strings.Split(leaf.key, "."), leaf.key) {
 			if d := editDistance(name, candidate); candidate != "" && d < bestDistance {
 				best, bestDistance = candidate, d
 			}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
+	"sallyport/crypto/keyring"
 	"sallyport/server/admin"
 )
 
@@ -103,7 +104,30 @@ func (d *doctor) state() {
 	}
 }
 
+// otherSeal looks at a seal whose key is not in a file.
+func (d *doctor) otherSeal(ctx context.Context, info *keyring.SealInfo) {
+	seal, err := HostSeal(ctx, d.c, nil)
+	if errors.Is(err, ErrNeedsPeople) {
+		d.add("seal", OK, "people unseal it, by "+info.Kind, "")
+		return
+	}
+	var k *keyring.Keyring
+	if err == nil {
+		k, err = openKeyring(ctx, d.c, seal)
+	}
+	if err != nil {
+		d.add("seal", Fail, err.Error(), "check seal."+info.Kind+", and whether the key's keeper can be reached")
+		return
+	}
+	defer k.Close()
+	d.add("seal", OK, info.Kind+" ("+info.Label+") opens the keyring", "")
+}
+
 func (d *doctor) seal(ctx context.Context) {
+	if info, err := keyring.ReadSeal(d.c.State.Dir); err == nil && info.Kind != keyring.KindKeyFile {
+		d.otherSeal(ctx, info)
+		return
+	}
 	path := d.c.KeyFile()
 	if d.running != nil && d.running.State == "ready" && !fileExists(path) {
 		d.add("seal", OK, "the running server is unsealed; its key is not on this host's disk at "+path, "")
@@ -116,7 +140,7 @@ func (d *doctor) seal(ctx context.Context) {
 		d.add("seal", Fail, "the seal key lies in the state directory", "move it out and set seal.key_file")
 		return
 	}
-	k, err := openKeyring(ctx, d.c, ownSeal(d.c))
+	k, err := openKeyring(ctx, d.c, &keyring.KeyFile{Path: path})
 	if err != nil {
 		d.add("seal", Fail, err.Error(), "check that seal.key_file and state.dir belong together")
 		return

@@ -61,7 +61,10 @@ func (s *Server) sealState(context.Context) (admin.SealState, error) {
 func (s *Server) unsealBy(ctx context.Context, who admin.Peer, _ admin.Unseal) (admin.SealState, error) {
 	bounded, cancel := context.WithTimeout(s.ctx, attemptTime) // not ctx: a client that goes away must not undo what it gave
 	defer cancel()
-	err := s.unseal(bounded, ownSeal(s.config.Config), who.String())
+	seal, err := HostSeal(bounded, s.config.Config, s.log)
+	if err == nil {
+		err = s.unseal(bounded, seal, who.String())
+	}
 	if err != nil && !errors.Is(err, errUnsealed) {
 		return admin.SealState{}, &admin.Error{Code: admin.CodeSealed, Message: "still sealed: " + err.Error(), Hint: SealHint(err)}
 	}

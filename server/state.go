@@ -25,10 +25,43 @@ const sealFile = "seal.json"
 // Initialised tells whether dir holds a state.
 func Initialised(dir string) bool { return fileExists(filepath.Join(dir, sealFile)) }
 
-// CreateState makes the state directory, the seal key file outside it (used if
-// it exists), the keyring, host keys and, where none is configured, a
-// self-signed certificate. ErrStateExists if there is a state already.
+// CreateState makes the state directory under the seal that the configuration
+// describes: with a key file outside it (used if it exists), a transit engine or
+// a helper. ErrStateExists if there is a state already, ErrNeedsPeople for the
+// kinds that CreateSealedState takes.
 func CreateState(ctx context.Context, c *Config) error {
+	if Initialised(c.State.Dir) {
+		return fmt.Errorf("%w: %s", ErrStateExists, c.State.Dir)
+	}
+	seal, err := c.sealOfKind(ctx, c.Seal.Kind, nil)
+	if err != nil {
+		return err
+	}
+	if c.Seal.Kind == keyring.KindKeyFile {
+		if err := makeKeyFile(c.KeyFile()); err != nil {
+			return err
+		}
+	}
+	return CreateSealedState(ctx, c, seal)
+}
+
+func makeKeyFile(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("making the directory of the seal key: %w", err)
+	}
+	if fileExists(path) {
+		return nil
+	}
+	if _, err := keyring.NewKeyFile(path); err != nil {
+		return fmt.Errorf("making the seal key: %w", err)
+	}
+	return nil
+}
+
+// CreateSealedState makes the state directory: the keyring under that seal, host
+// keys and, where none is configured, a self-signed certificate. ErrStateExists
+// if there is a state already.
+func CreateSealedState(ctx context.Context, c *Config, seal keyring.Seal) error {
 	if Initialised(c.State.Dir) {
 		return fmt.Errorf("%w: %s", ErrStateExists, c.State.Dir)
 	}
@@ -40,16 +73,6 @@ func CreateState(ctx context.Context, c *Config) error {
 		return err
 	}
 	defer release()
-	keyFile := c.KeyFile()
-	if err := os.MkdirAll(filepath.Dir(keyFile), 0o755); err != nil {
-		return fmt.Errorf("making the directory of the seal key: %w", err)
-	}
-	seal := &keyring.KeyFile{Path: keyFile}
-	if !fileExists(keyFile) {
-		if seal, err = keyring.NewKeyFile(keyFile); err != nil {
-			return fmt.Errorf("making the seal key: %w", err)
-		}
-	}
 	k, err := keyring.Create(ctx, c.State.Dir, seal)
 	if err != nil {
 		return fmt.Errorf("making the keyring: %w", err)
@@ -87,6 +110,3 @@ func openKeyring(ctx context.Context, c *Config, seal keyring.Seal) (*keyring.Ke
 	}
 	return k, nil
 }
-
-// ownSeal is the seal whose key this host can get at without people.
-func ownSeal(c *Config) keyring.Seal { return &keyring.KeyFile{Path: c.KeyFile()} }

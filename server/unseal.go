@@ -122,5 +122,13 @@ func (s *Server) unsealAtStart(ctx context.Context, tried func()) {
 		tried()
 		return
 	}
-	s.unsealAlone(ctx, lastPauseLocal, func(ctx context.Context) error { return s.unseal(ctx, ownSeal(s.config.Config), "") }, tried)
+	s.unsealAlone(ctx, lastPauseLocal, func(ctx context.Context) error {
+		seal, err := HostSeal(ctx, s.config.Config, s.log)
+		if err != nil {
+			s.life.sealedBy(err, time.Now())
+			s.log.Error("the server is sealed", "reason", err, "hint", SealHint(err))
+			return err
+		}
+		return s.unseal(ctx, seal, "")
+	}, tried)
 }

@@ -23,7 +23,11 @@ func VerifyOffline(ctx context.Context, c *Config, account string) (admin.Check,
 		return admin.Check{}, err
 	}
 	defer release()
-	p, err := openParts(ctx, c, ownSeal(c), slog.New(slog.DiscardHandler))
+	seal, err := HostSeal(ctx, c, nil)
+	if err != nil {
+		return admin.Check{}, err
+	}
+	p, err := openParts(ctx, c, seal, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return admin.Check{}, err
 	}
@@ -41,7 +45,11 @@ func VerifyAuditOffline(ctx context.Context, c *Config) (admin.Check, error) {
 		return admin.Check{}, err
 	}
 	defer release()
-	k, err := openKeyring(ctx, c, ownSeal(c))
+	seal, err := HostSeal(ctx, c, nil)
+	if err != nil {
+		return admin.Check{}, err
+	}
+	k, err := openKeyring(ctx, c, seal)
 	if err != nil {
 		return admin.Check{}, err
 	}

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"sallyport/crypto/keyring"
+	"sallyport/crypto/sealhelper"
+	"sallyport/crypto/transit"
 	"sallyport/server"
 	"sallyport/server/admin"
 )
@@ -49,6 +51,18 @@ func explain(err error) *admin.Error {
 		e.Code, e.Hint = admin.CodeRefused, "one server works on one state directory; stop the other one or use another --state"
 	case errors.Is(err, server.ErrNoState):
 		e.Code, e.Hint = admin.CodeNotFound, "make it with `sallyport init`, or try `sallyport demo`"
+	case errors.Is(err, server.ErrNeedsPeople):
+		e.Code, e.Hint = admin.CodeSealed, "this needs the server that was unsealed: ask it without --offline, or start it and unseal it"
+	case errors.Is(err, keyring.ErrNotFIPS):
+		e.Code, e.Hint = admin.CodeRefused, "docs/FIPS.md lists what is not available with GODEBUG=fips140=only"
+	case errors.Is(err, transit.ErrConfig), errors.Is(err, sealhelper.ErrConfig):
+		e.Code = admin.CodeInvalid
+	case errors.Is(err, transit.ErrDestroyed):
+		e.Code, e.Hint = admin.CodeSealed, "this is an old copy of the state directory: what opened it was destroyed on purpose"
+	case errors.Is(err, transit.ErrUnavailable), errors.Is(err, transit.ErrForbidden), errors.Is(err, transit.ErrNoKey), errors.Is(err, transit.ErrUnsuitable), errors.Is(err, transit.ErrAnswer):
+		e.Code, e.Hint = admin.CodeSealed, "check seal.transit, and what the token may do (docs/OPERATIONS.md, Seals)"
+	case errors.Is(err, sealhelper.ErrUnavailable), errors.Is(err, sealhelper.ErrDenied), errors.Is(err, sealhelper.ErrHelper):
+		e.Code, e.Hint = admin.CodeSealed, "try the helper by hand (docs/SEAL-HELPER.md)"
 	case errors.Is(err, keyring.ErrKeyFile):
 		e.Code, e.Hint = admin.CodeSealed, server.SealHint(err)
 	case errors.Is(err, keyring.ErrWrongKey):

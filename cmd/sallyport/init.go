@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/crypto/durable"
+	"sallyport/crypto/keyring"
 	"sallyport/server"
 	"sallyport/server/admin"
 )
@@ -24,6 +25,7 @@ type initData struct {
 	Listeners                                     []server.Listener
 	PassivePorts, PublicAddress                   string
 	OwnStateDir                                   bool // at the place that systemd makes and owns
+	Seal                                          *sealFlags
 }
 
 // initFlags are the flags of `sallyport init`.
@@ -32,6 +34,7 @@ type initFlags struct {
 	sftp, ftps, implicit    string
 	passive, public, binary string
 	noSystemd               bool
+	seal                    sealFlags
 }
 
 func (a *app) initCommand() *cobra.Command {
@@ -53,6 +56,7 @@ func (a *app) initCommand() *cobra.Command {
 	f.StringVar(&o.public, "public-address", "auto", "IPv4 `address` that FTP clients reach, behind NAT")
 	f.StringVar(&o.binary, "binary", "", "`path` of the program in the unit (default this one)")
 	f.BoolVar(&o.noSystemd, "no-systemd", false, "write no units")
+	o.seal.register(f)
 	return c
 }
 
@@ -73,7 +77,8 @@ func (a *app) init(ctx context.Context, o initFlags) error {
 	}
 	c := server.DefaultConfig()
 	c.State.Dir, c.Seal.KeyFile, c.Listeners, c.Passive.PublicAddress = disk(d.StateDir), disk(d.KeyFile), d.Listeners, d.PublicAddress
-	if err := server.CreateState(ctx, c); err != nil {
+	o.seal.fill(&c.Seal)
+	if err := a.createState(ctx, c, &o.seal); err != nil {
 		if errors.Is(err, server.ErrStateExists) {
 			return &admin.Error{Code: admin.CodeRefused, Message: err.Error(), Hint: "start it with `sallyport serve`, or choose another --state"}
 		}
@@ -94,7 +99,11 @@ func (a *app) init(ctx context.Context, o initFlags) error {
 			return err
 		}
 	}
-	a.say("state in %s, seal key in %s", disk(d.StateDir), disk(d.KeyFile))
+	if o.seal.Kind == keyring.KindKeyFile {
+		a.say("state in %s, seal key in %s", disk(d.StateDir), disk(d.KeyFile))
+	} else {
+		a.say("state in %s, sealed by %s", disk(d.StateDir), o.seal.Kind)
+	}
 	if !o.noSystemd && o.root == "" && hidden(d.Binary) {
 		a.say("note: the unit starts %s and cannot see it there; install it, e.g. in /usr/local/bin, and set ExecStart= (or --binary)", d.Binary)
 	}
@@ -127,7 +136,7 @@ func (o *initFlags) data(state string) (*initData, error) {
 	d := &initData{
 		StateDir: filepath.Join("/", o.root, server.DefaultStateDir), KeyFile: filepath.Join("/", o.root, "/etc/sallyport/sallyport.key"),
 		ConfigFile: filepath.Join("/", o.root, server.DefaultConfigFile), Socket: filepath.Join("/", o.root, "/run/sallyport/admin.sock"),
-		PassivePorts: o.passive, PublicAddress: o.public, Binary: o.binary,
+		PassivePorts: o.passive, PublicAddress: o.public, Binary: o.binary, Seal: &o.seal,
 	}
 	if state != "" {
 		d.StateDir = state
@@ -229,7 +238,14 @@ func nextSteps(d *initData, o initFlags) string {
 	}
 	step("%s doctor%s", name, config)
 	step("%s account add NAME --protocols sftp --key FILE.pub --paths /:all%s", name, config)
-	b.WriteString("Keep a copy of the seal key off this host. Without it nobody can read the files:\n")
-	step("%s", d.KeyFile)
+	switch o.seal.Kind {
+	case keyring.KindKeyFile:
+		b.WriteString("Keep a copy of the seal key off this host. Without it nobody can read the files:\n")
+		step("%s", d.KeyFile)
+	case keyring.KindPassphrase, keyring.KindShares:
+		b.WriteString("The server starts sealed. Without the " + o.seal.Kind + " nobody can read the files.\n")
+	default:
+		b.WriteString("Without the key of the " + o.seal.Kind + " seal nobody can read the files: keep that key safe.\n")
+	}
 	return b.String()
 }

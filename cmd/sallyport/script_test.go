@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 // TestStories runs testdata/*.txtar with the real binary and real sockets.
 func TestStories(t *testing.T) {
 	t.Parallel()
+	examples, err := filepath.Abs("../../docs/examples")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -35,6 +39,7 @@ func TestStories(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("NO_COLOR", "1")
 			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("EXAMPLES", examples)
 			return nil
 		},
 		Condition: condition,

@@ -9,8 +9,23 @@ const configText = `# Sallyport, process configuration. Every key has a default;
 state:
   dir: {{.StateDir}}
 seal:
+  kind: {{.Seal.Kind}}
+{{- if eq .Seal.Kind "keyfile"}}
   # The systemd credential sallyport.key, where there is one, is used instead of this file.
   key_file: {{.KeyFile}}
+{{- else if eq .Seal.Kind "transit"}}
+  transit:
+    address: {{printf "%q" .Seal.Transit.Address}}
+    mount: {{printf "%q" .Seal.Transit.Mount}}
+    namespace: {{printf "%q" .Seal.Transit.Namespace}}
+    key: {{printf "%q" .Seal.Transit.Key}}
+    token_file: {{printf "%q" .Seal.Transit.TokenFile}}
+    ca_file: {{printf "%q" .Seal.Transit.CAFile}}
+{{- else if eq .Seal.Kind "helper"}}
+  helper:
+    command:{{range .Seal.Helper}}
+      - {{printf "%q" .}}{{end}}
+{{- end}}
 listeners:
 {{- range .Listeners}}
   - {protocol: {{.Protocol}}, address: "{{.Address}}"}
@@ -56,7 +71,8 @@ ReadWritePaths={{.StateDir}}
 {{- end}}
 RuntimeDirectory=sallyport
 RuntimeDirectoryMode=0700
-LoadCredential=sallyport.key:{{.KeyFile}}
+{{if eq .Seal.Kind "keyfile"}}LoadCredential=sallyport.key:{{.KeyFile}}
+{{end -}}
 UMask=0077
 
 # Ports below 1024, and nothing else. With the socket units this line and the next can go.

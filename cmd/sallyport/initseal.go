@@ -1,0 +1,220 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"sallyport/crypto/escrow"
+	"sallyport/crypto/keyring"
+	"sallyport/crypto/shamir"
+	"sallyport/server"
+	"sallyport/server/admin"
+)
+
+// sealFlags choose a seal and say what it needs.
+type sealFlags struct {
+	Kind         string // the template of sallyport.yaml reads these three
+	Transit      server.SealTransit
+	Helper       []string
+	shares       string
+	recipients   []string
+	passphraseFD int
+	memory       uint32 // MiB
+}
+
+func (o *sealFlags) register(f *pflag.FlagSet) {
+	f.StringVar(&o.Kind, "seal", keyring.KindKeyFile, "`kind` of seal: keyfile, passphrase, shares, transit, helper")
+	f.StringVar(&o.shares, "shares", "2-of-3", "`K-of-N`: any K of N shares unseal")
+	f.StringArrayVar(&o.recipients, "recipient", nil, "encrypt a share to `KEY` (age1… or an SSH public key); once for each share")
+	f.IntVar(&o.passphraseFD, "passphrase-fd", -1, "read the passphrase from file descriptor `N` instead of the terminal")
+	f.Uint32Var(&o.memory, "argon2-memory", keyring.DefaultArgon2.Memory>>10, "memory that each try of a passphrase takes, `MiB`")
+	f.StringVar(&o.Transit.Address, "transit-address", "", "`https://HOST:PORT` of the Vault or OpenBao")
+	f.StringVar(&o.Transit.Namespace, "transit-namespace", "", "`namespace` there")
+	f.StringVar(&o.Transit.Mount, "transit-mount", "transit", "`path` of the transit engine")
+	f.StringVar(&o.Transit.Key, "transit-key", "", "`name` of the key, which nothing else should use")
+	f.StringVar(&o.Transit.TokenFile, "transit-token-file", "", "`file` with the token")
+	f.StringVar(&o.Transit.CAFile, "transit-ca-file", "", "`file` with the authority of its certificate (default the system's)")
+	f.StringArrayVar(&o.Helper, "helper", nil, "`program` of the seal helper; once more for each argument")
+}
+
+// fill puts what the flags say into the configuration.
+func (o *sealFlags) fill(s *server.Seal) {
+	s.Kind = o.Kind
+	s.Transit.Address, s.Transit.Namespace, s.Transit.Mount = o.Transit.Address, o.Transit.Namespace, o.Transit.Mount
+	s.Transit.Key, s.Transit.TokenFile, s.Transit.CAFile = o.Transit.Key, o.Transit.TokenFile, o.Transit.CAFile
+	s.Helper.Command = o.Helper
+}
+
+// newSeal makes a seal that people open. For other kinds it is nil: the
+// configuration describes them. handOut gives the shares to whom they belong,
+// when what they open is durable; it must be called once.
+func (a *app) newSeal(o *sealFlags) (s keyring.Seal, handOut func() error, err error) {
+	nothing := func() error { return nil }
+	if len(o.recipients) > 0 && o.Kind != keyring.KindShares {
+		return nil, nil, usage("--recipient is for --seal shares", "")
+	}
+	switch o.Kind {
+	case keyring.KindPassphrase:
+		s, err = a.newPassphrase(o)
+		return s, nothing, err
+	case keyring.KindShares:
+		return a.newShares(o)
+	case keyring.KindKeyFile, keyring.KindTransit, keyring.KindHelper:
+		return nil, nothing, nil
+	}
+	return nil, nil, usage(fmt.Sprintf("%q is no kind of seal", o.Kind), "one of keyfile, passphrase, shares, transit, helper")
+}
+
+func (a *app) newPassphrase(o *sealFlags) (keyring.Seal, error) {
+	pass, err := a.readNewPassphrase(o.passphraseFD)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(pass)
+	cost := keyring.DefaultArgon2
+	cost.Memory = o.memory << 10
+	if o.memory > 1<<20 {
+		cost.Memory = ^uint32(0)
+	}
+	if err := cost.Valid(); err != nil {
+		return nil, usage("--argon2-memory: "+err.Error(), "")
+	}
+	s, err := keyring.NewPassphrase(pass, cost)
+	if errors.Is(err, keyring.ErrWeakPassphrase) {
+		return nil, &admin.Error{Code: admin.CodeInvalid, Message: err.Error()}
+	}
+	return s, err
+}
+
+// readNewPassphrase asks twice on the terminal, or reads a file descriptor, up
+// to its end or to the first newline.
+func (a *app) readNewPassphrase(fd int) ([]byte, error) {
+	if fd >= 0 {
+		f := os.NewFile(uintptr(fd), "passphrase")
+		if f == nil {
+			return nil, usage(fmt.Sprintf("--passphrase-fd %d is not open", fd), "")
+		}
+		defer f.Close()
+		text, err := io.ReadAll(io.LimitReader(f, 2048))
+		if err != nil {
+			return nil, fmt.Errorf("reading the passphrase: %w", err)
+		}
+		line, _, _ := bytes.Cut(text, []byte("\n"))
+		return bytes.TrimSuffix(line, []byte("\r")), nil
+	}
+	f, ok := a.stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return nil, usage("no terminal to ask for the passphrase", "pass it with --passphrase-fd N")
+	}
+	ask := func(prompt string) ([]byte, error) {
+		fmt.Fprint(a.stderr, prompt)
+		p, err := term.ReadPassword(int(f.Fd()))
+		fmt.Fprintln(a.stderr)
+		return p, err
+	}
+	first, err := ask("New passphrase: ")
+	if err != nil {
+		return nil, err
+	}
+	second, err := ask("Again: ")
+	defer clear(second)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(first, second) {
+		clear(first)
+		return nil, &admin.Error{Code: admin.CodeInvalid, Message: "the two passphrases differ"}
+	}
+	return first, nil
+}
+
+// parseThreshold reads "2-of-3".
+func parseThreshold(s string) (k, n int, err error) {
+	left, right, ok := strings.Cut(s, "-of-")
+	k, err1 := strconv.Atoi(left)
+	n, err2 := strconv.Atoi(right)
+	if !ok || err1 != nil || err2 != nil {
+		return 0, 0, usage(fmt.Sprintf("%q is not K-of-N", s), "write it as 2-of-3")
+	}
+	if err := shamir.CheckThreshold(k, n); err != nil {
+		return 0, 0, usage(err.Error(), "")
+	}
+	return k, n, nil
+}
+
+func (a *app) newShares(o *sealFlags) (keyring.Seal, func() error, error) {
+	k, n, err := parseThreshold(o.shares)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(o.recipients) > 0 && len(o.recipients) != n {
+		return nil, nil, usage(fmt.Sprintf("%d recipients for %d shares", len(o.recipients), n), "give --recipient once for each share, or not at all")
+	}
+	var to []*escrow.Recipient
+	for _, text := range o.recipients {
+		r, err := escrow.ParseRecipient(text)
+		if err != nil {
+			return nil, nil, &admin.Error{Code: admin.CodeInvalid, Message: fmt.Sprintf("--recipient %q: %v", text, err)}
+		}
+		to = append(to, r)
+	}
+	s, shares, err := keyring.NewShares(k, n)
+	if err != nil {
+		return nil, nil, err
+	}
+	return s, func() error {
+		defer func() { clear(shares) }()
+		return handOut(a.stdout, shares, to)
+	}, nil
+}
+
+// handOut prints each share once, in clear or encrypted to its recipient.
+func handOut(w io.Writer, shares []shamir.Share, to []*escrow.Recipient) error {
+	if len(to) == 0 {
+		fmt.Fprintln(w, "These shares are shown once. Give each to one person; nothing keeps them here.")
+		if err := shamir.WriteText(w, shares); err != nil {
+			return fmt.Errorf("printing the shares, which are lost now: %w", err)
+		}
+		return nil
+	}
+	for i := range shares {
+		s := &shares[i]
+		text := s.Text()
+		armoured, err := escrow.Encrypt(to[i], append(text, '\n'))
+		clear(text)
+		if err == nil {
+			_, err = fmt.Fprintf(w, "share %d of %d (any %d unseal), set %x, for %s\n%s\n", s.X, s.N, s.K, s.Set, to[i], armoured)
+		}
+		if err != nil {
+			return fmt.Errorf("handing out the shares, which are lost now: %w", err)
+		}
+	}
+	return nil
+}
+
+// createState makes the state directory under the chosen seal.
+func (a *app) createState(ctx context.Context, c *server.Config, o *sealFlags) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	s, handOut, err := a.newSeal(o)
+	if err != nil {
+		return err
+	}
+	if s == nil {
+		return server.CreateState(ctx, c)
+	}
+	if err := server.CreateSealedState(ctx, c, s); err != nil {
+		return err
+	}
+	return handOut()
+}

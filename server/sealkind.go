@@ -1,0 +1,77 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+
+	"sallyport/crypto/keyring"
+	"sallyport/crypto/sealhelper"
+	"sallyport/crypto/transit"
+)
+
+// ErrNeedsPeople means that the seal is opened by people: with a passphrase, or
+// with shares.
+var ErrNeedsPeople = errors.New("the seal is opened by people")
+
+// HostSeal is the seal of the state directory if this host can open it without
+// people: a key file, a transit engine, a helper. ErrNeedsPeople otherwise.
+// Whether the key is the right one shows when the keyring is opened. log gets
+// what a helper says.
+func HostSeal(ctx context.Context, c *Config, log *slog.Logger) (keyring.Seal, error) {
+	info, err := keyring.ReadSeal(c.State.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %s", ErrNoState, c.State.Dir)
+	} else if err != nil {
+		return nil, err
+	}
+	return c.sealOfKind(ctx, info.Kind, log)
+}
+
+// sealOfKind is the seal that the configuration describes.
+func (c *Config) sealOfKind(ctx context.Context, kind string, log *slog.Logger) (keyring.Seal, error) {
+	switch kind {
+	case keyring.KindKeyFile:
+		return &keyring.KeyFile{Path: c.KeyFile()}, nil
+	case keyring.KindTransit:
+		return transit.New(c.Seal.transit())
+	case keyring.KindHelper:
+		return sealhelper.New(ctx, c.Seal.helper(log))
+	case keyring.KindPassphrase, keyring.KindShares:
+		return nil, fmt.Errorf("%w: it is of kind %q", ErrNeedsPeople, kind)
+	}
+	return nil, fmt.Errorf("seal kind %q: %w", kind, errors.ErrUnsupported)
+}
+
+func (s *Seal) transit() transit.Config {
+	t := s.Transit
+	return transit.Config{
+		Address: t.Address, Namespace: t.Namespace, Mount: t.Mount, Key: t.Key,
+		TokenFile: credentialPath(t.TokenFile), CAFile: credentialPath(t.CAFile), Timeout: t.Timeout, KeepOld: t.KeepOld,
+	}
+}
+
+func (s *Seal) helper(log *slog.Logger) sealhelper.Config {
+	return sealhelper.Config{Command: s.Helper.Command, Timeout: s.Helper.Timeout, Log: log}
+}
+
+// seal checks what the chosen kind needs; what another kind needs may be there
+// already, for a change of seals.
+func (c *checker) seal() {
+	s := &c.l.Seal
+	c.oneOf("seal.kind", s.Kind, keyring.KindKeyFile, keyring.KindPassphrase, keyring.KindShares, keyring.KindTransit, keyring.KindHelper)
+	if s.Kind == keyring.KindTransit || s.Transit.Address != "" {
+		t := s.transit()
+		if err := t.Check(); err != nil {
+			c.fail("seal.transit", err.Error(), "seal.transit needs address, key and token_file")
+		}
+	}
+	if s.Kind == keyring.KindHelper || len(s.Helper.Command) > 0 {
+		h := s.helper(nil)
+		if err := h.Check(); err != nil {
+			c.fail("seal.helper", err.Error(), `write command: ["/path/of/program", "argument"]`)
+		}
+	}
+}
