@@ -1,15 +1,22 @@
 #!/usr/bin/env python3
 """Reads a Sallyport state directory with nothing but docs/FORMAT.md in hand.
 
-    reader.py [--history] STATE KEYFILE
+    reader.py [--history | --keys] STATE KEYFILE
         prints, as JSON, every account's tree with the SHA-256 of each file,
         the policy and the audit log; with --history also every version that
-        is kept, the names that are gone, and events not yet in the log
+        is kept, the names that are gone, and events not yet in the log;
+        with --keys nothing but the root epoch and the ids of the accounts
+
+    KEYFILE is what opens the seal: the key file; a file with the passphrase;
+    a file with enough shares, one after the other; or a recovery kit as
+    `age -d` printed it. Seals of the kinds transit and helper open with a
+    recovery kit only: their key is somewhere else.
 
 It shares no code with the server, which must not be running. It is a check of
 the document, and a way back to the files when everything else is gone; it is
 slow. It verifies what a reader MUST verify, except bbolt's trees of pages.
-It needs the package "cryptography".
+It needs the package "cryptography"; for a passphrase one of version 44 or
+later, or the package "argon2-cffi" besides.
 """
 import base64
 import hashlib
@@ -18,19 +25,22 @@ import json
 import pathlib
 import struct
 import sys
+import unicodedata
 
 try:
     from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     from cryptography.hazmat.primitives.hashes import SHA256, SHA384
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 except ImportError:
     sys.exit("reader.py: needs the Python package cryptography")
 
 NOBODY = bytes(16)
 (ENTRY, PAST, INODE, VERSION, EXTENTS, BLOBKEY, WHEN, OUTBOX, DOOMED, HEAD, FOLD) = range(1, 12)
-ROOTKEY, ACCOUNTKEY, POLICYKEY, AUDITKEY, DATAKEY, POLICY, ACCOUNTS, AUDIT, KEYRING = range(32, 41)
+ROOTKEY, ACCOUNTKEY, POLICYKEY, AUDITKEY, DATAKEY, POLICY, ACCOUNTS, AUDIT, KEYRING, SEALKEY = range(32, 42)
 SEGMENT, PLAIN, OVERHEAD = 65568, 65536, 32
 
 
@@ -126,6 +136,136 @@ def set_hash(key, elements):
     return be(total % 2**256, 32)
 
 
+# Seals
+
+def field(data):
+    return be(len(data), 4) + data
+
+
+def argon2id(passphrase, salt, m, t, p):
+    try:
+        from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+        return Argon2id(salt=salt, length=32, iterations=t, lanes=p, memory_cost=m).derive(passphrase)
+    except ImportError:
+        try:
+            from argon2.low_level import Type, hash_secret_raw
+        except ImportError:
+            sys.exit("reader.py: needs the Python package argon2-cffi, or cryptography 44")
+        return hash_secret_raw(passphrase, salt, t, m, p, 32, Type.ID)
+
+
+DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def times(a, b, modulus):
+    """Multiplies in the field of polynomials over GF(2) modulo modulus."""
+    out, top = 0, modulus.bit_length() - 1
+    while b:
+        if b & 1:
+            out ^= a
+        a, b = a << 1, b >> 1
+        if a >> top:
+            a ^= modulus
+    return out
+
+
+def read_shares(text):
+    """Returns the shares of a text, 90 characters each."""
+    text = text.upper().translate(str.maketrans("OIL", "011", " \t\r\n-"))
+    shares = []
+    for start in range(0, len(text), 90):
+        bits = ""
+        for g in range(18):
+            c = [DIGITS.index(d) for d in text[start + 5 * g:start + 5 * g + 5]]
+            check(len(c) == 5, "a share is cut off")
+            total = g + 1
+            for i in range(4):
+                total ^= times(2 << i, c[i], 0x25)
+            check(total == c[4], "share %d: mistake in group %d" % (len(shares) + 1, g + 1))
+            bits += "".join("{:05b}".format(v) for v in c[:4])
+        share = be(int(bits, 2), 45)
+        check(share[:2] == b"S1" and hashlib.sha256(b"sallyport.share.v1\0" + share[:41]).digest()[:4] == share[41:], "not a share")
+        shares.append(share)
+    return shares
+
+
+def combine(shares, params):
+    check(all(s[2:6].hex() == params["set"] and s[6] == params["k"] and s[7] == params["n"] for s in shares), "shares of another set")
+    points = {s[8]: s[9:41] for s in shares}
+    check(len(points) >= params["k"], "too few shares")
+    points = dict(list(points.items())[:params["k"]])
+    secret = bytearray(32)
+    for x, y in points.items():
+        weight = 1
+        for other in points:
+            if other != x:
+                inverse = x ^ other
+                for _ in range(6):  # a^254 = 1/a
+                    inverse = times(times(inverse, inverse, 0x11B), x ^ other, 0x11B)
+                weight = times(weight, times(other, times(inverse, inverse, 0x11B), 0x11B), 0x11B)
+        for b in range(32):
+            secret[b] ^= times(weight, y[b], 0x11B)
+    return bytes(secret)
+
+
+def point(key):
+    return key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+
+def private_key(scalar, public):
+    key = ec.derive_private_key(num(scalar), ec.SECP256R1())
+    check(point(key) == base64.b64decode(public), "public key of another private key")
+    return key
+
+
+def unwrap_public(key, wrapped):
+    check(len(wrapped) == 206, "size of a wrapping to a public key")
+    shared = key.exchange(ec.ECDH(), ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), wrapped[:65]))
+    info = b"sallyport.publicwrap.v1\0" + wrapped[:65] + point(key)
+    return unwrap(HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(shared), 0, NOBODY, ROOTKEY, b"root", wrapped[65:])
+
+
+def about(seal):
+    params = json.dumps(seal["params"], separators=(",", ":"), ensure_ascii=False).encode() if "params" in seal else b""
+    kits = seal.get("recovery", [])
+    return field(seal["kind"].encode()) + field(params) + be(len(kits), 4) + b"".join(
+        field(k["id"].encode()) + field(k["for"].encode()) + field(k["created"].encode()) + field(base64.b64decode(k["public"])) for k in kits)
+
+
+def check_of(seal):
+    old = seal["format"] == "sallyport seal 1"
+    out = b"sallyport.seal.v1\0" + field(seal["kind"].encode()) if old else b"sallyport.seal.v2\0" + about(seal) + be(len(seal["roots"]), 4)
+    for r in seal["roots"]:
+        out += be(r["epoch"], 4) + field(base64.b64decode(r["wrapped"])) + field(base64.b64decode(r["commitment"]))
+        if not old:
+            out += field(base64.b64decode(r["auth"])) + be(len(r.get("kits", [])), 4)
+            out += b"".join(field(base64.b64decode(k)) for k in r.get("kits", []))
+    return hashlib.sha256(out).digest()
+
+
+def unseal(seal, sealed, text):
+    """Returns the root, whose commitment the caller checks."""
+    wrapped, params = base64.b64decode(sealed["wrapped"]), seal.get("params", {})
+    if text.lstrip().startswith("{"):
+        kit = json.loads(text)
+        check(kit["format"] == "sallyport recovery kit 1", "recovery kit")
+        i = [k["id"] for k in seal.get("recovery", [])].index(kit["id"])
+        key = private_key(base64.b64decode(kit["private"]), seal["recovery"][i]["public"])
+        return unwrap_public(key, base64.b64decode(sealed["kits"][i]))
+    if seal["kind"] == "keyfile":
+        return unwrap(bytes.fromhex(text.strip()), 0, NOBODY, ROOTKEY, b"root", wrapped)
+    if seal["kind"] == "passphrase":
+        check(65536 <= params["m"] <= 4194304 and 3 <= params["t"] <= 16 and 1 <= params["p"] <= 16, "cost of Argon2id")
+        phrase = unicodedata.normalize("NFC", text.rstrip("\r\n")).encode()
+        secret = argon2id(phrase, base64.b64decode(params["salt"]), params["m"], params["t"], params["p"])
+    elif seal["kind"] == "shares":
+        secret = combine(read_shares(text), params)
+    else:
+        raise Damaged("a seal of kind %s opens with a recovery kit only" % seal["kind"])
+    scalar = unwrap(secret, 0, NOBODY, SEALKEY, seal["kind"].encode(), base64.b64decode(params["private"]))
+    return unwrap_public(private_key(scalar, params["public"]), wrapped)
+
+
 # bbolt
 
 def bolt(path):
@@ -174,16 +314,21 @@ class Site:
     def __init__(self, state, key_file):
         text = key_file.read_text()
         seal = json.loads((state / "seal.json").read_text())
-        check(seal["format"] == "sallyport seal 1" and seal["kind"] == "keyfile", "seal.json")
+        extended = "params" in seal or "recovery" in seal
+        check(seal["format"] == ("sallyport seal 2" if extended else "sallyport seal 1"), "format of seal.json")
+        check(check_of(seal) == base64.b64decode(seal["check"]), "check value of seal.json")
         ring = (state / "keyring").read_bytes()
         check(ring[:8] in (b"SPKEYR1\n", b"SPKEYR2\n"), "keyring")
         dated = 8 if ring[:8] == b"SPKEYR2\n" else 0  # bytes of the instant that format 2 keeps with each key
         self.epoch, count = num(ring[8:12]), num(ring[12:16])
         sealed = [r for r in seal["roots"] if r["epoch"] == self.epoch][0]
-        root = unwrap(bytes.fromhex(text.strip()), 0, NOBODY, ROOTKEY, b"root", base64.b64decode(sealed["wrapped"]))
+        root = unseal(seal, sealed, text)
         commit, kek, set_key, head_key = (
             expand(root, b"sallyport.root.v1\0" + p + b"\0" + be(self.epoch, 4)) for p in (b"commit", b"wrap", b"set", b"head"))
         check(commit == base64.b64decode(sealed["commitment"]), "root commitment")
+        if extended:
+            auth = mac(expand(root, b"sallyport.root.v1\0seal\0" + be(self.epoch, 4)), b"sallyport.seal.auth.v1\0" + about(seal))
+            check(auth == base64.b64decode(sealed["auth"]), "parameters of seal.json changed")
 
         f = Fields(ring[16:])
         elements = [(b"policy", f.take(145 + dated)), (b"audit", f.take(145 + dated))]
@@ -422,10 +567,14 @@ def read(state, key_file, history=False):
 
 
 def main():
-    history = "--history" in sys.argv[1:]
-    state, key_file = (pathlib.Path(p) for p in sys.argv[1:] if p != "--history")
+    history, keys = "--history" in sys.argv[1:], "--keys" in sys.argv[1:]
+    state, key_file = (pathlib.Path(p) for p in sys.argv[1:] if p not in ("--history", "--keys"))
     try:
-        found = read(state, key_file, history)
+        if keys:
+            ring = Site(state, key_file)
+            found = {"epoch": ring.epoch, "accounts": sorted(i.hex() for i in ring.accounts)}
+        else:
+            found = read(state, key_file, history)
     except (Damaged, InvalidTag, LookupError, ValueError, struct.error, OSError) as e:
         sys.exit("reader.py: damaged: %s: %s" % (type(e).__name__, e))
     json.dump(found, sys.stdout, indent=1)
