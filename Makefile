@@ -16,8 +16,10 @@ STATICCHECK_VERSION := v0.8.2
 PACKAGES_E2E := curl lftp openssh-client openssl rclone sshfs
 
 export CGO_ENABLED ?= 0
+# The Go Cryptographic Module of `make fips`: v1.0.0 is the certified one.
+FIPS140   ?= v1.0.0
 
-.PHONY: model run build test unit race e2e bench tamper crash fuzz scale lint vulncheck clean e2e-tools
+.PHONY: fips model run build test unit race e2e bench tamper crash fuzz scale lint vulncheck clean e2e-tools
 
 run: build ## build and start a complete server with one account
 	./$(BIN) demo
@@ -70,6 +72,10 @@ scale: ## one volume of FILES files, a tenth of them in one directory: time and 
 
 model: ## the state machines for long: the volume alone, and the volume, SFTP and FTPS side by side
 	$(GO) test -tags model -count=1 -timeout 0 -v -run '^TestModel$$' ./vfs ./server/facetest -rapid.checks=$(CHECKS) -rapid.steps=100
+
+fips: ## the program and the packages below cmd with the FIPS 140-3 module, nothing else allowed (docs/FIPS.md)
+	GOFIPS140=$(FIPS140) $(GO) build -trimpath -o bin/sallyport-fips ./cmd/sallyport
+	GOFIPS140=$(FIPS140) GODEBUG=fips140=only $(GO) test -shuffle=on -timeout 30m ./crypto/... ./policy/... ./vfs/... ./server/...
 
 lint: $(TOOLS)/staticcheck
 	@out="$$(gofmt -l $$(git ls-files '*.go'))"; [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }

@@ -327,7 +327,8 @@ class Site:
             expand(root, b"sallyport.root.v1\0" + p + b"\0" + be(self.epoch, 4)) for p in (b"commit", b"wrap", b"set", b"head"))
         check(commit == base64.b64decode(sealed["commitment"]), "root commitment")
         if extended:
-            auth = mac(expand(root, b"sallyport.root.v1\0seal\0" + be(self.epoch, 4)), b"sallyport.seal.auth.v1\0" + about(seal))
+            authentic = about(seal) + b"".join(field(base64.b64decode(w)) for w in [sealed["wrapped"]] + sealed.get("kits", []))
+            auth = mac(expand(root, b"sallyport.root.v1\0seal\0" + be(self.epoch, 4)), b"sallyport.seal.auth.v1\0" + authentic)
             check(auth == base64.b64decode(sealed["auth"]), "parameters of seal.json changed")
 
         f = Fields(ring[16:])

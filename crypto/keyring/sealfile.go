@@ -49,8 +49,9 @@ type sealedRoot struct {
 	Epoch      uint32 `json:"epoch"`
 	Wrapped    []byte `json:"wrapped"`
 	Commitment []byte `json:"commitment"`
-	// Auth authenticates kind, params and recovery kits under the root: whoever
-	// could exchange a public key there would be given every later root.
+	// Auth authenticates kind, params, recovery kits and what was wrapped under
+	// the root: whoever could exchange a public key there would be given every
+	// later root, and whoever spoils a kit should not go unnoticed until it is needed.
 	Auth []byte `json:"auth,omitempty"`
 	// Kits are the root wrapped to each recovery kit, in the order of Recovery.
 	Kits [][]byte `json:"kits,omitempty"`
@@ -102,7 +103,7 @@ func (f *sealFile) completed(r sealedRoot, root *root) (sealedRoot, error) {
 		r.Kits = append(r.Kits, wrapped)
 	}
 	if f.extended() {
-		r.Auth = f.auth(root)
+		r.Auth = f.auth(root, &r)
 	}
 	return r, nil
 }
@@ -180,9 +181,13 @@ func (f *sealFile) check() []byte {
 }
 
 // auth is HMAC-SHA-256 under the root's key "seal".
-func (f *sealFile) auth(root *root) []byte {
+func (f *sealFile) auth(root *root, r *sealedRoot) []byte {
 	b := fields(sealAuthLabel)
 	f.about(&b)
+	b.add(r.Wrapped)
+	for _, k := range r.Kits {
+		b.add(k)
+	}
 	mac := hmac.New(sha256.New, expand(root.key(), rootLabel, "seal", root.epoch)[:])
 	mac.Write(b)
 	return mac.Sum(nil)
@@ -317,7 +322,7 @@ func (f *sealFile) unsealRoot(ctx context.Context, s Seal, r *sealedRoot) (*root
 	if err != nil {
 		return nil, err
 	}
-	if f.extended() && !hmac.Equal(f.auth(root), r.Auth) {
+	if f.extended() && !hmac.Equal(f.auth(root, r), r.Auth) {
 		root.destroy()
 		return nil, damagedSeal("its parameters or recovery kits were changed by somebody without the key")
 	}

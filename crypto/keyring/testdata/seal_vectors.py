@@ -110,9 +110,10 @@ def seal_json(kind, params, wrapped, kits):
     about = field(kind.encode()) + field(compact) + be(len(kits), 4)
     for k in kits:
         about += field(k["id"].encode()) + field(k["for"].encode()) + field(k["created"].encode()) + field(point(k["key"]))
-    auth = hmac.new(expand(root, b"sallyport.root.v1", b"seal", epoch), b"sallyport.seal.auth.v1\0" + about, hashlib.sha256).digest()
-    commitment = expand(root, b"sallyport.root.v1", b"commit", epoch)
     to_kits = [wrap_public("kit " + k["id"], k["key"]) for k in kits]
+    authentic = b"sallyport.seal.auth.v1\0" + about + b"".join(field(w) for w in [wrapped] + to_kits)
+    auth = hmac.new(expand(root, b"sallyport.root.v1", b"seal", epoch), authentic, hashlib.sha256).digest()
+    commitment = expand(root, b"sallyport.root.v1", b"commit", epoch)
     check = b"sallyport.seal.v2\0" + about + be(1, 4) + be(epoch, 4) + field(wrapped) + field(commitment) + field(auth) + be(len(kits), 4)
     check += b"".join(field(w) for w in to_kits)
     one = {"epoch": epoch, "wrapped": text(wrapped), "commitment": text(commitment), "auth": text(auth)}
