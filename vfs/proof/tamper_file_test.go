@@ -35,6 +35,7 @@ func fileAttacks(s *store, c *corpus) []*attack {
 	// a whole earlier tree. That is the rollback that only an anchor outside the disk could find; a mixture of two times is not.
 	replayed := func(pages ...int) wish {
 		w := touched(pages...)
+		w.silent = false // blobs that came later have no key record at that time
 		for _, p := range slices.Backward(s.past) {
 			w.trees = append(w.trees, p.truth)
 		}
