@@ -74,6 +74,8 @@ func openError(v *Volume, err error) error {
 		return &volumeError{text: fmt.Sprintf("volume %s %s (%s)", v.id, why, cause), err: pub}
 	}
 	switch pub := public(err); {
+	case errors.Is(err, errors.ErrUnsupported):
+		return refused("was written by a newer program: use that one, or restore the directory from a copy of before", pub)
 	case errors.Is(err, fs.ErrNotExist):
 		return refused("is missing or incomplete", fs.ErrNotExist)
 	case errors.Is(pub, ErrIntegrity):

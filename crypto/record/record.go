@@ -126,8 +126,13 @@ func (b *Box) seal(dst []byte, account AccountID, d Domain, dbkey, plain []byte)
 
 func (b *Box) open(dst []byte, account AccountID, d Domain, dbkey, sealed []byte) ([]byte, error) {
 	body := len(sealed) - headerSize - xaesOverhead
-	if body < padStep || body%padStep != 0 || len(dbkey) > math.MaxUint16 ||
-		sealed[0] != version || binary.BigEndian.Uint32(sealed[1:]) != b.epoch {
+	if body < padStep || body%padStep != 0 || len(dbkey) > math.MaxUint16 {
+		return nil, ErrAuth
+	}
+	if sealed[0] != version {
+		return nil, fmt.Errorf("%w: record version %d is unknown to this program (or the byte is damaged)", ErrAuth, sealed[0])
+	}
+	if binary.BigEndian.Uint32(sealed[1:]) != b.epoch {
 		return nil, ErrAuth
 	}
 	s := b.scratch()

@@ -202,6 +202,9 @@ func (db *DB) load() error {
 		if err != nil {
 			return err
 		}
+		if h.Format != format { // it is authentic: a newer program wrote it
+			return fmt.Errorf("format %d of the policy database is unknown to this program: %w", h.Format, errors.ErrUnsupported)
+		}
 		var sum record.Sum
 		var count uint64
 		err = t.scan(nil, func(key, sealed []byte) error {
@@ -216,7 +219,7 @@ func (db *DB) load() error {
 		if err != nil {
 			return err
 		}
-		if sum != h.Sum || count != h.Count || h.Format != format {
+		if sum != h.Sum || count != h.Count {
 			return fmt.Errorf("%w: the set of records is not the one that was written", ErrDamaged)
 		}
 		r, err := t.revision(h.Revision)

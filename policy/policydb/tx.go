@@ -39,7 +39,7 @@ func domain(key []byte) record.Domain {
 func (t *tx) open(key, sealed []byte) ([]byte, error) {
 	plain, err := t.db.o.Box.Open(nil, domain(key), key, sealed)
 	if err != nil {
-		return nil, fmt.Errorf("%w: a record does not authenticate", ErrDamaged)
+		return nil, fmt.Errorf("%w: a record does not open: %w", ErrDamaged, err)
 	}
 	return plain, nil
 }

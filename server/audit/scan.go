@@ -62,7 +62,7 @@ func readHead(dir string, box *record.Box) (*head, error) {
 		err = json.Unmarshal(plain, h)
 	}
 	if err != nil {
-		return nil, &DamageError{File: headName, Reason: "the head does not authenticate"}
+		return nil, &DamageError{File: headName, Reason: fmt.Sprintf("the head does not open: %v", err)}
 	}
 	return h, nil
 }
@@ -134,6 +134,9 @@ func (s *scan) file(dir string, f file, last uint64) (*torn, error) {
 		return &torn{0, int64(len(data))}, nil
 	}
 	if !bytes.HasPrefix(data, []byte(magic)) {
+		if len(data) >= len(magic) && bytes.HasPrefix(data, []byte(magic[:len(magic)-1])) {
+			return nil, &DamageError{Record: f.first, File: f.name, Reason: fmt.Sprintf("format %q is unknown to this program", data[:len(magic)])}
+		}
 		return nil, &DamageError{Record: f.first, File: f.name, Reason: "it is not an audit file"}
 	}
 	at := len(magic)

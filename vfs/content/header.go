@@ -48,7 +48,10 @@ func appendHeader(dst []byte, id blob.ID, floe []byte) []byte {
 
 // parseHeader checks everything but the FLOE header, which it returns.
 func parseHeader(b []byte, id blob.ID) ([]byte, error) {
-	if len(b) != headerSize || string(b[:idAt]) != magic || blob.ID(b[idAt:floeAt]) != id {
+	if len(b) == headerSize && string(b[:idAt]) != magic {
+		return nil, fmt.Errorf("%w: blob %s: format %q is unknown to this program (or damaged)", ErrIntegrity, id, b[:idAt])
+	}
+	if len(b) != headerSize || blob.ID(b[idAt:floeAt]) != id {
 		return nil, fmt.Errorf("%w: not blob %s", ErrIntegrity, id)
 	}
 	for _, c := range b[zeroAt:] {

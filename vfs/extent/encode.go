@@ -62,8 +62,11 @@ func (l *Layout) AppendBinary(dst []byte) ([]byte, error) {
 // Decode reads exactly one encoded layout. Anything that AppendBinary would
 // not have written is ErrInvalid. The layout does not keep b.
 func Decode(b []byte) (*Layout, error) {
-	if len(b) < headSize || b[0] != encodingVersion || b[1]|b[2]|b[3] != 0 {
-		return nil, invalid("unknown version or too short")
+	if len(b) < headSize {
+		return nil, invalid("too short")
+	}
+	if b[0] != encodingVersion || b[1]|b[2]|b[3] != 0 {
+		return nil, invalid("version %d of a layout is unknown to this program", b[0])
 	}
 	blobs := uint64(binary.BigEndian.Uint32(b[4:]))
 	extents := uint64(binary.BigEndian.Uint32(b[8:]))

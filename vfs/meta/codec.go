@@ -50,8 +50,9 @@ func (e *encoder) bytes(v []byte) {
 // or wrong every further one is zero, so that only end need be checked; a
 // count must be checked against left before anything of its size is made.
 type decoder struct {
-	b   []byte
-	bad bool
+	b     []byte
+	bad   bool
+	cause error // what is wrong, where it can be said; for the operator
 }
 
 func (d *decoder) fail() { d.bad, d.b = true, nil }
@@ -155,6 +156,9 @@ func (d *decoder) count(size int) int {
 }
 
 func (d *decoder) end() error {
+	if d.cause != nil {
+		return fmt.Errorf("%w: %w", errMalformed, d.cause)
+	}
 	if d.bad || len(d.b) != 0 {
 		return errMalformed
 	}

@@ -285,6 +285,9 @@ func (db *store) readHead(snap *snapshot) (head, error) {
 		return head{}, dangling(record.DomainHead)
 	}
 	h, err := decodeHead(plain)
+	if errors.Is(err, errors.ErrUnsupported) { // it is authentic: a newer program wrote it
+		return head{}, err
+	}
 	if err != nil {
 		return head{}, broken(record.DomainHead, err)
 	}

@@ -1,6 +1,9 @@
 package meta
 
 import (
+	"errors"
+	"fmt"
+
 	"sallyport/crypto/record"
 )
 
@@ -48,7 +51,10 @@ func (h *head) encode() []byte {
 func decodeHead(b []byte) (head, error) {
 	var h head
 	d := decoder{b: b}
-	if h.format = d.u16(); h.format < 1 || h.format > formatVersion {
+	if h.format = d.u16(); !d.bad && h.format > formatVersion {
+		return h, fmt.Errorf("format %d of the database is unknown to this program: %w", h.format, errors.ErrUnsupported)
+	}
+	if h.format < 1 {
 		d.fail()
 	}
 	h.generation = d.u64()

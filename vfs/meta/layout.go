@@ -54,6 +54,7 @@ func (e *encoder) layout(l extent.Layout, pages []pageRef) {
 func (d *decoder) layout() (l extent.Layout, pages []pageRef) {
 	decoded, err := extent.Decode(d.take(d.count(1)))
 	if err != nil {
+		d.cause = err
 		d.fail()
 		return l, nil
 	}

@@ -14,6 +14,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"sallyport/crypto/keyring"
@@ -143,16 +144,22 @@ func TestFixtureV1ReadFromTheDocument(t *testing.T) {
 	compare(t, fromReader(t, out), want)
 }
 
+// readerPython finds what testdata/reader.py needs, once.
+var readerPython = sync.OnceValues(func() (string, error) {
+	python, err := exec.LookPath("python3")
+	if err == nil {
+		err = exec.Command(python, "-c", "import cryptography").Run()
+	}
+	return python, err
+})
+
 // errNoReader: there is no Python with the package cryptography.
 var errNoReader = errors.New("testdata/reader.py cannot run here")
 
 // runReader reads dir/state with testdata/reader.py. Its error holds what it printed.
 func runReader(t testing.TB, dir string) ([]byte, error) {
 	t.Helper()
-	python, err := exec.LookPath("python3")
-	if err == nil {
-		err = exec.CommandContext(t.Context(), python, "-c", "import cryptography").Run()
-	}
+	python, err := readerPython()
 	if err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("%v, and CI=true leaves nothing out: apt-get install python3-cryptography", errNoReader)
