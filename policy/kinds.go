@@ -294,11 +294,15 @@ func parseDuration(text string) (time.Duration, error) {
 			rest = "0"
 		}
 	}
+	const most = 36500 * 24 * time.Hour
 	d, err := time.ParseDuration(rest)
-	if err != nil || d < 0 || d%time.Second != 0 || d > 36500*24*time.Hour {
+	if err != nil || d < 0 || d%time.Second != 0 || d > most || days > int64(most/(24*time.Hour)) {
 		return 0, bad
 	}
-	return time.Duration(days)*24*time.Hour + d, nil
+	if d += time.Duration(days) * 24 * time.Hour; d > most {
+		return 0, bad
+	}
+	return d, nil
 }
 
 func formatDuration(d time.Duration) string {

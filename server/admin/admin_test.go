@@ -34,7 +34,7 @@ type fixture struct {
 	actError error
 }
 
-func start(t *testing.T) *fixture {
+func start(t testing.TB) *fixture {
 	t.Helper()
 	dir := t.TempDir()
 	state := filepath.Join(dir, "state")
@@ -108,7 +108,7 @@ func (f *fixture) tail(ctx context.Context, n int, follow bool, fn func(audit.Re
 
 // TestAStreamEndsWithTheServer: start's cleanup fails if Serve waits for the stream.
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
