@@ -46,7 +46,7 @@ func TestTamper(t *testing.T) {
 	refuse := func(what string, at int, damaged []byte) {
 		t.Helper()
 		cases++
-		if got, err := b.Open(nil, DomainInode, []byte("key"), damaged); err != ErrAuth || got != nil {
+		if got, err := b.Open(nil, DomainInode, []byte("key"), damaged); !errors.Is(err, ErrAuth) || got != nil {
 			t.Errorf("%s at %d: got %q and %v, want %v", what, at, got, err, ErrAuth)
 		}
 	}
