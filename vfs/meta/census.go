@@ -2,13 +2,16 @@ package meta
 
 import (
 	"fmt"
+	"hash/maphash"
 	"sync"
 
+	"golang.org/x/text/unicode/norm"
+
 	"sallyport/crypto/record"
-	"sallyport/vfs/extent"
 )
 
-// census is what Verify has counted of the records, before it compares them with each other.
+// census is what Verify has counted of the records, before it compares them with each other. A volume may hold millions:
+// of each record it keeps the numbers that are compared, and no names but those that history has.
 type census struct {
 	tx *Tx
 
@@ -18,32 +21,68 @@ type census struct {
 	records  uint64
 
 	nodes    map[Inode]*nodeCount
-	live     []Entry
+	seed     maphash.Seed
+	live     []nameCount
 	past     []Entry
 	folds    []foldCount
-	versions []*storedVersion // without inline bytes and direct extents
+	odd      map[string]bool // keys of the fold records that live names must have
+	versions []versionCount
 	blobs    map[[16]byte]*blobCount
 	pages    map[string]bool       // key → a version refers to it
 	indexed  map[versionName]int64 // superseded version → since when
 
 	whenNames, whenVersions uint64 // records of the time index
+	liveBytes               uint64 // current versions of files that have a name
 	lastSeq                 uint64
 }
 
+// nodeCount is an inode's record, without what is not compared, and what refers to it.
 type nodeCount struct {
-	*Node
-	names, pastNames int // entries that refer to it
-	children         uint64
-	rooted           bool // known to hang below the root
-	old              int  // versions beside the current one
-	left             int64
+	ID, Parent, Home          Inode
+	Version, Versions         uint64
+	Children, Size, Past      uint64
+	Left                      int64
+	name                      uint64 // hash
+	children                  uint64
+	left                      int64
+	names, pastNames          int32 // entries that refer to it
+	old                       int32 // versions beside the current one
+	Kind                      Kind
+	unplaced, rooted, current bool // of format 1; known to hang below the root; its current version is there
 }
 
+func (c *census) node(n *Node) *nodeCount {
+	return &nodeCount{
+		ID: n.ID, Parent: n.Parent, Home: n.Home, Version: n.Version, Versions: n.Versions, Children: n.Children, Size: n.Size, Past: n.Past,
+		Left: n.Left, name: c.hash(n.Name), Kind: n.Kind, unplaced: n.unplaced,
+	}
+}
+
+// nameCount is a live name.
+type nameCount struct {
+	Dir, Inode Inode
+	Since      int64
+	name       uint64 // hash
+}
+
+// versionCount is a version; stored is nil unless its extents lie in pages.
+type versionCount struct {
+	Inode   Inode
+	N, prev uint64
+	At      int64
+	Size    uint64
+	stored  *storedVersion
+	State   State
+}
+
+func (c *census) hash(name string) uint64 { return maphash.String(c.seed, name) }
+
 type blobCount struct {
-	key    *BlobKey // nil = none
-	doomed bool
+	size   uint64
 	used   uint64 // most plaintext bytes that a version relies on
 	refs   uint64
+	state  BlobState // 0 = it has no key
+	doomed bool
 }
 
 type versionName struct {
@@ -58,7 +97,12 @@ type foldCount struct {
 }
 
 func newCensus(tx *Tx) *census {
-	return &census{tx: tx, nodes: map[Inode]*nodeCount{}, blobs: map[[16]byte]*blobCount{}, pages: map[string]bool{}, indexed: map[versionName]int64{}}
+	h := &tx.head // its counts are checked at the end; until then they spare growing
+	return &census{
+		tx: tx, seed: maphash.MakeSeed(), nodes: map[Inode]*nodeCount{}, live: make([]nameCount, 0, min(h.files+h.dirs, h.records)), odd: map[string]bool{},
+		versions: make([]versionCount, 0, min(h.versions, h.records)), blobs: map[[16]byte]*blobCount{}, pages: map[string]bool{},
+		indexed: map[versionName]int64{},
+	}
 }
 
 // find notes a finding. Findings name inodes by number, never names.
@@ -106,7 +150,7 @@ func (c *census) count(kind record.Domain, key, plain []byte) error {
 		return c.countEntry(kind, key, plain)
 	case record.DomainInode:
 		n, err := decodeNode(Inode(be64(key)), plain)
-		return c.counted(err, func() { c.nodes[n.ID] = &nodeCount{Node: n} })
+		return c.counted(err, func() { c.nodes[n.ID] = c.node(n) })
 	case record.DomainVersion:
 		return c.countVersion(key, plain)
 	case record.DomainExtents:
@@ -114,7 +158,7 @@ func (c *census) count(kind record.Domain, key, plain []byte) error {
 		return c.counted(err, func() { c.pages[string(key)] = c.pages[string(key)] })
 	case record.DomainBlobKey:
 		k, err := decodeBlobKey([16]byte(key), plain)
-		return c.counted(err, func() { c.blob(k.ID).key = k })
+		return c.counted(err, func() { b := c.blob(k.ID); b.state, b.size = k.State, k.Size })
 	case record.DomainWhen:
 		_, err := decodeWhen(key, plain)
 		return c.counted(err, func() {
@@ -165,10 +209,14 @@ func (c *census) countEntry(kind record.Domain, key, plain []byte) error {
 		return fmt.Errorf("its key is not that of its name in inode %d", en.Dir)
 	}
 	return c.counted(nil, func() {
-		if kind == record.DomainEntry {
-			c.live = append(c.live, *en)
-		} else {
+		if kind == record.DomainPast {
 			c.past = append(c.past, *en)
+			return
+		}
+		c.live = append(c.live, nameCount{en.Dir, en.Inode, en.Since, c.hash(en.Name)})
+		if folded := norm.NFC.String(en.Name); folded != en.Name {
+			fold := foldKey(token(key[:tokenSize]), keys.FoldToken(uint64(en.Dir), folded), foldLive, token(key[tokenSize:2*tokenSize]))
+			c.odd[string(fold)] = true
 		}
 	})
 }
@@ -187,11 +235,12 @@ func (c *census) countVersion(key, plain []byte) error {
 		for _, p := range v.pages {
 			c.pages[string(pageKey(v.Inode, p.n, p.page))] = true
 		}
-		if len(v.pages) == 0 {
-			v.Layout = extent.Layout{Size: v.Layout.Size}
+		kept := versionCount{Inode: v.Inode, N: v.N, prev: v.prev, At: v.At, Size: v.Size, State: v.State}
+		if len(v.pages) > 0 {
+			v.Writer = ""
+			kept.stored = v
 		}
-		v.Writer = ""
-		c.versions = append(c.versions, v)
+		c.versions = append(c.versions, kept)
 	})
 }
 
