@@ -20,6 +20,7 @@ type config struct {
 	sizeMiB   int
 	files     int
 	rounds    int
+	alone     bool
 	only      *regexp.Regexp
 }
 
@@ -40,6 +41,7 @@ func main() {
 	flag.IntVar(&c.sizeMiB, "size", 256, "size of the large file, MiB")
 	flag.IntVar(&c.files, "files", 2000, "number of 4 KiB files in one session")
 	flag.IntVar(&c.rounds, "rounds", 3, "interleaved rounds; the median counts")
+	flag.BoolVar(&c.alone, "alone", false, "measure sallyport without its peers")
 	only := flag.String("only", "", "regular expression over \"protocol/workload\"")
 	flag.Parse()
 	c.only = regexp.MustCompile(*only)
@@ -113,8 +115,14 @@ func measure(ctx context.Context, c config, in *inputs, protocol string, wanted 
 		samples := make([][]float64, len(peers))
 		for round := range c.rounds {
 			for i := range peers {
+				if w.own && i > 0 {
+					break
+				}
 				// Who comes first changes from round to round.
 				k := (i + round) % len(peers)
+				if w.own {
+					k = 0
+				}
 				v, err := w.run(ctx, &job{config: c, in: in, peer: peers[k], round: round})
 				if err != nil {
 					return fmt.Errorf("%s/%s on %s: %w", protocol, w.name, peers[k].name, err)

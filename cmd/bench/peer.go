@@ -27,6 +27,9 @@ type peer struct {
 	cmd      *exec.Cmd
 	group    *cgroup         // nil without root or cgroup2: then the process tree is added up
 	warm     map[string]bool // inputs already laid out on it
+
+	state     string                // state directory; "" = not sallyport
+	amplified map[int]amplification // by round
 }
 
 func (p *peer) stop() {
@@ -69,13 +72,16 @@ func sftpPeers(ctx context.Context, c config) ([]*peer, error) {
 	}
 	s.port, s.key = fmt.Sprint(conn.SFTPPort), conn.KeyFile
 	peers := []*peer{s}
+	if c.alone {
+		return peers, nil
+	}
 	hostKey := filepath.Join(c.dir, "hostkey")
 	if err := run1(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", hostKey); err != nil {
 		return peers, err
 	}
 	for _, start := range []func(config, *peer, string) (*peer, error){startBareSFTP, startOpenSSH} {
 		p, err := start(c, s, hostKey)
-		if errors.Is(err, exec.ErrNotFound) {
+		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
 			fmt.Fprintln(os.Stderr, "bench: a peer is not installed:", err)
 			continue
 		} else if err != nil {
@@ -93,6 +99,9 @@ func ftpsPeers(_ context.Context, c config) ([]*peer, error) {
 	}
 	s.port = fmt.Sprint(conn.FTPSPort)
 	peers := []*peer{s}
+	if c.alone {
+		return peers, nil
+	}
 	for _, start := range []func(config) (*peer, error){startBareFTPS, startVsftpd} {
 		p, err := start(c)
 		if errors.Is(err, exec.ErrNotFound) {
@@ -129,7 +138,7 @@ func startSallyport(c config, protocol string) (*peer, *connection, error) {
 		return nil, nil, err
 	}
 	cmd.Stdout, cmd.Stderr = log, log
-	p := &peer{name: "sallyport", host: "127.0.0.1", cmd: cmd, base: "/", warm: map[string]bool{}}
+	p := &peer{name: "sallyport", host: "127.0.0.1", cmd: cmd, base: "/", warm: map[string]bool{}, state: state}
 	if err := p.launch(); err != nil {
 		return nil, nil, err
 	}

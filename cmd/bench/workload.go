@@ -13,6 +13,7 @@ import (
 type workload struct {
 	name, unit string
 	run        func(context.Context, *job) (float64, error)
+	own        bool // of Sallyport alone: others have nothing to compare it with
 }
 
 // job is one run of a workload.
@@ -47,24 +48,28 @@ func workloads(protocol string) []workload {
 		cl, many, dial = curlClient{}, goFTPS{}, dialFTPS
 	}
 	w := []workload{
-		{"upload 1 large file", "CPU s/GiB", func(ctx context.Context, j *job) (float64, error) { return upload(ctx, j, cl, 1) }},
-		{"download 1 large file", "CPU s/GiB", func(ctx context.Context, j *job) (float64, error) { return download(ctx, j, cl, 1) }},
-		{"8 parallel uploads", "CPU s/GiB", func(ctx context.Context, j *job) (float64, error) { return upload(ctx, j, cl, parallel) }},
-		{"8 parallel downloads", "CPU s/GiB", func(ctx context.Context, j *job) (float64, error) { return download(ctx, j, cl, parallel) }},
-		{"4 KiB files up, 1 session", "files/s", func(ctx context.Context, j *job) (float64, error) { return smallUp(ctx, j, many, 1) }},
-		{"4 KiB files down, 1 session", "files/s", func(ctx context.Context, j *job) (float64, error) { return smallDown(ctx, j, many) }},
-		{"4 KiB files up, 8 sessions", "files/s", func(ctx context.Context, j *job) (float64, error) { return smallUp(ctx, j, many, parallel) }},
-		{"connect+login+list, 8 workers", "1/s", func(ctx context.Context, j *job) (float64, error) { return logins(ctx, j, dial) }},
-		{"list 10,000 entries", "ms", func(ctx context.Context, j *job) (float64, error) { return listing(ctx, j, many, dial, 10_000) }},
-		{"memory per idle session", "KiB", func(ctx context.Context, j *job) (float64, error) { return idle(ctx, j, dial) }},
-		{"memory per busy upload, 64 parallel", "KiB", func(ctx context.Context, j *job) (float64, error) { return busy(ctx, j, cl) }},
+		{name: "upload 1 large file", unit: "CPU s/GiB", run: func(ctx context.Context, j *job) (float64, error) { return upload(ctx, j, cl, 1) }},
+		{name: "download 1 large file", unit: "CPU s/GiB", run: func(ctx context.Context, j *job) (float64, error) { return download(ctx, j, cl, 1) }},
+		{name: "8 parallel uploads", unit: "CPU s/GiB", run: func(ctx context.Context, j *job) (float64, error) { return upload(ctx, j, cl, parallel) }},
+		{name: "8 parallel downloads", unit: "CPU s/GiB", run: func(ctx context.Context, j *job) (float64, error) { return download(ctx, j, cl, parallel) }},
+		{name: "4 KiB files up, 1 session", unit: "files/s", run: func(ctx context.Context, j *job) (float64, error) { return smallUp(ctx, j, many, 1) }},
+		{name: "4 KiB files down, 1 session", unit: "files/s", run: func(ctx context.Context, j *job) (float64, error) { return smallDown(ctx, j, many) }},
+		{name: "4 KiB files up, 8 sessions", unit: "files/s", run: func(ctx context.Context, j *job) (float64, error) { return smallUp(ctx, j, many, parallel) }},
+		{name: "connect+login+list, 8 workers", unit: "1/s", run: func(ctx context.Context, j *job) (float64, error) { return logins(ctx, j, dial) }},
+		{name: "list 10,000 entries", unit: "ms", run: func(ctx context.Context, j *job) (float64, error) { return listing(ctx, j, many, dial, 10_000) }},
+		{name: "list 100,000 entries", unit: "ms", run: func(ctx context.Context, j *job) (float64, error) { return listing(ctx, j, many, dial, 100_000) }},
+		{name: "memory per idle session", unit: "KiB", run: func(ctx context.Context, j *job) (float64, error) { return idle(ctx, j, dial) }},
+		{name: "memory per busy upload, 64 parallel", unit: "KiB", run: func(ctx context.Context, j *job) (float64, error) { return busy(ctx, j, cl) }},
 	}
 	if protocol == "sftp" {
 		w = append(w,
-			workload{"random read 4 KiB, depth 1", "ops/s", func(ctx context.Context, j *job) (float64, error) { return randomIO(ctx, j, false, 1) }},
-			workload{"random read 4 KiB, depth 16", "ops/s", func(ctx context.Context, j *job) (float64, error) { return randomIO(ctx, j, false, 16) }},
-			workload{"random write 4 KiB, depth 1", "ops/s", func(ctx context.Context, j *job) (float64, error) { return randomIO(ctx, j, true, 1) }},
-			workload{"random write 4 KiB, depth 16", "ops/s", func(ctx context.Context, j *job) (float64, error) { return randomIO(ctx, j, true, 16) }},
+			workload{name: "random read 4 KiB, depth 1", unit: "ops/s", run: func(ctx context.Context, j *job) (float64, error) { return randomIO(ctx, j, false, 1) }},
+			workload{name: "random read 4 KiB, depth 16", unit: "ops/s", run: func(ctx context.Context, j *job) (float64, error) { return randomIO(ctx, j, false, 16) }},
+			workload{name: "random write 4 KiB, depth 1", unit: "ops/s", run: func(ctx context.Context, j *job) (float64, error) { return randomIO(ctx, j, true, 1) }},
+			workload{name: "random write 4 KiB, depth 16", unit: "ops/s", run: func(ctx context.Context, j *job) (float64, error) { return randomIO(ctx, j, true, 16) }},
+			workload{name: "random write 4 KiB, blob bytes per byte written", unit: "1", own: true, run: amplified(func(a amplification) float64 { return a.data })},
+			workload{name: "random write 4 KiB, tree.db bytes per write", unit: "B", own: true, run: amplified(func(a amplification) float64 { return a.meta })},
+			workload{name: "random write 4 KiB, bytes to the disk per byte written", unit: "1", own: true, run: amplified(func(a amplification) float64 { return a.disk })},
 		)
 	}
 	return w
@@ -196,7 +201,7 @@ func logins(ctx context.Context, j *job, dial dialer) (float64, error) {
 }
 
 func listing(ctx context.Context, j *job, cl client, dial dialer, n int) (float64, error) {
-	dir := j.peer.base + "many"
+	dir := fmt.Sprintf("%smany-%d", j.peer.base, n)
 	if !j.peer.warm[dir] {
 		if err := cl.mkdir(ctx, j, dir); err != nil {
 			return 0, err
@@ -205,7 +210,9 @@ func listing(ctx context.Context, j *job, cl client, dial dialer, n int) (float6
 		for i := range n {
 			pairs = append(pairs, [2]string{j.in.small[0], fmt.Sprintf("%s/entry-%06d", dir, i)})
 		}
-		if err := cl.put(ctx, j, pairs); err != nil {
+		const sessions = 16
+		err := perClient(sessions, func(i int) error { return cl.put(ctx, j, pairs[i*n/sessions:(i+1)*n/sessions]) })
+		if err != nil {
 			return 0, err
 		}
 		j.peer.warm[dir] = true
