@@ -322,7 +322,7 @@ func (f *fakeFile) Close() error {
 
 // rig is a server on a real socket with one account, demo.
 type rig struct {
-	t      *testing.T
+	t      testing.TB
 	gate   *fakeGate
 	server *Server
 	addr   string
@@ -360,7 +360,7 @@ func newKey(t testing.TB) ssh.Signer {
 	return s
 }
 
-func newRig(t *testing.T, g *fakeGate, l Limits) *rig {
+func newRig(t testing.TB, g *fakeGate, l Limits) *rig {
 	t.Helper()
 	r := &rig{t: t, gate: g, key: newKey(t), logs: &logBuffer{}}
 	if g.dir == "" {
@@ -424,7 +424,7 @@ func (r *rig) client(opts ...sftp.ClientOption) *sftp.Client {
 
 // raw is a channel with the sftp subsystem, for packets by hand.
 type raw struct {
-	t       *testing.T
+	t       testing.TB
 	ssh     *ssh.Client
 	session *ssh.Session
 	in      io.WriteCloser
