@@ -3,6 +3,7 @@ package proof
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -110,4 +111,30 @@ func (f *future) swapBlobs() {
 	other, err := os.ReadFile(f.path(names[1]))
 	check(f.t, err)
 	f.edit(names[0], func([]byte) []byte { return other })
+}
+
+// TestVectorsComeFromTheSecondImplementation runs the programs in Python that made the frozen vectors, those that must open and
+// those that must not: they still write the same bytes.
+func TestVectorsComeFromTheSecondImplementation(t *testing.T) {
+	t.Parallel()
+	python, err := readerPython()
+	if err != nil {
+		noReader(t)
+	}
+	for maker, vectors := range map[string]string{
+		"crypto/record/testdata/record_vectors.py": "record.json",
+		"crypto/stream/testdata/floe_vectors.py":   "floe.json",
+	} {
+		maker := filepath.Join("..", "..", filepath.FromSlash(maker))
+		want, err := os.ReadFile(filepath.Join(filepath.Dir(maker), vectors))
+		check(t, err)
+		got, err := exec.CommandContext(t.Context(), python, maker).Output()
+		check(t, err)
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s writes %d bytes that are not those of %s", maker, len(got), vectors)
+		}
+		if !bytes.Contains(want, []byte(`"ok": false`)) && !bytes.Contains(want, []byte(`"bad": -2`)) {
+			t.Errorf("%s has none that must be refused", vectors)
+		}
+	}
 }
