@@ -74,6 +74,11 @@ func (tx *Tx) Blob(id [16]byte) (*BlobKey, error) {
 	return k, nil
 }
 
+// KnowsBlob says whether a blob has a key record or is to be unlinked, without opening either.
+func (tx *Tx) KnowsBlob(id [16]byte) bool {
+	return tx.exists(record.DomainBlobKey, id[:]) || tx.exists(record.DomainDoomed, id[:])
+}
+
 // Blobs calls fn with every blob's record until fn returns false.
 func (tx *Tx) Blobs(fn func(*BlobKey) bool) error {
 	for f := range tx.scan(record.DomainBlobKey, nil, nil) {
