@@ -31,7 +31,7 @@ type Argon2 struct {
 	Threads uint32 `json:"p"`
 }
 
-// DefaultArgon2 takes 1 GiB; measured in docs/PERFORMANCE.md. RFC 9106 section
+// DefaultArgon2 takes 1 GiB and seconds: docs/PERFORMANCE.md. RFC 9106 section
 // 4 recommends 2 GiB and one pass, or 64 MiB and three, which is the floor.
 var DefaultArgon2 = Argon2{Memory: 1 << 20, Time: 3, Threads: 4}
 
