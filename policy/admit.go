@@ -131,6 +131,9 @@ func admitLogin(p *Effective, f Facts, now time.Time) *Denial {
 	if p.Auth.Require2FA && !f.SecondFactor {
 		return p.deny(CodeSecondFactor, "auth.require_2fa")
 	}
+	if d := p.admitHours(now); d != nil {
+		return d
+	}
 	if f.Sessions >= p.Session.Max {
 		return p.deny(CodeSessions, "session.max")
 	}

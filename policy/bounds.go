@@ -40,7 +40,7 @@ func (b *builder) limits(l *Level, n *node) {
 
 func parseLimit(s *Setting, f field) (limit, *Problem) {
 	m := limit{path: f.key, pos: f.pos}
-	if s.Kind == KindNetworks || s.Kind == KindPaths || s.Kind == KindBool {
+	if s.Kind == KindNetworks || s.Kind == KindPaths || s.Kind == KindWords || s.Kind == KindBool {
 		return m, problem(f.pos, "use lock", "%s cannot have limits", f.key)
 	}
 	if p := f.value.want(isMap); p != nil {
@@ -178,7 +178,7 @@ func (b *builder) checkLocks(above []rung, s *Setting, l *Level, v Value) {
 					}
 				}
 			}
-			if s.Path == "allow_from" || s.Path == "deny_from" {
+			if s.combined() {
 				continue // lists of all levels combine; nothing below can loosen them
 			}
 			if s.looser(v.value, locked) {

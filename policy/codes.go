@@ -27,6 +27,7 @@ const (
 	CodeLoginTimeout = "SP-S14"
 	CodeIdle         = "SP-S21"
 	CodeMaxAge       = "SP-S22"
+	CodeHours        = "SP-S23"
 	CodeKilled       = "SP-S31"
 	CodeShutdown     = "SP-S32"
 	CodeAccountGone  = "SP-S33"
@@ -42,6 +43,7 @@ const (
 	CodeSymlink      = "SP-P19"
 	CodeStat         = "SP-P20"
 	CodeReserved     = "SP-P31"
+	CodeName         = "SP-P44"
 	CodeMaxSize      = "SP-P41"
 	CodeQuotaBytes   = "SP-P42"
 	CodeQuotaFiles   = "SP-P43"
@@ -84,6 +86,7 @@ var refusals = []Refusal{
 	{CodeLoginTimeout, StageSession, "The login took too long.", "the client connected and did not log in in time"},
 	{CodeIdle, StageSession, "The session was idle for too long.", "session.idle at the place named"},
 	{CodeMaxAge, StageSession, "The session reached its greatest age. Log in again.", "session.max_age at the place named"},
+	{CodeHours, StageSession, "This account may not be used at this time.", "session.hours at the place named"},
 	{CodeKilled, StageSession, "The session was ended by the operator.", "see the audit log for who ended it"},
 	{CodeShutdown, StageSession, "The server is shutting down. Try again later.", "the server was stopped"},
 	{CodeAccountGone, StageSession, "This account may no longer log in.", "the account was disabled or removed"},
@@ -99,6 +102,7 @@ var refusals = []Refusal{
 	{CodeSymlink, StagePath, "You have no right to make symbolic links here.", "grant symlink under paths"},
 	{CodeStat, StagePath, "You have no right to see this.", "grant a right on it under paths"},
 	{CodeReserved, StagePath, "This name is reserved by the server.", "the volume shows its history there"},
+	{CodeName, StagePath, "Files of this name may not be uploaded.", "upload.allow_names and upload.deny_names at the place named"},
 	{CodeMaxSize, StagePath, "The file is larger than this account may upload.", "raise upload.max_size at the place named"},
 	{CodeQuotaBytes, StagePath, "The storage quota of this account is used up.", "raise quota.bytes at the place named, or delete files"},
 	{CodeQuotaFiles, StagePath, "This account has as many files as its quota allows.", "raise quota.files at the place named, or delete files"},

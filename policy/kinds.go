@@ -25,10 +25,11 @@ const (
 	KindSet                      // []string out of Values
 	KindNetworks                 // []netip.Prefix
 	KindPaths                    // []PathRight
+	KindWords                    // []string, each as Setting.check has it
 )
 
 func (k Kind) String() string {
-	return [...]string{"?", "true or false", "whole number", "size", "duration", "rate", "word", "list of words", "list of networks", "list of path rights"}[k]
+	return [...]string{"?", "true or false", "whole number", "size", "duration", "rate", "word", "list of words", "list of networks", "list of path rights", "list of texts"}[k]
 }
 
 // node is what a value is parsed from: a scalar, a list or a mapping with positions, so that this file needs no YAML.
@@ -74,7 +75,7 @@ func (n *node) want(s shape) *Problem {
 // parse reads a value of the setting.
 func (s *Setting) parse(n *node) (any, *Problem) {
 	switch s.Kind {
-	case KindSet, KindNetworks, KindPaths:
+	case KindSet, KindNetworks, KindPaths, KindWords:
 		if p := n.want(isList); p != nil {
 			return nil, p
 		}
@@ -180,7 +181,11 @@ func (s *Setting) parseList(n *node) (any, *Problem) {
 			nets = append(nets, net)
 			continue
 		}
-		if !slices.Contains(s.Values, item.scalar) {
+		if s.Kind == KindWords {
+			if err := s.check(item.scalar); err != nil {
+				return nil, problem(item.pos, s.hint, "%s: %v", s.Path, err)
+			}
+		} else if !slices.Contains(s.Values, item.scalar) {
 			return nil, problem(item.pos, suggest(item.scalar, s.Values), "%s: %q is not one of %s", s.Path, item.scalar, strings.Join(s.Values, ", "))
 		}
 		if !slices.Contains(words, item.scalar) {
@@ -452,6 +457,14 @@ func (s *Setting) looser(a, b any) bool {
 	switch s.Kind {
 	case KindSet:
 		return slices.ContainsFunc(a.([]string), func(w string) bool { return !slices.Contains(b.([]string), w) })
+	case KindWords:
+		a, b := a.([]string), b.([]string)
+		if s.Stricter == Longer {
+			a, b = b, a
+		} else if len(a) == 0 || len(b) == 0 { // empty = any
+			return len(a) == 0 && len(b) > 0
+		}
+		return slices.ContainsFunc(a, func(w string) bool { return !slices.Contains(b, w) })
 	case KindNetworks:
 		a, b := a.([]netip.Prefix), b.([]netip.Prefix)
 		if s.Stricter == Longer {
@@ -488,7 +501,7 @@ func (s *Setting) strictest(a, b any) any {
 			}
 		}
 		return both
-	case KindNetworks, KindPaths:
+	case KindNetworks, KindPaths, KindWords:
 		panic("policy: internal error: lists are kept side by side: " + s.Path)
 	}
 	if cmp.Less(s.rank(a), s.rank(b)) {

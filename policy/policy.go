@@ -127,6 +127,7 @@ type Effective struct {
 	Login     Login
 	Session   SessionLimits
 	Upload    Upload
+	Bandwidth Bandwidth
 	Quota     Quota
 	Backup    Backup
 	// Exceptions of this account; the only way to plain FTP.
@@ -134,6 +135,8 @@ type Effective struct {
 
 	rights  []rights   // every list must grant
 	values  []resolved // by index in the table of settings
+	hours   []hours    // every list must contain the time
+	names   []nameList // every list must agree
 	uniform bool       // the same rights on every path
 }
 
@@ -210,6 +213,11 @@ type SessionLimits struct {
 type Upload struct {
 	Interrupted string // keep, hide, discard
 	MaxSize     int64  // bytes; 0 = no limit
+}
+
+// Bandwidth in bytes per second; 0 = no limit.
+type Bandwidth struct {
+	SessionUpload, SessionDownload, AccountUpload, AccountDownload int64
 }
 
 // Quota of the current files of an account, history not counted.

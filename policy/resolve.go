@@ -54,10 +54,9 @@ func resolve(d *Document, account string, revision uint64) *Effective {
 	}
 	for i := range table {
 		s := &table[i]
-		switch s.Path {
-		case "allow_from", "deny_from":
+		if s.combined() {
 			e.values[i] = e.combine(d, chain, i)
-		default:
+		} else {
 			e.values[i] = e.nearest(d, chain, i)
 		}
 		if s.apply != nil {
@@ -66,6 +65,8 @@ func resolve(d *Document, account string, revision uint64) *Effective {
 	}
 	e.AllowFrom = e.networks("allow_from")
 	e.DenyFrom = e.networks("deny_from")
+	e.resolveHours()
+	e.resolveNames()
 	e.resolvePaths()
 	for _, x := range d.exceptions {
 		if account != "" && x.Account == account {
@@ -150,7 +151,7 @@ func (e *Effective) combine(d *Document, chain []rung, i int) resolved {
 	for _, rung := range chain {
 		for _, l := range rung {
 			v, ok := l.values[table[i].Path]
-			if !ok || len(v.value.([]netip.Prefix)) == 0 {
+			if !ok || emptyList(v.value) {
 				continue
 			}
 			mine := resolved{value: v.value, origin: e.originOf(d, l, v)}
@@ -162,6 +163,22 @@ func (e *Effective) combine(d *Document, chain []rung, i int) resolved {
 		}
 	}
 	return r
+}
+
+func emptyList(v any) bool {
+	switch v := v.(type) {
+	case []netip.Prefix:
+		return len(v) == 0
+	case []string:
+		return len(v) == 0
+	}
+	return false
+}
+
+// parts are the lists of a combined setting that say something.
+func (e *Effective) parts(path string) []resolved {
+	r := e.values[settingIndex(path)]
+	return slices.DeleteFunc(append([]resolved{r}, r.more...), func(p resolved) bool { return emptyList(p.value) })
 }
 
 func (e *Effective) networks(path string) []Networks {
@@ -180,7 +197,7 @@ func (e *Effective) resolvePaths() {
 	for _, part := range append([]resolved{r}, r.more...) {
 		e.rights = append(e.rights, newRights(part.value.([]PathRight), part.origin))
 	}
-	e.uniform = isUniform(e.rights)
+	e.uniform = isUniform(e.rights) && len(e.names) == 0 // a symlink could lead to another name
 }
 
 func (e *Effective) origin(path string) Origin { return e.values[settingIndex(path)].origin }

@@ -226,6 +226,11 @@ func Permit(p *Effective, op Op, paths ...string) *Denial {
 				return denyPath(op, r, name)
 			}
 		}
+		if op == OpWrite || op == OpOverwrite {
+			if d := PermitName(p, name); d != nil {
+				return d
+			}
+		}
 	}
 	return nil
 }

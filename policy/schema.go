@@ -45,7 +45,14 @@ type Setting struct {
 	Description string
 	Since       string // first version that knows it
 
+	check func(string) error    // of one word of KindWords
+	hint  string                // when check fails
 	apply func(*Effective, any) // copies a resolved value into its field; nil for lists that are combined
+}
+
+// combined says whether the lists of all levels are kept and all hold, so that nothing below can loosen them.
+func (s *Setting) combined() bool {
+	return s.Kind == KindWords || s.Path == "allow_from" || s.Path == "deny_from"
 }
 
 // Settings is the table, in the order of the documentation.
@@ -163,12 +170,33 @@ var table = []Setting{
 	{Path: "session.max_age", Kind: KindDuration, Default: 14 * 24 * time.Hour, ZeroIsNone: true, Stricter: Lower, Scope: Anywhere, Enforced: true, Since: "0.1",
 		Description: "A session ends this long after its login; 0 means never.",
 		apply:       func(e *Effective, v any) { e.Session.MaxAge = v.(time.Duration) }},
+	{Path: "session.hours", Kind: KindWords, Default: []string(nil), ZeroIsNone: true, Stricter: Shorter, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "When sessions are allowed: days, hours, and a time zone (UTC without one), as in \"mon-fri 08:00-18:00 Europe/Berlin\"; empty means always. The lists of site, groups and account must all contain the time; sessions end when it passes.",
+		check:       func(text string) error { _, err := parseWindow(text); return err }, hint: hoursHint},
+	{Path: "upload.allow_names", Kind: KindWords, Default: []string(nil), ZeroIsNone: true, Stricter: Shorter, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Patterns for names of uploaded files, as *.csv, without regard to case; empty means any. The lists of site, groups and account must all match.",
+		check:       parsePattern},
+	{Path: "upload.deny_names", Kind: KindWords, Default: []string(nil), Stricter: Longer, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Patterns for names that no uploaded file may have, without regard to case. The lists of site, groups and account add up.",
+		check:       parsePattern},
 	{Path: "upload.interrupted", Kind: KindEnum, Values: []string{"keep", "hide", "discard"}, Default: "keep", Stricter: Later, Scope: Anywhere, Enforced: true, Since: "0.1",
 		Description: "What becomes of a broken upload of a new name: keep it as partial, visible and resumable; hide it, resumable by its name but not listed; or discard it.",
 		apply:       func(e *Effective, v any) { e.Upload.Interrupted = v.(string) }},
 	{Path: "upload.max_size", Kind: KindSize, Default: int64(0), ZeroIsNone: true, Stricter: Lower, Scope: Anywhere, Enforced: true, Since: "0.1",
 		Description: "Largest file; 0 means no limit.",
 		apply:       func(e *Effective, v any) { e.Upload.MaxSize = v.(int64) }},
+	{Path: "bandwidth.session_upload", Kind: KindSize, Unit: "bytes per second", Default: int64(0), ZeroIsNone: true, Stricter: Lower, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Bytes per second that one session may upload; 0 means no limit.",
+		apply:       func(e *Effective, v any) { e.Bandwidth.SessionUpload = v.(int64) }},
+	{Path: "bandwidth.session_download", Kind: KindSize, Unit: "bytes per second", Default: int64(0), ZeroIsNone: true, Stricter: Lower, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Bytes per second that one session may download; 0 means no limit.",
+		apply:       func(e *Effective, v any) { e.Bandwidth.SessionDownload = v.(int64) }},
+	{Path: "bandwidth.account_upload", Kind: KindSize, Unit: "bytes per second", Default: int64(0), ZeroIsNone: true, Stricter: Lower, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Bytes per second that all sessions of an account together may upload; 0 means no limit.",
+		apply:       func(e *Effective, v any) { e.Bandwidth.AccountUpload = v.(int64) }},
+	{Path: "bandwidth.account_download", Kind: KindSize, Unit: "bytes per second", Default: int64(0), ZeroIsNone: true, Stricter: Lower, Scope: Anywhere, Enforced: true, Since: "0.1",
+		Description: "Bytes per second that all sessions of an account together may download; 0 means no limit.",
+		apply:       func(e *Effective, v any) { e.Bandwidth.AccountDownload = v.(int64) }},
 	{Path: "quota.bytes", Kind: KindSize, Default: int64(0), ZeroIsNone: true, Stricter: Lower, Scope: Anywhere, Enforced: true, Since: "0.1",
 		Description: "Bytes of all current files of an account; 0 means no limit.",
 		apply:       func(e *Effective, v any) { e.Quota.Bytes = v.(int64) }},

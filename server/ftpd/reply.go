@@ -83,6 +83,8 @@ func (c *control) errorReply(o *op, err error) reply {
 		switch d.Code {
 		case policy.CodeMaxSize, policy.CodeQuotaBytes, policy.CodeQuotaFiles:
 			return reply{552, denialText(d)} // RFC 959: exceeded storage allocation
+		case policy.CodeName:
+			return reply{553, denialText(d)} // RFC 959: file name not allowed
 		}
 		return reply{550, denialText(d)}
 	}

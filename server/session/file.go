@@ -147,6 +147,7 @@ func (f *File) got(n int, err error) (int, error) {
 	if n > 0 {
 		f.out.Add(uint64(n))
 		f.g.s.out.Add(uint64(n))
+		f.g.s.pace(n, false)
 	}
 	if err != nil && err != io.EOF {
 		f.failed.Store(true)
@@ -185,6 +186,7 @@ func (f *File) put(p *policy.Effective, end int64) error {
 func (f *File) wrote(n int, err error) (int, error) {
 	if n > 0 {
 		f.g.s.in.Add(uint64(n))
+		f.g.s.pace(n, true)
 	}
 	return n, f.g.damage(err, f.path)
 }
@@ -292,6 +294,7 @@ func (m *meter) Read(b []byte) (int, error) {
 		}
 	}
 	m.f.g.s.in.Add(uint64(n))
+	m.f.g.s.pace(n, true)
 	return n, err
 }
 
@@ -302,6 +305,7 @@ func (m *meter) Write(b []byte) (int, error) {
 	n, err := m.w.Write(b)
 	m.f.out.Add(uint64(n))
 	m.f.g.s.out.Add(uint64(n))
+	m.f.g.s.pace(n, false)
 	return n, err
 }
 

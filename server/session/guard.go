@@ -307,6 +307,11 @@ func (g *Guard) rename(from, to string, fn func(p *policy.Effective, from, to st
 				return g.s.denied(d, policy.OpRename, end)
 			}
 		}
+		if i, err := g.view.Lstat(from); err == nil && !i.IsDir() {
+			if d := policy.PermitName(p, at); d != nil {
+				return g.s.denied(d, policy.OpRename, at)
+			}
+		}
 		if p.Uniform() {
 			at = to
 		}

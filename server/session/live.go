@@ -34,8 +34,10 @@ type Session struct {
 	active      atomic.Int64 // ns since 1970
 	events      atomic.Uint64
 	in, out     atomic.Uint64 // bytes of content
-	guard       *Guard        // set before the session is handed out
-	through     bool          // the login is; guarded by conn.mu
+	flowIn      flow
+	flowOut     flow
+	guard       *Guard // set before the session is handed out
+	through     bool   // the login is; guarded by conn.mu
 }
 
 // accountState is what the sessions of one account share.
@@ -46,6 +48,8 @@ type accountState struct {
 	// (renames, symlinks), if rights differ from path to path: else somebody could swap a directory for a symlink in between.
 	names    sync.RWMutex
 	sessions map[*Session]struct{} // guarded by Manager.mu
+
+	flowIn, flowOut flow
 }
 
 // setPolicy keeps the newest revision.
