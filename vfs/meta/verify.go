@@ -14,7 +14,7 @@ import (
 
 // Verify walks every record of a snapshot, checks the set hash and every reference, and calls report for each
 // finding; findings name inodes and blobs, never file names. The error is nil unless it could not walk to
-// the end. Writes go on meanwhile, but the file cannot reuse pages; memory is some 200 bytes per live file, 400 per one in history.
+// the end. Writes go on meanwhile, but the file cannot reuse pages; memory is some 250 bytes per file, and up to three times that until the collector runs.
 func (db *DB) Verify(ctx context.Context, report func(finding string)) error {
 	return db.View(func(tx *Tx) error {
 		c := newCensus(tx)
