@@ -97,5 +97,13 @@ func (c *conn) startTLS() bool {
 // begin and end with spaces.
 func splitCommand(line string) (verb, arg string) {
 	verb, arg, _ = strings.Cut(line, " ")
-	return strings.ToUpper(verb), arg
+	upper := []byte(verb)
+	// Verbs are ASCII (RFC 959, section 5.3). Unicode has other letters whose capitals are I and S, and strings.ToUpper
+	// writes over bytes that are not UTF-8.
+	for i, c := range upper {
+		if 'a' <= c && c <= 'z' {
+			upper[i] = c - 'a' + 'A'
+		}
+	}
+	return string(upper), arg
 }
