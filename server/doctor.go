@@ -14,7 +14,6 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
-	"sallyport/crypto/keyring"
 	"sallyport/server/admin"
 )
 
@@ -102,55 +101,6 @@ func (d *doctor) state() {
 	if d.private("state", d.c.State.Dir, 0o700) {
 		d.add("state", OK, d.c.State.Dir+" is private", "")
 	}
-}
-
-// otherSeal looks at a seal whose key is not in a file.
-func (d *doctor) otherSeal(ctx context.Context, info *keyring.SealInfo) {
-	seal, err := HostSeal(ctx, d.c, nil)
-	if errors.Is(err, ErrNeedsPeople) {
-		d.add("seal", OK, "people unseal it, by "+info.Kind, "")
-		return
-	}
-	var k *keyring.Keyring
-	if err == nil {
-		k, err = openKeyring(ctx, d.c, seal)
-	}
-	if err != nil {
-		d.add("seal", Fail, err.Error(), "check seal."+info.Kind+", and whether the key's keeper can be reached")
-		return
-	}
-	defer k.Close()
-	d.add("seal", OK, info.Kind+" ("+info.Label+") opens the keyring", "")
-}
-
-func (d *doctor) seal(ctx context.Context) {
-	if info, err := keyring.ReadSeal(d.c.State.Dir); err == nil && info.Kind != keyring.KindKeyFile {
-		d.otherSeal(ctx, info)
-		return
-	}
-	path := d.c.KeyFile()
-	if d.running != nil && d.running.State == "ready" && !fileExists(path) {
-		d.add("seal", OK, "the running server is unsealed; its key is not on this host's disk at "+path, "")
-		return
-	}
-	if !d.private("seal", path, 0o600) {
-		return
-	}
-	if within(d.c.State.Dir, path) {
-		d.add("seal", Fail, "the seal key lies in the state directory", "move it out and set seal.key_file")
-		return
-	}
-	k, err := openKeyring(ctx, d.c, &keyring.KeyFile{Path: path})
-	if err != nil {
-		d.add("seal", Fail, err.Error(), "check that seal.key_file and state.dir belong together")
-		return
-	}
-	defer k.Close()
-	if sameFilesystem(path, d.c.State.Dir) {
-		d.add("seal", Warn, path+" opens the keyring; it is on the same filesystem as the state", "whoever gets this disk gets both: use a systemd credential, or keep the key on another device")
-		return
-	}
-	d.add("seal", OK, path+" opens the keyring", "")
 }
 
 func sameFilesystem(a, b string) bool {

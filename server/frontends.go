@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"sallyport/crypto/keyring"
 	"sallyport/server/admin"
 	"sallyport/server/ftpd"
 	"sallyport/server/sftpd"
@@ -66,6 +67,9 @@ func (s *Server) adminOptions(p *parts) admin.Options {
 		Certs: s.certs.List, RotateCerts: s.rotateCerts,
 		Sessions: p.listSessions, Kill: p.kill, Bans: p.bans, Ban: p.ban, Unban: p.unban, Unlock: p.sessions.Unlock,
 		Record: p.audit.Append, Tail: p.audit.Tail, VerifyAudit: p.audit.Verify,
+		SealOf: func(ctx context.Context, kind string) (keyring.Seal, error) {
+			return s.config.sealOfKind(ctx, kind, s.log)
+		},
 		Seal: func(ctx context.Context, who admin.Peer, why string) error { return s.seal(ctx, who.String(), why) },
 	}
 }

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"sallyport/server/admin"
@@ -46,29 +45,6 @@ func (s *Server) seal(ctx context.Context, who, why string) error {
 	s.tellStatus("sealing")
 	s.end(errSealing)
 	return nil
-}
-
-// sealState is what an operator has to know to unseal.
-func (s *Server) sealState(context.Context) (admin.SealState, error) {
-	st := admin.SealState{State: string(s.life.now()), Kind: s.config.Seal.Kind}
-	if sealed := s.life.sealedState(); sealed != nil {
-		st.Reason = sealed.Reason
-	}
-	return st, nil
-}
-
-// unsealBy is an operator's attempt.
-func (s *Server) unsealBy(ctx context.Context, who admin.Peer, _ admin.Unseal) (admin.SealState, error) {
-	bounded, cancel := context.WithTimeout(s.ctx, attemptTime) // not ctx: a client that goes away must not undo what it gave
-	defer cancel()
-	seal, err := HostSeal(bounded, s.config.Config, s.log)
-	if err == nil {
-		err = s.unseal(bounded, seal, who.String())
-	}
-	if err != nil && !errors.Is(err, errUnsealed) {
-		return admin.SealState{}, &admin.Error{Code: admin.CodeSealed, Message: "still sealed: " + err.Error(), Hint: SealHint(err)}
-	}
-	return s.sealState(ctx)
 }
 
 // refusedAttempt remembers who was not allowed to try.

@@ -74,6 +74,7 @@ type Server struct {
 	announced atomic.Bool // systemd knows that the server is up
 	door      entrance    // to the sessions, of a sealed or an unsealed server
 	life      *life
+	people    people
 	open      []bound
 	ftp       *ftpd.Server
 	sftp      *sftpd.Server

@@ -19,6 +19,8 @@ func SealHint(err error) string {
 	switch {
 	case errors.As(err, &state):
 		return state.Hint()
+	case errors.Is(err, keyring.ErrSealed):
+		return "`sallyport unseal` asks for it"
 	case errors.Is(err, keyring.ErrKeyFile):
 		return "restore the seal key file, or name it with seal.key_file (SALLYPORT_SEAL__KEY_FILE); without it nobody can read this state"
 	case errors.Is(err, keyring.ErrWrongKey):
@@ -122,13 +124,28 @@ func (s *Server) unsealAtStart(ctx context.Context, tried func()) {
 		tried()
 		return
 	}
-	s.unsealAlone(ctx, lastPauseLocal, func(ctx context.Context) error {
-		seal, err := HostSeal(ctx, s.config.Config, s.log)
-		if err != nil {
-			s.life.sealedBy(err, time.Now())
+	last := lastPauseLocal
+	info, err := keyring.ReadSeal(s.config.State.Dir)
+	switch {
+	case err == nil && needsPeople(info.Kind):
+		s.life.sealedBy(fmt.Errorf("%w: it takes %s to unseal it", keyring.ErrSealed, whatPeopleGive(info)), time.Now())
+		s.log.Warn("the server is sealed", "seal", info.Kind, "hint", "sallyport unseal")
+		tried()
+		return
+	case err == nil && !keyIsLocal(info.Kind):
+		last = lastPauseRemote
+	}
+	s.unsealAlone(ctx, last, s.tryAlone, tried)
+}
+
+// tryAlone is one attempt without people.
+func (s *Server) tryAlone(ctx context.Context) error {
+	seal, err := HostSeal(ctx, s.config.Config, s.log)
+	if err != nil {
+		if s.life.sealedBy(err, time.Now()) {
 			s.log.Error("the server is sealed", "reason", err, "hint", SealHint(err))
-			return err
 		}
-		return s.unseal(ctx, seal, "")
-	}, tried)
+		return err
+	}
+	return s.unseal(ctx, seal, "")
 }

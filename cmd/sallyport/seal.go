@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,6 +25,7 @@ func (a *app) sealCommand() *cobra.Command {
 				return a.untilSealed(ctx, cl)
 			})
 		}}
+	c.AddCommand(a.sealRotate(), a.sealShares(), a.sealExport(), a.sealRevoke())
 	return c
 }
 
@@ -49,41 +49,4 @@ func (a *app) untilSealed(ctx context.Context, cl *admin.Client) error {
 			return ctx.Err()
 		}
 	}
-}
-
-func (a *app) unsealCommand() *cobra.Command {
-	return &cobra.Command{Use: "unseal", Short: "Unseal the running server", Args: exactly(),
-		Long: "Give the server what it needs to get at its keys. With a key file, a key service or a helper it only\n" +
-			"has to try.",
-		RunE: func(c *cobra.Command, _ []string) error {
-			return a.call(c.Context(), unsealTime, func(ctx context.Context, cl *admin.Client) error {
-				st, err := cl.Unseal(ctx, admin.Unseal{})
-				if err != nil {
-					return err
-				}
-				return a.unsealed(st)
-			})
-		}}
-}
-
-// unsealTime is the standard time of unseal: Argon2id, a key service, and the opening of all that lies behind.
-const unsealTime = 5 * time.Minute
-
-// unsealed tells how far it is; a server that stays sealed is exit code 6.
-func (a *app) unsealed(st admin.SealState) error {
-	rows := [][]string{{"state", st.State}, {"seal", st.Kind}}
-	if st.Need > 0 {
-		rows = append(rows, []string{"shares", fmt.Sprintf("%d/%d", st.Have, st.Need)})
-	}
-	if err := a.show(view{value: st, names: []string{st.State}, rows: rows}); err != nil {
-		return err
-	}
-	if st.State == "ready" {
-		return nil
-	}
-	e := &admin.Error{Code: admin.CodeSealed, Message: "still sealed"}
-	if st.Need > 0 {
-		e.Message, e.Hint = fmt.Sprintf("still sealed: %d of %d shares are there", st.Have, st.Need), "the other holders run `sallyport unseal`, too"
-	}
-	return e
 }

@@ -28,6 +28,19 @@ func (c *Client) Unseal(ctx context.Context, r Unseal) (SealState, error) {
 	return call[SealState](ctx, c, "unseal", r)
 }
 
+func (c *Client) SealChange(ctx context.Context, r SealChange) (SealChanged, error) {
+	return call[SealChanged](ctx, c, "seal/change", r)
+}
+
+func (c *Client) KitExport(ctx context.Context, r KitExport) (Kit, error) {
+	return call[Kit](ctx, c, "seal/export", r)
+}
+
+func (c *Client) KitRevoke(ctx context.Context, r KitRef) error {
+	_, err := call[Empty](ctx, c, "seal/revoke", r)
+	return err
+}
+
 func (c *Client) AccountAdd(ctx context.Context, r AccountAdd) (Account, error) {
 	return call[Account](ctx, c, "account/add", r)
 }

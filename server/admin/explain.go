@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 
+	"sallyport/crypto/escrow"
 	"sallyport/crypto/keyring"
 	"sallyport/policy"
 	"sallyport/policy/policydb"
@@ -59,6 +60,12 @@ func (a answerer) explain(name string, err error) *Error {
 		e.Code, e.Message, e.Hint = CodeConflict, strings.TrimPrefix(err.Error(), "policydb: "), "look at what changed with `sallyport policy show`, then try again"
 	case errors.Is(err, policydb.ErrReadOnly), errors.Is(err, vfs.ErrReadOnly):
 		e.Code, e.Message, e.Hint = CodeInternal, "a write to disk failed, so nothing more is written", "see the log, check the disk, and restart the server: it verifies everything when it opens"
+	case errors.Is(err, keyring.ErrWeakPassphrase), errors.Is(err, escrow.ErrRecipient), errors.Is(err, escrow.ErrNotFIPS):
+		e.Code, e.Message = CodeInvalid, err.Error()
+	case errors.Is(err, keyring.ErrNoKit):
+		e.Code, e.Message, e.Hint = CodeNotFound, "no such recovery kit", "`sallyport seal status` shows them"
+	case errors.Is(err, keyring.ErrKeyFile), errors.Is(err, keyring.ErrOldRoot):
+		e.Code, e.Message = CodeRefused, err.Error()
 	case errors.Is(err, keyring.ErrSealed):
 		e.Code, e.Message = CodeSealed, "the server is sealed"
 	case errors.Is(err, vfs.ErrBusy):

@@ -25,6 +25,8 @@ type Options struct {
 
 	// Seal begins to seal the server and returns before its end.
 	Seal func(ctx context.Context, who Peer, reason string) error
+	// SealOf is the seal of a kind whose key this host finds without people.
+	SealOf func(ctx context.Context, kind string) (keyring.Seal, error)
 
 	HostKeys       func() []HostKey
 	RotateHostKeys func(kinds ...string) error
@@ -51,6 +53,9 @@ type Options struct {
 // routes binds the operations that need keys; calls.go has the other side, door.go the rest.
 func (s *Server) routes(mux *http.ServeMux) {
 	handle(s, mux, "seal", s.seal)
+	handle(s, mux, "seal/change", s.sealChange)
+	handle(s, mux, "seal/export", s.kitExport)
+	handle(s, mux, "seal/revoke", s.kitRevoke)
 	handle(s, mux, "account/add", s.accountAdd)
 	handle(s, mux, "account/list", s.accountList)
 	handle(s, mux, "account/show", s.accountShow)

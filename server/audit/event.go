@@ -56,6 +56,10 @@ const (
 	SealNow     Action = "seal"
 	// UnsealRefused was noted while the server was sealed, and recorded at the next unsealing.
 	UnsealRefused Action = "unseal-refused"
+	UnsealShare   Action = "unseal-share" // one share was given; noted in the same way
+	SealChange    Action = "seal-change"
+	KitExport     Action = "recovery-export"
+	KitRevoke     Action = "recovery-revoke"
 	CertRotate    Action = "cert-rotate"
 	HostRotate    Action = "hostkey-rotate"
 )
@@ -66,7 +70,7 @@ func Actions() []Action {
 		Login, LoginRefused, Logout, ConnectRefused, Ban, Unban, SessionKill, Upload, Download, Mkdir,
 		Remove, Rmdir, Rename, Symlink, SetAttr, Copy, Truncate, Refused, Damage, AccountAdd,
 		AccountRemove, AccountEnable, AccountDisable, AccountSet, Password, KeyAdd, KeyRemove, SecondFactor, AccountUnlock, TrustChange,
-		PolicyApply, ServerStart, ServerStop, Unseal, SealNow, UnsealRefused, CertRotate, HostRotate,
+		PolicyApply, ServerStart, ServerStop, Unseal, SealNow, UnsealRefused, UnsealShare, SealChange, KitExport, KitRevoke, CertRotate, HostRotate,
 	}
 }
 

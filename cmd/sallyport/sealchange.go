@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/crypto/durable"
+	"sallyport/crypto/keyring"
+	"sallyport/server/admin"
+)
+
+// sealChangeFlags say what the new seal is.
+type sealChangeFlags struct {
+	to                string
+	threshold, shares int
+	recipients        []string
+	out               string
+	secret            unsealFlags
+}
+
+func (o *sealChangeFlags) ofShares(c *cobra.Command) {
+	f := c.Flags()
+	f.IntVar(&o.threshold, "threshold", 2, "how many `shares` unseal")
+	f.IntVar(&o.shares, "shares", 3, "how many shares there are")
+	f.StringArrayVar(&o.recipients, "recipient", nil, "encrypt one share to this age recipient or SSH public key (`KEY`, or @FILE); once for each share")
+	f.StringVar(&o.out, "out", "", "write each share to a file of its own in this `directory`, instead of printing it")
+}
+
+func (a *app) sealRotate() *cobra.Command {
+	var o sealChangeFlags
+	c := &cobra.Command{Use: "rotate", Short: "Seal the root key in another way, without touching data", Args: exactly(),
+		Long: "Seal the root key by another kind of seal, or by another secret of the same kind: keyfile, passphrase,\n" +
+			"shares, transit, helper. Files and keys of accounts stay as they are; nothing is unreadable meanwhile.",
+		RunE: func(c *cobra.Command, _ []string) error { return a.changeSeal(c.Context(), &o) }}
+	c.Flags().StringVar(&o.to, "to", "", "`kind` of the new seal")
+	o.ofShares(c)
+	c.Flags().BoolVar(&o.secret.stdin, "stdin", false, "read the new passphrase from standard input")
+	c.Flags().IntVar(&o.secret.fd, "passphrase-fd", -1, "read the new passphrase from this open `descriptor`")
+	return c
+}
+
+func (a *app) sealShares() *cobra.Command {
+	o := sealChangeFlags{to: keyring.KindShares}
+	c := &cobra.Command{Use: "shares", Short: "Make a new set of shares; those of the old set are worth nothing then", Args: exactly(),
+		RunE: func(c *cobra.Command, _ []string) error { return a.changeSeal(c.Context(), &o) }}
+	o.ofShares(c)
+	return c
+}
+
+func (a *app) changeSeal(ctx context.Context, o *sealChangeFlags) error {
+	r := admin.SealChange{Change: a.change(), To: o.to}
+	var err error
+	switch o.to {
+	case keyring.KindKeyFile, keyring.KindTransit, keyring.KindHelper:
+	case keyring.KindPassphrase:
+		if r.Passphrase, err = a.nextPassphrase(o.secret); err != nil {
+			return err
+		}
+	case keyring.KindShares:
+		r.Threshold, r.Shares = o.threshold, o.shares
+		if r.Recipients, err = recipients(o.recipients); err != nil {
+			return err
+		}
+		if o.out != "" { // before there are shares that could get lost
+			if err := os.MkdirAll(o.out, 0o700); err != nil {
+				return err
+			}
+		}
+	default:
+		return usage(fmt.Sprintf("--to %q is not one of keyfile, passphrase, shares, transit, helper", o.to), "")
+	}
+	if err := a.confirm("The seal becomes %s. Who had the old secret only cannot unseal the server any more.", o.to); err != nil {
+		return err
+	}
+	return a.call(ctx, unsealTime, func(ctx context.Context, cl *admin.Client) error {
+		out, err := cl.SealChange(ctx, r)
+		if err != nil {
+			return err
+		}
+		if err := a.handOut(out, o.out); err != nil {
+			return err
+		}
+		a.say("sealed by %s from now on; %s", out.Kind, out.Old)
+		return nil
+	})
+}
+
+// nextPassphrase asks twice, because a mistake would be for ever.
+func (a *app) nextPassphrase(o unsealFlags) (admin.Secret, error) {
+	first, err := a.secretFrom(o, "New passphrase: ")
+	if err != nil || o.stdin || o.fd >= 0 {
+		return first, err
+	}
+	second, err := a.secretFrom(o, "Again: ")
+	if err == nil && first != second {
+		err = &admin.Error{Code: admin.CodeInvalid, Message: "the two passphrases differ"}
+	}
+	return first, err
+}
+
+// recipients reads @FILE.
+func recipients(list []string) ([]string, error) {
+	var out []string
+	for _, r := range list {
+		if file, ok := strings.CutPrefix(r, "@"); ok {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return nil, err
+			}
+			r = strings.TrimSpace(string(text))
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// handOut prints the shares, once, or writes each to a file.
+func (a *app) handOut(out admin.SealChanged, dir string) error {
+	if len(out.Shares) == 0 {
+		return nil
+	}
+	if dir == "" && a.output != "table" {
+		return a.show(view{value: out})
+	}
+	for _, s := range out.Shares {
+		if dir != "" {
+			name := filepath.Join(dir, fmt.Sprintf("share-%s-%d", out.Set, s.Number))
+			if err := durable.WriteFile(name, []byte(s.Text+"\n"), 0o600); err != nil {
+				return err
+			}
+			a.say("wrote %s", name)
+			continue
+		}
+		to := ""
+		if s.Recipient != "" {
+			to = ", for " + s.Recipient
+		}
+		if _, err := fmt.Fprintf(a.stdout, "Share %d of %d, set %s%s\n%s\n\n", s.Number, len(out.Shares), out.Set, to, string(s.Text)); err != nil {
+			return err
+		}
+	}
+	a.say("These shares are not kept anywhere. Give each to another person; keep them off this host.")
+	return nil
+}
+
+func (a *app) sealExport() *cobra.Command {
+	var recipient, out string
+	c := &cobra.Command{Use: "export", Short: "Make a recovery kit, encrypted to an age recipient or SSH key", Args: exactly(),
+		Long: "Make a recovery kit. With it and the recipient's private key `sallyport unseal --recovery` opens this state,\n" +
+			"whatever becomes of the seal, until the kit is revoked. Keep it off this host.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if recipient == "" {
+				return usage("for whom? --recipient is missing", "give an age recipient (age1…) or an SSH public key (@id_ed25519.pub)")
+			}
+			to, err := recipients([]string{recipient})
+			if err != nil {
+				return err
+			}
+			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
+				kit, err := cl.KitExport(ctx, admin.KitExport{Change: a.change(), Recipient: to[0]})
+				if err != nil {
+					return err
+				}
+				if out == "" {
+					_, err = fmt.Fprint(a.stdout, kit.Text)
+				} else {
+					err = durable.WriteFile(out, []byte(kit.Text), 0o600)
+				}
+				if err != nil {
+					return err
+				}
+				a.say("recovery kit %s; `sallyport seal revoke %s` makes it worthless for root keys to come", kit.ID, kit.ID)
+				return nil
+			})
+		}}
+	c.Flags().StringVar(&recipient, "recipient", "", "age recipient or SSH public key (`KEY`, or @FILE)")
+	c.Flags().StringVar(&out, "out", "", "write it to this `file` instead of standard output")
+	return c
+}
+
+func (a *app) sealRevoke() *cobra.Command {
+	return &cobra.Command{Use: "revoke KIT", Short: "Take a recovery kit out of the seal; rotate the root key afterwards", Args: exactly("KIT"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := a.confirm("Recovery kit %s will not open root keys to come.", args[0]); err != nil {
+				return err
+			}
+			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
+				if err := cl.KitRevoke(ctx, admin.KitRef{Change: a.change(), ID: args[0]}); err != nil {
+					return err
+				}
+				a.say("revoked; who has the kit and an older copy of seal.json can still open the root key in force: rotate it")
+				return nil
+			})
+		}}
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"sallyport/crypto/keyring"
+	"sallyport/server/admin"
+)
+
+// unsealFlags say where the secret comes from.
+type unsealFlags struct {
+	stdin, forget      bool
+	fd                 int
+	recovery, identity string
+}
+
+func (a *app) unsealCommand() *cobra.Command {
+	var o unsealFlags
+	c := &cobra.Command{Use: "unseal", Short: "Give the running server what it needs to get at its keys", Args: exactly(),
+		Long: "With a passphrase, ask for it. With shares, ask for one: each holder runs this command, and the last one\n" +
+			"needed unseals the server; until then the exit code is 6. With a key file, a key service or a helper\n" +
+			"the server tries at once. With --recovery, a recovery kit does whatever the seal is.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.call(c.Context(), unsealTime, func(ctx context.Context, cl *admin.Client) error { return a.unseal(ctx, cl, o) })
+		}}
+	f := c.Flags()
+	f.BoolVar(&o.stdin, "stdin", false, "read the passphrase or share from standard input")
+	f.IntVar(&o.fd, "passphrase-fd", -1, "read the passphrase or share from this open `descriptor`")
+	f.BoolVar(&o.forget, "forget", false, "forget the shares that were given so far")
+	f.StringVar(&o.recovery, "recovery", "", "recovery kit: a `file` of `seal export`, or what age made of it")
+	f.StringVar(&o.identity, "identity", "", "private key (age or SSH, a `file`) that opens the recovery kit")
+	return c
+}
+
+// unsealTime is the standard time of unseal: Argon2id, a key service, and the opening of all that lies behind.
+const unsealTime = 5 * time.Minute
+
+func (a *app) unseal(ctx context.Context, cl *admin.Client, o unsealFlags) error {
+	r, err := a.unsealRequest(ctx, cl, o)
+	if err != nil {
+		return err
+	}
+	st, err := cl.Unseal(ctx, r)
+	if err != nil {
+		return err
+	}
+	if st.Note != "" {
+		a.say("%s", st.Note)
+	}
+	return a.unsealed(st)
+}
+
+func (a *app) unsealRequest(ctx context.Context, cl *admin.Client, o unsealFlags) (admin.Unseal, error) {
+	switch {
+	case o.forget:
+		return admin.Unseal{Forget: true}, nil
+	case o.recovery != "":
+		return kitFrom(o)
+	}
+	st, err := cl.SealState(ctx)
+	if err != nil || st.State == "ready" {
+		return admin.Unseal{}, err
+	}
+	switch st.Kind {
+	case keyring.KindPassphrase:
+		pass, err := a.secretFrom(o, "Passphrase: ")
+		return admin.Unseal{Passphrase: pass}, err
+	case keyring.KindShares:
+		share, err := a.secretFrom(o, fmt.Sprintf("Share (%d/%d are there, set %s): ", st.Have, st.Need, st.Set))
+		return admin.Unseal{Share: share}, err
+	}
+	return admin.Unseal{}, nil
+}
+
+func kitFrom(o unsealFlags) (admin.Unseal, error) {
+	var r admin.Unseal
+	kit, err := os.ReadFile(o.recovery)
+	if err != nil {
+		return r, err
+	}
+	r.Kit = admin.Secret(kit)
+	if o.identity != "" {
+		identity, err := os.ReadFile(o.identity)
+		if err != nil {
+			return r, err
+		}
+		r.Identity = admin.Secret(identity)
+	}
+	return r, nil
+}
+
+// maxSecret bounds a passphrase or share, bytes.
+const maxSecret = 4096
+
+// secretFrom reads a secret: from a descriptor, from standard input, or without
+// echo from the terminal.
+func (a *app) secretFrom(o unsealFlags, prompt string) (admin.Secret, error) {
+	switch {
+	case o.fd >= 0:
+		f := os.NewFile(uintptr(o.fd), "--passphrase-fd")
+		if f == nil {
+			return "", usage(fmt.Sprintf("--passphrase-fd %d is no descriptor", o.fd), "")
+		}
+		defer f.Close()
+		return readSecret(f)
+	case o.stdin:
+		return readSecret(a.stdin)
+	}
+	f, ok := a.stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return "", usage("no terminal to ask for the secret", "pass it on standard input with --stdin, or on another descriptor with --passphrase-fd")
+	}
+	fmt.Fprint(a.stderr, prompt)
+	line, err := term.ReadPassword(int(f.Fd()))
+	fmt.Fprintln(a.stderr)
+	if err != nil {
+		return "", err
+	}
+	return readSecret(strings.NewReader(string(line)))
+}
+
+// readSecret takes everything up to the end: a share has several lines.
+func readSecret(r io.Reader) (admin.Secret, error) {
+	text, err := io.ReadAll(io.LimitReader(bufio.NewReader(r), maxSecret+1))
+	if err != nil {
+		return "", err
+	}
+	if len(text) > maxSecret {
+		return "", &admin.Error{Code: admin.CodeInvalid, Message: fmt.Sprintf("the secret is longer than %d bytes", maxSecret)}
+	}
+	secret := strings.TrimRight(string(text), "\r\n")
+	if secret == "" {
+		return "", &admin.Error{Code: admin.CodeInvalid, Message: "the secret is empty"}
+	}
+	return admin.Secret(secret), nil
+}
+
+// unsealed tells how far it is; a server that stays sealed is exit code 6.
+func (a *app) unsealed(st admin.SealState) error {
+	rows := [][]string{{"state", st.State}, {"seal", st.Kind}}
+	if st.Need > 0 && st.State != "ready" {
+		rows = append(rows, []string{"shares", fmt.Sprintf("%d/%d", st.Have, st.Need)})
+	}
+	if err := a.show(view{value: st, names: []string{st.State}, rows: rows}); err != nil {
+		return err
+	}
+	if st.State == "ready" {
+		return nil
+	}
+	e := &admin.Error{Code: admin.CodeSealed, Message: "still sealed"}
+	if st.Need > 0 {
+		e.Message, e.Hint = fmt.Sprintf("still sealed: %d of %d shares are there", st.Have, st.Need), "the other holders run `sallyport unseal`, too"
+	}
+	return e
+}

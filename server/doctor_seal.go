@@ -1,0 +1,98 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"sallyport/crypto/keyring"
+)
+
+// seal asks whether the root key can be got at, by whom, and by whom not.
+func (d *doctor) seal(ctx context.Context) {
+	d.sealedNow()
+	d.unsealers()
+	info, err := keyring.ReadSeal(d.c.State.Dir)
+	switch {
+	case err != nil:
+		d.add("seal", Fail, err.Error(), SealHint(err))
+		return
+	case info.Kind == keyring.KindKeyFile:
+		d.keyFile(ctx)
+	case info.Kind == keyring.KindShares:
+		d.add("seal", OK, fmt.Sprintf("%d of %d shares of set %x unseal the server", info.K, info.N, info.Set), "")
+	case needsPeople(info.Kind):
+		d.add("seal", OK, "people unseal it, by "+info.Kind, "")
+	default:
+		d.hostSeal(ctx, info)
+	}
+	if info.Kind != keyring.KindKeyFile && len(info.Kits) == 0 {
+		d.add("recovery", Warn, "there is no recovery kit", "make one with `sallyport seal export --recipient age1…` and keep it off this host: who loses the seal's secret loses the files")
+	}
+}
+
+// hostSeal looks at a seal whose key is not in a file.
+func (d *doctor) hostSeal(ctx context.Context, info *keyring.SealInfo) {
+	var k *keyring.Keyring
+	seal, err := HostSeal(ctx, d.c, nil)
+	if err == nil {
+		k, err = openKeyring(ctx, d.c, seal)
+	}
+	if err != nil {
+		d.add("seal", Fail, err.Error(), "check seal."+info.Kind+", and whether the key's keeper can be reached")
+		return
+	}
+	defer k.Close()
+	d.add("seal", OK, info.Kind+" ("+info.Label+") opens the keyring", "")
+}
+
+// sealedNow is worth a line of its own: nobody can log in.
+func (d *doctor) sealedNow() {
+	if d.running != nil && d.running.Sealed != nil {
+		d.add("sealed", Warn, "the running server is "+d.running.State+": "+d.running.Sealed.Reason, d.running.Sealed.Hint)
+	}
+}
+
+// unsealers must be able to reach the socket.
+func (d *doctor) unsealers() {
+	a := d.c.Admin
+	if len(a.UIDs)+len(a.UnsealUIDs)+len(a.UnsealGIDs) == 0 {
+		return
+	}
+	const search fs.FileMode = 0o001
+	for dir := filepath.Dir(d.c.AdminSocket()); dir != "/"; dir = filepath.Dir(dir) {
+		if fi, err := os.Stat(dir); err == nil && fi.Mode()&search == 0 {
+			d.add("admin socket", Warn, fmt.Sprintf("%s has mode %04o: users of admin.uids, admin.unseal_uids and admin.unseal_gids may not get to %s", dir, fi.Mode().Perm(), d.c.AdminSocket()),
+				"set admin.socket to a directory that they can enter, e.g. with RuntimeDirectoryMode=0711 in the unit")
+			return
+		}
+	}
+}
+
+func (d *doctor) keyFile(ctx context.Context) {
+	path := d.c.KeyFile()
+	if d.running != nil && d.running.State == "ready" && !fileExists(path) {
+		d.add("seal", OK, "the running server is unsealed; its key is not on this host's disk at "+path, "")
+		return
+	}
+	if !d.private("seal", path, 0o600) {
+		return
+	}
+	if within(d.c.State.Dir, path) {
+		d.add("seal", Fail, "the seal key lies in the state directory", "move it out and set seal.key_file")
+		return
+	}
+	k, err := openKeyring(ctx, d.c, &keyring.KeyFile{Path: path})
+	if err != nil {
+		d.add("seal", Fail, err.Error(), "check that seal.key_file and state.dir belong together")
+		return
+	}
+	defer k.Close()
+	if sameFilesystem(path, d.c.State.Dir) {
+		d.add("seal", Warn, path+" opens the keyring; it is on the same filesystem as the state", "whoever gets this disk gets both: use a systemd credential, or keep the key on another device")
+		return
+	}
+	d.add("seal", OK, path+" opens the keyring", "")
+}
