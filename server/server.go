@@ -47,6 +47,9 @@ type Options struct {
 	Hangup <-chan os.Signal
 	// Locked is called when the state directory is this process's alone and nothing is served yet. May be nil.
 	Locked func() error
+	// MustUnseal ends Run with the error of the first attempt to unseal, if that fails: for servers whose key is beside
+	// them, where nobody will come to unseal.
+	MustUnseal bool
 	// Ready is called once when everything is served, from its own goroutine; Run waits for it. May be nil.
 	Ready func(context.Context, admin.Status) error
 }
@@ -248,7 +251,7 @@ func (s *Server) run(ctx context.Context, adminListener, health net.Listener) er
 	defer closeInside()
 
 	tried := make(chan struct{})
-	g.Go(func() error { s.unsealAtStart(gctx, sync.OnceFunc(func() { close(tried) })); return nil })
+	g.Go(func() error { return s.unsealAtStart(gctx, sync.OnceFunc(func() { close(tried) })) })
 	for _, b := range s.open {
 		g.Go(func() error {
 			if !waitFor(doors, tried, doorsWait) {

@@ -112,8 +112,10 @@ func oneLine(text string) string {
 }
 
 // unsealAtStart tries by itself where no person is needed, unless a person has
-// sealed the server: then a person must unseal it.
-func (s *Server) unsealAtStart(ctx context.Context, tried func()) {
+// sealed the server: then a person must unseal it. The error is nil but with
+// Options.MustUnseal.
+func (s *Server) unsealAtStart(ctx context.Context, tried func()) error {
+	defer tried()
 	if by := s.handover.Sealed; by != nil {
 		why := "sealed by " + by.Who
 		if by.Why != "" {
@@ -121,8 +123,10 @@ func (s *Server) unsealAtStart(ctx context.Context, tried func()) {
 		}
 		s.life.sealedBy(errors.New(why), by.At)
 		s.log.Warn("the server is sealed", "who", by.Who, "why", by.Why)
-		tried()
-		return
+		return nil
+	}
+	if s.o.MustUnseal {
+		return s.tryAlone(ctx)
 	}
 	last := lastPauseLocal
 	info, err := keyring.ReadSeal(s.config.State.Dir)
@@ -130,12 +134,12 @@ func (s *Server) unsealAtStart(ctx context.Context, tried func()) {
 	case err == nil && needsPeople(info.Kind):
 		s.life.sealedBy(fmt.Errorf("%w: it takes %s to unseal it", keyring.ErrSealed, whatPeopleGive(info)), time.Now())
 		s.log.Warn("the server is sealed", "seal", info.Kind, "hint", "sallyport unseal")
-		tried()
-		return
+		return nil
 	case err == nil && !keyIsLocal(info.Kind):
 		last = lastPauseRemote
 	}
 	s.unsealAlone(ctx, last, s.tryAlone, tried)
+	return nil
 }
 
 // tryAlone is one attempt without people.

@@ -46,7 +46,8 @@ func (a *app) reloadCommand() *cobra.Command {
 		}}
 }
 
-// serve runs a server of l; it calls locked when the state directory is its own and ready when it serves.
+// serve runs a server of l; it calls locked when the state directory is its own and ready when it serves. With locked it
+// is a demo, which ends when it cannot be unsealed.
 func (a *app) serve(ctx context.Context, source server.Source, l *server.Loaded, locked func() error, ready func(context.Context, admin.Status) error) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -54,6 +55,6 @@ func (a *app) serve(ctx context.Context, source server.Source, l *server.Loaded,
 	f, ok := a.stderr.(*os.File)
 	return server.Run(ctx, server.Options{
 		Config: l, Source: source, Version: version(), Stderr: a.stderr, Terminal: ok && term.IsTerminal(int(f.Fd())),
-		Hangup: hangup, Locked: locked, Ready: ready,
+		Hangup: hangup, MustUnseal: locked != nil, Locked: locked, Ready: ready,
 	})
 }
