@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -17,7 +18,7 @@ func (d *doctor) seal(ctx context.Context) {
 	info, err := keyring.ReadSeal(d.c.State.Dir)
 	switch {
 	case err != nil:
-		d.add("seal", Fail, err.Error(), SealHint(err))
+		d.add("seal", Fail, err.Error(), cmp.Or(SealHint(err), "see the check of the state directory"))
 		return
 	case info.Kind == keyring.KindKeyFile:
 		d.keyFile(ctx)

@@ -1,0 +1,283 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"sallyport/crypto/keyring"
+	"sallyport/crypto/record"
+	"sallyport/server/admin"
+)
+
+// TestSealedMemoryHoldsNoKey reads the memory of a real server, as root can:
+// before sealing the keys are found there, with the same scanner, and after it
+// none is. So it is the new process image that does it, not a scanner that sees nothing.
+func TestSealedMemoryHoldsNoKey(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root may read the memory of a process that is not dumpable")
+	}
+	const name, password, content = "canary-account", "Canary-password-42", "canary content of a file, "
+	h := startHost(t)
+	if _, err := h.cl.AccountAdd(t.Context(), admin.AccountAdd{Name: name, Protocols: []string{"sftp"}, Password: password,
+		Paths: []admin.PathRight{{Path: "/", Allow: []string{"all"}}}, Keys: []string{h.publicKey}}); err != nil {
+		t.Fatal(err)
+	}
+	st, err := h.cl.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(st.Listeners[0].Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, _ := strconv.Atoi(port)
+	r, err := dialSFTP(&connection{Host: "127.0.0.1", SFTPPort: n, Account: name, KeyFile: h.keyFile})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := r.(overSFTP)
+	defer client.close()
+	// One file that is whole, and one whose upload is under way: its data key is in use.
+	if err := client.put("/whole", bytes.Repeat([]byte(content), 10_000), func(int) {}); err != nil {
+		t.Fatal(err)
+	}
+	open, err := client.c.OpenFile("/open", os.O_WRONLY|os.O_CREATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open.Write(bytes.Repeat([]byte(content), 10_000)); err != nil {
+		t.Fatal(err)
+	}
+
+	keys := h.keys(t)
+	before := scan(t, st.PID, keys, map[string][]byte{"name": []byte(name), "content": []byte(content + content)})
+	for _, what := range []string{"root", "wrap of an account", "record of an account", "policy record", "audit record", "name", "content"} {
+		if before[what] == 0 {
+			t.Errorf("unsealed: %s is not found in memory, so this test could not fail", what)
+		}
+	}
+	t.Logf("unsealed: %v", before)
+
+	if err := h.cl.Seal(t.Context(), admin.Change{}); err != nil {
+		t.Fatal(err)
+	}
+	h.await(t, "sealed")
+	now, err := h.cl.Status(t.Context())
+	if err != nil || now.PID != st.PID {
+		t.Fatalf("process %d became %d: %v", st.PID, now.PID, err)
+	}
+	keys = h.keys(t) // the database is closed: all data keys are in it
+	dataKeys := 0
+	for what := range keys {
+		if strings.HasPrefix(what, "data key") {
+			dataKeys++
+		}
+	}
+	if dataKeys < 2 {
+		t.Fatalf("only %d data keys are looked for", dataKeys)
+	}
+	after := scan(t, st.PID, keys, map[string][]byte{"name": []byte(name), "content": []byte(content), "password": []byte(password)})
+	for what, n := range after {
+		if n > 0 {
+			t.Errorf("sealed: %s is in memory, %d times", what, n)
+		}
+	}
+	if _, err := h.cl.Unseal(t.Context(), admin.Unseal{}); err != nil {
+		t.Fatal(err)
+	}
+	if again := scan(t, st.PID, keys, nil); again["root"] == 0 {
+		t.Error("unsealed again: the root key is not found")
+	}
+}
+
+// realHost is a server of the real binary with a key file.
+type realHost struct {
+	state, key, keyFile, publicKey string
+	cl                             *admin.Client
+	log                            bytes.Buffer // read after the end only
+}
+
+func startHost(t *testing.T) *realHost {
+	t.Helper()
+	dir := t.TempDir()
+	h := &realHost{state: filepath.Join(dir, "var/lib/sallyport"), key: filepath.Join(dir, "etc/sallyport/sallyport.key"), keyFile: filepath.Join(dir, "id")}
+	run := func(args ...string) {
+		t.Helper()
+		if out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+	run("sallyport", "init", "--root", dir, "--no-systemd", "--sftp", "127.0.0.1:0", "--ftps", "", "--ftps-implicit", "")
+	run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", h.keyFile)
+	pub, err := os.ReadFile(h.keyFile + ".pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.publicKey = string(pub)
+	h.cl = admin.NewClient(filepath.Join(dir, "run/sallyport/admin.sock"))
+	cmd := exec.Command("sallyport", "serve", "--config", filepath.Join(dir, "etc/sallyport/sallyport.yaml"))
+	cmd.Env = append(os.Environ(), "SALLYPORT_HEALTH__ADDRESS=")
+	cmd.Stderr = &h.log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		if err := cmd.Wait(); err != nil || t.Failed() {
+			t.Errorf("the server ended with %v\n%s", err, h.log.String())
+		}
+	})
+	h.await(t, "ready")
+	return h
+}
+
+func (h *realHost) await(t *testing.T, state string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		st, err := h.cl.Status(ctx)
+		if err == nil && st.State == state {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("not %s: %+v, %v", state, st, err)
+		}
+	}
+}
+
+// keys are those of the state directory, opened by the format's own words
+// (docs/FORMAT.md "Keys"). Data keys can be read only while no server has the database.
+func (h *realHost) keys(t *testing.T) map[string][]byte {
+	t.Helper()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var seal struct {
+		Roots []struct {
+			Epoch   uint32
+			Wrapped []byte
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(h.state, "seal.json"))
+	check(err)
+	check(json.Unmarshal(text, &seal))
+	root, err := (&keyring.KeyFile{Path: h.key}).Unwrap(t.Context(), seal.Roots[0].Wrapped)
+	check(err)
+	found := map[string][]byte{"root": root}
+	derive := func(what string, key []byte, label, purpose string, tail ...byte) *record.Key {
+		out, err := hkdf.Expand(sha256.New, key, label+purpose+"\x00"+string(tail), 32)
+		check(err)
+		found[what] = out
+		return (*record.Key)(out)
+	}
+	u32 := func(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
+	kek, err := record.NewKEK(derive("wrap of the root", root, "sallyport.root.v1\x00", "wrap", u32(seal.Roots[0].Epoch)...), seal.Roots[0].Epoch)
+	check(err)
+	ring, err := os.ReadFile(filepath.Join(h.state, "keyring"))
+	check(err)
+	for what, at := range map[string]int{"policy": 16, "audit": 169} {
+		d := map[string]record.Domain{"policy": record.DomainPolicyKey, "audit": record.DomainAuditKey}[what]
+		key, err := kek.Unwrap(record.AccountID{}, d, ring[at:at+4], ring[at+12:at+153])
+		check(err)
+		found[what] = key[:]
+		derive(what+" record", key[:], "sallyport.site.v1\x00", "record", ring[at:at+4]...)
+	}
+	id, version := record.AccountID(ring[322:338]), ring[338:342]
+	account, err := kek.Unwrap(id, record.DomainAccountKey, version, ring[350:491])
+	check(err)
+	found["account"] = account[:]
+	for _, purpose := range []string{"name", "dir", "set", "wrap", "record"} {
+		derive(purpose+" of an account", account[:], "sallyport.account.v1\x00", purpose, append(id[:], version...)...)
+	}
+	derived, err := record.Derive(account, id, binary.BigEndian.Uint32(version))
+	check(err)
+	tree := filepath.Join(h.state, "accounts", id.String(), fmt.Sprintf("tree-%d.db", binary.BigEndian.Uint32(version)))
+	db, err := bbolt.Open(tree, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Millisecond})
+	if err != nil {
+		return found // the server has it
+	}
+	defer db.Close()
+	check(db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte{byte(record.DomainBlobKey)}).ForEach(func(k, v []byte) error {
+			plain, err := derived.Box().Open(nil, record.DomainBlobKey, append([]byte{byte(record.DomainBlobKey)}, k...), v)
+			if err != nil {
+				return err
+			}
+			key, err := derived.DataKey([16]byte(k), plain[4:4+record.WrappedSize])
+			if err != nil {
+				return err
+			}
+			found["data key of "+fmt.Sprintf("%x", k)] = key[:]
+			return nil
+		})
+	}))
+	return found
+}
+
+// scan counts needles in everything that a process has mapped for writing.
+func scan(t *testing.T, pid int, keys, more map[string][]byte) map[string]int {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d/", pid)
+	maps, err := os.ReadFile(dir + "maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem, err := os.Open(dir + "mem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Close()
+	found, total := map[string]int{}, 0
+	for line := range strings.Lines(string(maps)) {
+		fields := strings.Fields(line)
+		if !strings.HasPrefix(fields[1], "rw") {
+			continue
+		}
+		from, to, _ := strings.Cut(fields[0], "-")
+		start, err1 := strconv.ParseUint(from, 16, 63)
+		end, err2 := strconv.ParseUint(to, 16, 63)
+		if err1 != nil || err2 != nil {
+			t.Fatalf("not a mapping: %q", line)
+		}
+		region := make([]byte, end-start)
+		n, err := mem.ReadAt(region, int64(start))
+		if err != nil && err != io.EOF && n == 0 {
+			continue // given back meanwhile
+		}
+		total += n
+		for _, set := range []map[string][]byte{keys, more} {
+			for what, needle := range set {
+				found[what] += bytes.Count(region[:n], needle)
+			}
+		}
+	}
+	if total < 1<<20 {
+		t.Fatalf("only %d bytes of memory were read", total)
+	}
+	return found
+}
