@@ -92,9 +92,9 @@ func (m *mender) mendPages() {
 			full.Extents = nil
 			whole := true
 			for _, p := range v.pages {
-				key := string(pageKey(id, p.n, p.page))
+				key := pageKey(id, p.n, p.page)
 				before := len(full.Extents)
-				if page := m.pages[key]; page != nil {
+				if page := m.pages[string(key)]; page != nil {
 					full.Extents, _ = appendPage(full.Extents, page) // decoded before
 				}
 				if len(full.Extents)-before != int(p.count) {

@@ -203,7 +203,7 @@ func (s *Salvage) Write(ctx context.Context, path string) (err error) {
 	if _, err := os.Lstat(path); err == nil {
 		return &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
 	}
-	db := &DB{keys: s.m.keys, noSync: true}
+	db := &store{path: path, keys: s.m.keys, noSync: true}
 	if err := db.openBolt(path, true); err != nil {
 		return fmt.Errorf("rebuilding metadata: %w", err)
 	}
@@ -220,7 +220,7 @@ func (s *Salvage) Write(ctx context.Context, path string) (err error) {
 // rebuildBatch is how many records are put in one transaction of bbolt.
 const rebuildBatch = 20_000
 
-func (s *Salvage) fill(ctx context.Context, db *DB) error {
+func (s *Salvage) fill(ctx context.Context, db *store) error {
 	all := s.records()
 	places := slices.Sorted(maps.Keys(all))
 	box, set, h := db.keys.Box(), db.keys.Set(), &s.m.head
@@ -341,7 +341,7 @@ func (m *mender) supersededSince(v *storedVersion, after []*storedVersion) int64
 			break
 		}
 	}
-	if at, ok := m.indexed()[versionName{v.Inode, v.N}]; ok && supersededAt(at, v, after) {
+	if at, ok := m.indexed()[versionName{v.Inode, v.N}]; ok && canSupersede(at, v, after) {
 		return at
 	}
 	return since
@@ -358,4 +358,13 @@ func (m *mender) indexed() map[versionName]int64 {
 		}
 	}
 	return m.since
+}
+
+// canSupersede is supersededAt for what was salvaged.
+func canSupersede(since int64, v *storedVersion, after []*storedVersion) bool {
+	counts := make([]versionCount, 0, len(after))
+	for _, next := range after {
+		counts = append(counts, versionCount{N: next.N, prev: next.prev, At: next.At, State: next.State})
+	}
+	return supersededAt(since, &versionCount{N: v.N, At: v.At, State: v.State}, counts)
 }
