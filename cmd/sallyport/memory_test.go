@@ -109,12 +109,20 @@ func TestSealedMemoryHoldsNoKey(t *testing.T) {
 
 // realHost is a server of the real binary with a key file.
 type realHost struct {
-	state, key, keyFile, publicKey string
-	cl                             *admin.Client
-	log                            bytes.Buffer // read after the end only
+	state, config, key, keyFile, publicKey string
+	cl                                     *admin.Client
+	log                                    bytes.Buffer // read after the end only
 }
 
 func startHost(t *testing.T) *realHost {
+	t.Helper()
+	h := initHost(t)
+	h.serve(t)
+	h.await(t, "ready")
+	return h
+}
+
+func initHost(t *testing.T, args ...string) *realHost {
 	t.Helper()
 	dir := t.TempDir()
 	h := &realHost{state: filepath.Join(dir, "var/lib/sallyport"), key: filepath.Join(dir, "etc/sallyport/sallyport.key"), keyFile: filepath.Join(dir, "id")}
@@ -124,7 +132,7 @@ func startHost(t *testing.T) *realHost {
 			t.Fatalf("%v: %v\n%s", args, err, out)
 		}
 	}
-	run("sallyport", "init", "--root", dir, "--no-systemd", "--sftp", "127.0.0.1:0", "--ftps", "", "--ftps-implicit", "")
+	run(append([]string{"sallyport", "init", "--root", dir, "--no-systemd", "--sftp", "127.0.0.1:0", "--ftps", "", "--ftps-implicit", ""}, args...)...)
 	run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", h.keyFile)
 	pub, err := os.ReadFile(h.keyFile + ".pub")
 	if err != nil {
@@ -132,7 +140,13 @@ func startHost(t *testing.T) *realHost {
 	}
 	h.publicKey = string(pub)
 	h.cl = admin.NewClient(filepath.Join(dir, "run/sallyport/admin.sock"))
-	cmd := exec.Command("sallyport", "serve", "--config", filepath.Join(dir, "etc/sallyport/sallyport.yaml"))
+	h.config = filepath.Join(dir, "etc/sallyport/sallyport.yaml")
+	return h
+}
+
+func (h *realHost) serve(t *testing.T) {
+	t.Helper()
+	cmd := exec.Command("sallyport", "serve", "--config", h.config)
 	cmd.Env = append(os.Environ(), "SALLYPORT_HEALTH__ADDRESS=")
 	cmd.Stderr = &h.log
 	if err := cmd.Start(); err != nil {
@@ -144,8 +158,6 @@ func startHost(t *testing.T) *realHost {
 			t.Errorf("the server ended with %v\n%s", err, h.log.String())
 		}
 	})
-	h.await(t, "ready")
-	return h
 }
 
 func (h *realHost) await(t *testing.T, state string) {
