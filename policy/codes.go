@@ -25,6 +25,8 @@ const (
 	CodeServerFull   = "SP-S12"
 	CodeAddressFull  = "SP-S13"
 	CodeLoginTimeout = "SP-S14"
+	CodeDamaged      = "SP-S15"
+	CodeMaintenance  = "SP-S16"
 	CodeIdle         = "SP-S21"
 	CodeMaxAge       = "SP-S22"
 	CodeHours        = "SP-S23"
@@ -84,6 +86,8 @@ var refusals = []Refusal{
 	{CodeServerFull, StageSession, "The server has too many connections. Try again later.", "raise the limit of connections in sallyport.yaml"},
 	{CodeAddressFull, StageSession, "Too many connections from your address. Close one and try again.", "raise the limit of connections per address in sallyport.yaml"},
 	{CodeLoginTimeout, StageSession, "The login took too long.", "the client connected and did not log in in time"},
+	{CodeDamaged, StageSession, "The storage of this account is damaged. The operator has been told; nobody can log in until it is repaired.", "`sallyport vfs verify --account NAME` says what is damaged, and with --repair brings back what can be brought back"},
+	{CodeMaintenance, StageSession, "The storage of this account is being repaired. Try again in a few minutes.", "a repair of this volume is under way"},
 	{CodeIdle, StageSession, "The session was idle for too long.", "session.idle at the place named"},
 	{CodeMaxAge, StageSession, "The session reached its greatest age. Log in again.", "session.max_age at the place named"},
 	{CodeHours, StageSession, "This account may not be used at this time.", "session.hours at the place named"},

@@ -33,6 +33,7 @@ type Config struct {
 	Health     Health     `yaml:"health" json:"health"`
 	Log        Log        `yaml:"log" json:"log"`
 	Shutdown   Shutdown   `yaml:"shutdown" json:"shutdown"`
+	Scrub      Scrub      `yaml:"scrub" json:"scrub"`
 	Limits     Limits     `yaml:"limits" json:"limits"`
 }
 
@@ -154,6 +155,12 @@ type Log struct {
 	Format string `yaml:"format" json:"format"` // auto (text on a terminal, else json), text, json
 }
 
+// Scrub is the verification of volumes in the background.
+type Scrub struct {
+	Interval time.Duration `yaml:"interval" json:"interval"` // between two rounds; 0 = none
+	Rate     int64         `yaml:"rate" json:"rate"`         // bytes of blobs read per second; 0 = no limit
+}
+
 // Shutdown is how long transfers under way may finish after SIGTERM.
 type Shutdown struct {
 	Drain time.Duration `yaml:"drain" json:"drain"`
@@ -185,6 +192,7 @@ func DefaultConfig() *Config {
 		Algorithms: Algorithms{Profile: ProfileModern},
 		Log:        Log{Level: "info", Format: "auto"},
 		Shutdown:   Shutdown{Drain: 10 * time.Second},
+		Scrub:      Scrub{Interval: 24 * time.Hour, Rate: 16 << 20},
 		Limits: Limits{
 			Connections: 10_000, PerAddress: 1024, Unauthenticated: 512, UnauthenticatedPerAddress: 64,
 			LoginTime: time.Minute, WindowMemory: 256 << 20,

@@ -24,6 +24,12 @@ func (l *Loaded) check() ConfigErrors {
 	c.oneOf("log.level", l.Log.Level, "debug", "info", "warn", "error")
 	c.oneOf("log.format", l.Log.Format, "auto", "text", "json")
 	c.health()
+	if l.Scrub.Interval < 0 || l.Scrub.Interval > 0 && l.Scrub.Interval < time.Second {
+		c.fail("scrub.interval", "must be 0s (never) or at least 1s", "")
+	}
+	if l.Scrub.Rate < 0 {
+		c.fail("scrub.rate", "must not be negative", "")
+	}
 	if l.Shutdown.Drain < 0 || l.Shutdown.Drain > 10*time.Minute {
 		c.fail("shutdown.drain", "must be between 0s and 10m", "")
 	}

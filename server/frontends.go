@@ -65,6 +65,7 @@ func (s *Server) adminOptions(p *parts) admin.Options {
 		Policy: p.policy, Keyring: p.keyring, Volumes: p.volumes,
 		HostKeys: s.hostKeys.List, RotateHostKeys: s.rotateHostKeys,
 		Certs: s.certs.List, RotateCerts: s.rotateCerts,
+		Scrub:    p.scrub.now,
 		Sessions: p.listSessions, Kill: p.kill, Bans: p.bans, Ban: p.ban, Unban: p.unban, Unlock: p.sessions.Unlock,
 		Record: p.audit.Append, Tail: p.audit.Tail, VerifyAudit: p.audit.Verify,
 		SealOf: func(ctx context.Context, kind string) (keyring.Seal, error) {

@@ -103,8 +103,16 @@ func (s *Server) frontEndMetrics(m exposition) {
 }
 
 func storeMetrics(m exposition, p *parts) {
+	if p.scrub != nil {
+		st := p.scrub.now()
+		m.counter("sallyport_scrub_volumes_total", "Volumes verified in the background.", float64(st.Volumes))
+		m.counter("sallyport_scrub_bytes_total", "Bytes of files read by the verification in the background.", float64(st.Bytes))
+		m.counter("sallyport_scrub_findings_total", "Findings of the verification in the background: look into the log.", float64(st.Findings))
+		m.gauge("sallyport_scrub_damaged_volumes", "Volumes with findings in the last round.", float64(st.Damaged))
+	}
 	v := p.volumes.Totals()
 	m.gauge("sallyport_volumes_open", "Volumes that are open.", float64(v.Volumes))
+	m.gauge("sallyport_volumes_refused", "Volumes that do not open because they are damaged: their accounts cannot log in.", float64(v.Refused))
 	m.gauge("sallyport_file_handles", "Open files of all sessions.", float64(v.Handles))
 	m.gauge("sallyport_uploads", "Uploads under way.", float64(v.Drafts))
 	m.gauge("sallyport_window_bytes", "Bytes of uploads not yet on disk; at most three quarters of limits.window_memory.", float64(v.DirtyBytes))

@@ -25,6 +25,7 @@ type parts struct {
 	sessions *session.Manager
 
 	restHouse func() // ends housekeeping; nil before it began
+	scrub     *scrub // nil until everything else is there
 }
 
 // openParts opens everything that needs the key. On error what was opened is
@@ -98,6 +99,9 @@ func (p *parts) tidied(v *vfs.Volume, r *vfs.TidyResult, err error) {
 // close is the reverse of open; every part is closed even if one fails.
 func (p *parts) close() error {
 	var errs []error
+	if p.scrub != nil {
+		p.scrub.stop()
+	}
 	if p.sessions != nil {
 		errs = append(errs, p.sessions.Close())
 	}

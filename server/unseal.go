@@ -72,6 +72,7 @@ func (s *Server) unseal(ctx context.Context, seal keyring.Seal, who string) erro
 		}
 		return err
 	}
+	p.scrub = startScrub(s.config.Scrub, p, s.log)
 	waiting := s.door.admit(p.sessions)
 	s.admin.Open(admin.NewServer(s.adminOptions(p)))
 	s.life.ready(p)

@@ -2,13 +2,16 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 
 	"sallyport/crypto/keyring"
 	"sallyport/server/admin"
 	"sallyport/server/audit"
+	"sallyport/vfs"
 )
 
 // VerifyOffline checks volumes without a server: all, or that of one account.
@@ -33,6 +36,62 @@ func VerifyOffline(ctx context.Context, c *Config, account string) (admin.Check,
 	}
 	defer p.close()
 	return admin.VerifyVolumes(ctx, p.policy, p.volumes, account)
+}
+
+// RepairOffline plans or executes the repair of one account's volume without a server.
+func RepairOffline(ctx context.Context, c *Config, r admin.VolumeRepair) (vfs.Repair, error) {
+	if !Initialised(c.State.Dir) {
+		return vfs.Repair{}, fmt.Errorf("%w: %s", ErrNoState, c.State.Dir)
+	}
+	release, err := keyring.LockState(c.State.Dir)
+	if err != nil {
+		return vfs.Repair{}, err
+	}
+	defer release()
+	seal, err := HostSeal(ctx, c, nil)
+	if err != nil {
+		return vfs.Repair{}, err
+	}
+	p, err := openParts(ctx, c, seal, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return vfs.Repair{}, err
+	}
+	a, err := p.policy.Account(r.Account)
+	if err != nil {
+		return vfs.Repair{}, errors.Join(err, p.close())
+	}
+	done, err := admin.RepairVolume(ctx, p.volumes, a, r, p.log, func(ctx context.Context, e audit.Event) error {
+		e.Who = fmt.Sprintf("uid %d, offline", os.Getuid())
+		return p.audit.Append(context.WithoutCancel(ctx), e)
+	})
+	return done, errors.Join(err, p.close())
+}
+
+// AccountsOffline are the names of all accounts, without a server.
+func AccountsOffline(ctx context.Context, c *Config) ([]string, error) {
+	if !Initialised(c.State.Dir) {
+		return nil, fmt.Errorf("%w: %s", ErrNoState, c.State.Dir)
+	}
+	release, err := keyring.LockState(c.State.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	seal, err := HostSeal(ctx, c, nil)
+	if err != nil {
+		return nil, err
+	}
+	p, err := openParts(ctx, c, seal, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	accounts, err := p.policy.Accounts()
+	var names []string
+	for _, a := range accounts {
+		names = append(names, a.Name)
+	}
+	return names, err
 }
 
 // VerifyAuditOffline checks the audit log without a server.

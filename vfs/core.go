@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -55,7 +56,9 @@ func openCore(ctx context.Context, v *Volume) (*core, error) {
 	if wrap := v.fs.o.testOnlyBlobs; wrap != nil {
 		store = wrap(store)
 	}
-	db, err := meta.Open(ctx, filepath.Join(dir, treeName(keys.Version())), keys, meta.Options{Now: v.fs.o.Now})
+	tree := filepath.Join(dir, treeName(keys.Version()))
+	_ = os.Remove(tree + unfinished) // of a repair that a crash cut off; that there is none is the rule
+	db, err := meta.Open(ctx, tree, keys, meta.Options{Now: v.fs.o.Now})
 	if err != nil {
 		return nil, errors.Join(openError(v, err), files.Close())
 	}
@@ -79,7 +82,7 @@ func openError(v *Volume, err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return refused("is missing or incomplete", fs.ErrNotExist)
 	case errors.Is(pub, ErrIntegrity):
-		return refused("is damaged and refused: restore its directory from a copy", ErrIntegrity)
+		return refused("is damaged and refused: `sallyport vfs verify --account NAME --repair` says what can be saved, or restore its directory from a copy", ErrIntegrity)
 	case errors.Is(pub, ErrBusy):
 		return refused("is in use by another server on this state directory", ErrBusy)
 	default:

@@ -32,6 +32,8 @@ var (
 	ErrTooMany     = errors.New("vfs: too many open files")
 	// ErrPurged means that what a handle was opened on has been purged meanwhile. It is an fs.ErrNotExist.
 	ErrPurged = fmt.Errorf("vfs: purged since it was opened: %w", fs.ErrNotExist)
+	// ErrRepairing means that a repair has the volume for itself.
+	ErrRepairing = errors.New("vfs: the volume is being repaired")
 	// ErrQuota means that the reserve function refused; its own error is wrapped beside it.
 	ErrQuota = errors.New("vfs: quota exceeded")
 	// ErrIO is a failure of the storage below that has no better name. Its text is for operators and names no host path.
@@ -42,7 +44,7 @@ var (
 // that no text of a lower layer (which may name a host path) leaves the package.
 var sentinels = []error{
 	ErrIntegrity, ErrNotEmpty, ErrIsDir, ErrNotDir, ErrLoop, ErrNameTooLong, ErrBadName, ErrBusy,
-	ErrInterrupted, ErrReadOnly, ErrTooMany, ErrPurged, ErrIO,
+	ErrInterrupted, ErrReadOnly, ErrTooMany, ErrPurged, ErrIO, ErrRepairing,
 	syscall.ENOSPC, syscall.EFBIG,
 	context.Canceled, context.DeadlineExceeded, io.EOF,
 	keyring.ErrSealed, keyring.ErrNoAccount,

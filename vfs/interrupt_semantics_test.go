@@ -312,6 +312,15 @@ var interruptSentences = map[string]func(*testing.T){
 		if got := get(t, v, "a"); len(got) < 1<<20 || !bytes.HasPrefix(data, got) || !stat(t, v, "a").Partial() {
 			t.Fatalf("after a crash: %d bytes, partial %v", len(got), stat(t, v, "a").Partial())
 		}
+		f = openFile(t, w, "short", wr) // what is synced lies in metadata, and not in the blob that follows
+		write(t, f, data[:10_000])
+		ok(t, f.Sync())
+		write(t, f, data[10_000:])
+		short := b.crash().view()
+		ok(t, f.Close())
+		if got := get(t, short, "short"); len(got) < 1<<20 || !bytes.HasPrefix(data, got) || !stat(t, short, "short").Partial() {
+			t.Fatalf("after a crash: %d bytes, partial %v", len(got), stat(t, short, "short").Partial())
+		}
 		f = openFile(t, w, "a", os.O_RDWR) // a synced change of a whole file is not undone by what breaks later
 		ok(t, f.Truncate(0))
 		write(t, f, data)

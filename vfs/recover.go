@@ -84,6 +84,14 @@ func (r *rescue) apply(tx *meta.Tx) error {
 	if err != nil {
 		return err
 	}
+	if !current && n != nil && b.Inode == 0 && n.Version != 0 {
+		// The name was new, and an fsync has made the file since with all bytes in metadata: this is the same upload (I9).
+		v, err := tx.Version(n.ID, n.Version)
+		if err != nil {
+			return err
+		}
+		current = b.Writer != "" && v.Writer == b.Writer
+	}
 	if r.lost {
 		if relied { // committed content is damaged: the reader is told, and the key stays in case the file comes back
 			return nil

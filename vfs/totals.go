@@ -1,5 +1,7 @@
 package vfs
 
+import "errors"
+
 // Totals are of all volumes together, since Open of the FS or as of now. Unlike
 // Volume.Stats they open nothing and wait for nothing, so that they can be asked often.
 type Totals struct {
@@ -8,6 +10,7 @@ type Totals struct {
 	Drafts      uint64 // uploads under way now
 	DirtyBytes  int64  // of uploads, not yet on disk
 	CachedBytes int64  // decrypted, in memory
+	Refused     int    // volumes that did not open for damage when they were last asked for
 	Damaged     uint64 // reads and opens that met ErrIntegrity, since Open
 
 	Folded, Repacked uint64 // files, since Open
@@ -32,6 +35,9 @@ func (f *FS) Totals() Totals {
 	for _, v := range volumes {
 		v.mu.Lock()
 		c := v.core
+		if v.refusal != nil && errors.Is(v.refusal, ErrIntegrity) {
+			t.Refused++
+		}
 		v.mu.Unlock()
 		if c != nil {
 			t.Volumes++

@@ -19,15 +19,20 @@ type VerifyResult struct{ Records, Files, Versions, Blobs, Segments, Bytes, Find
 // a text for the operator that names inodes and blobs, never file names. The volume stays in use meanwhile. The error
 // is of Verify itself; damage is a finding.
 func (v *Volume) Verify(ctx context.Context, report func(finding string)) (*VerifyResult, error) {
-	res := &VerifyResult{}
+	res, _, err := v.verify(ctx, nil, false, report)
+	return res, err
+}
+
+func (v *Volume) verify(ctx context.Context, p *pace, condemn bool, report func(string)) (res *VerifyResult, condemned bool, err error) {
+	res = &VerifyResult{}
 	tell := func(finding string) {
 		res.Findings++
 		report(finding)
 	}
-	err := v.do(ctx, func(c *core) error {
-		for _, step := range []func() error{
+	err = v.do(ctx, func(c *core) error {
+		for i, step := range []func() error{
 			func() error { return c.db.Verify(ctx, tell) },
-			func() error { return c.verifyBlobs(ctx, res, tell) },
+			func() error { return c.verifyBlobs(ctx, p, res, tell) },
 			func() error { return c.verifyOrphans(ctx, tell) },
 		} {
 			err := step()
@@ -37,20 +42,24 @@ func (v *Volume) Verify(ctx context.Context, report func(finding string)) (*Veri
 			if err != nil && res.Findings == 0 {
 				tell(err.Error())
 			}
+			if i == 0 && res.Findings > 0 && condemn {
+				c.failed.Store(true)
+				condemned = true
+			}
 		}
 		return nil
 	})
 	if errors.Is(err, ErrIntegrity) { // too damaged to open
 		tell(err.Error())
-		return res, nil
+		return res, condemn, nil
 	}
 	if err != nil && ctx.Err() == nil {
 		err = public(err)
 	}
-	return res, err
+	return res, condemned, err
 }
 
-func (c *core) verifyBlobs(ctx context.Context, res *VerifyResult, tell func(string)) error {
+func (c *core) verifyBlobs(ctx context.Context, p *pace, res *VerifyResult, tell func(string)) error {
 	var keys []*meta.BlobKey
 	err := c.db.View(func(tx *meta.Tx) error {
 		st := tx.Stats()
@@ -79,7 +88,7 @@ func (c *core) verifyBlobs(ctx context.Context, res *VerifyResult, tell func(str
 				continue // an upload in progress that no version relies on yet
 			}
 		}
-		n, err := c.readWhole(ctx, ref)
+		n, err := c.readWhole(ctx, p, ref)
 		res.Bytes += n
 		switch {
 		case ctx.Err() != nil:
@@ -120,7 +129,7 @@ func (c *core) reliedOn(b *meta.BlobKey) (most extent.BlobRef, ok bool, err erro
 }
 
 // readWhole reads every segment that ref speaks of.
-func (c *core) readWhole(ctx context.Context, ref extent.BlobRef) (uint64, error) {
+func (c *core) readWhole(ctx context.Context, p *pace, ref extent.BlobRef) (uint64, error) {
 	l := &extent.Layout{Size: ref.Bytes, Blobs: []extent.BlobRef{ref}}
 	if ref.Bytes > 0 {
 		l.Extents = []extent.Extent{{Len: ref.Bytes}}
@@ -130,15 +139,18 @@ func (c *core) readWhole(ctx context.Context, ref extent.BlobRef) (uint64, error
 		return 0, err
 	}
 	defer r.Close()
-	n, err := r.CopyTo(patient{ctx}, 0, -1)
+	n, err := r.CopyTo(patient{ctx, p}, 0, -1)
 	return uint64(n), err
 }
 
-// patient takes everything until its context ends.
-type patient struct{ ctx context.Context }
+// patient takes everything until its context ends, at the pace that it is given.
+type patient struct {
+	ctx  context.Context
+	pace *pace
+}
 
 func (p patient) Write(b []byte) (int, error) {
-	if err := p.ctx.Err(); err != nil {
+	if err := p.pace.take(p.ctx, len(b)); err != nil {
 		return 0, err
 	}
 	return len(b), nil

@@ -36,6 +36,7 @@ type Volume struct {
 	quarantine map[blob.ID]time.Time // key records that nothing relies on, since when that is known
 	tidied     *core                 // the last round of the housekeeper found nothing left to do in it,
 	tidiedAt   uint64                // when it had had so many updates
+	repairing  bool                  // see alone
 	noted      bool                  // the outbox has news
 	noting     bool                  // a goroutine is calling OnOutbox
 }
@@ -67,6 +68,9 @@ func (v *Volume) acquire(ctx context.Context) (*core, error) {
 		case v.gone:
 			v.mu.Unlock()
 			return nil, &volumeError{text: fmt.Sprintf("volume %s is closed", v.id), err: fs.ErrClosed}
+		case v.repairing:
+			v.mu.Unlock()
+			return nil, &volumeError{text: fmt.Sprintf("volume %s is being repaired", v.id), err: ErrRepairing}
 		case v.turning != nil:
 			turned := v.turning
 			v.mu.Unlock()
@@ -181,7 +185,7 @@ func (v *Volume) retire() error {
 		<-turned
 		v.mu.Lock()
 	}
-	if v.refs > 0 || len(v.views) > 0 {
+	if v.refs > 0 || len(v.views) > 0 || v.repairing {
 		v.mu.Unlock()
 		return ErrBusy
 	}

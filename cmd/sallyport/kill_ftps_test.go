@@ -18,6 +18,7 @@ import (
 // overFTPS is a session of FTP over TLS (RFC 4217), as small as the kill test needs.
 type overFTPS struct {
 	host string
+	raw  net.Conn
 	text *textproto.Conn
 	tls  *tls.Config
 }
@@ -33,10 +34,7 @@ func dialFTPS(c *connection) (remote, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := raw.SetDeadline(time.Now().Add(deadline)); err != nil {
-		return nil, err
-	}
-	s := &overFTPS{host: c.Host, text: textproto.NewConn(raw), tls: &tls.Config{RootCAs: pool, ServerName: c.Host, ClientSessionCache: tls.NewLRUClientSessionCache(4)}}
+	s := &overFTPS{host: c.Host, raw: raw, text: textproto.NewConn(raw), tls: &tls.Config{RootCAs: pool, ServerName: c.Host, ClientSessionCache: tls.NewLRUClientSessionCache(4)}}
 	if _, _, err := s.text.ReadResponse(220); err != nil {
 		return nil, err
 	}
@@ -68,6 +66,9 @@ func (s *overFTPS) ask(code int, line string) (string, error) {
 }
 
 func (s *overFTPS) reply(code int) (string, error) {
+	if err := s.raw.SetReadDeadline(time.Now().Add(deadline)); err != nil { // of this answer: a session may have any number
+		return "", err
+	}
 	got, msg, err := s.text.ReadResponse(code)
 	var said *textproto.Error
 	switch {

@@ -83,7 +83,7 @@ func newKilled(t *testing.T, seed uint64) *killed {
 		t.Fatal(err)
 	}
 	for i, dial := range []func(*connection) (remote, error){dialSFTP, dialSFTP, dialFTPS} {
-		k.clients = append(k.clients, &uploader{dir: fmt.Sprintf("/c%d", i), dial: dial, rng: rand.New(rand.NewPCG(seed, uint64(i))), files: map[string][]byte{}, broken: map[string]bool{}})
+		k.clients = append(k.clients, &uploader{dir: fmt.Sprintf("/c%d", i), dial: dial, rng: rand.New(rand.NewPCG(seed, uint64(i))), files: map[string][]byte{}, broken: map[string]bool{}, loose: map[string]bool{}})
 	}
 	return k
 }
@@ -189,15 +189,19 @@ type remote interface {
 
 // uploader is a client in a directory of its own. It knows what was acknowledged to it, and what it was about to do.
 type uploader struct {
-	dir   string
-	dial  func(*connection) (remote, error)
-	rng   *rand.Rand
-	next  int
-	files map[string][]byte // acknowledged
+	dir    string
+	dial   func(*connection) (remote, error)
+	rng    *rand.Rand
+	next   int
+	files  map[string][]byte // acknowledged
+	before map[string][]byte // files, before the look that goes on
 	// broken marks names where an overwrite broke off: only a whole upload is allowed there (docs/SEMANTICS.md I5).
 	broken map[string]bool
-	doing  *operation
-	count  tally
+	// loose marks new files that came whole and were not acknowledged: they may be partial still, and what breaks off while it is
+	// appended to them, or uploaded over them, is kept as far as it came (I2).
+	loose map[string]bool
+	doing *operation
+	count tally
 }
 
 // operation is one that was not acknowledged when the server was killed.
@@ -243,8 +247,22 @@ func (c *uploader) work(conn *connection, ready chan<- struct{}) error {
 			}
 			return nil
 		}
-		c.files = c.doing.after
+		c.settle(c.doing, false)
 		c.count.acked++
+	}
+}
+
+// settle takes over an operation that was carried out.
+func (c *uploader) settle(o *operation, loose bool) {
+	c.files = o.after
+	if o.to != "" {
+		loose = c.loose[o.name]
+		delete(c.loose, o.name)
+		o.name = o.to
+	}
+	delete(c.loose, o.name)
+	if loose {
+		c.loose[o.name] = true
 	}
 }
 
@@ -256,7 +274,7 @@ func (r *refusal) Unwrap() error { return r.err }
 
 func (c *uploader) operate(r remote) error {
 	names := slices.Sorted(maps.Keys(c.files))
-	data := c.noise([]int{10, 4096, 5000, 65_536, 250_000, 2_500_000}[c.rng.IntN(6)])
+	data := c.noise([]int{10, 4096, 5000, 65_536, 99_999, 250_000, 600_000, 2_500_000}[c.rng.IntN(8)]) // put syncs in the middle of those that three divides
 	o := &operation{after: maps.Clone(c.files), new: data}
 	c.doing = o
 	if len(names) > 0 {
@@ -268,10 +286,11 @@ func (c *uploader) operate(r remote) error {
 		o.name, o.loose, o.least = fmt.Sprintf("%s/%d", c.dir, c.next), true, -1
 	case k < 6 || c.broken[o.name]: // the whole file anew
 		delete(c.broken, o.name)
+		o.loose = c.loose[o.name]
 	case k == 6:
 		o.to = fmt.Sprintf("%s/r%d", c.dir, c.rng.IntN(4))
 		if o.to == o.name || c.broken[o.to] {
-			o.to = ""
+			o.to, o.loose = "", c.loose[o.name]
 			break
 		}
 		o.after[o.to] = o.after[o.name]
@@ -283,6 +302,7 @@ func (c *uploader) operate(r remote) error {
 	default:
 		o.new = append(slices.Clone(c.files[o.name]), data...)
 		o.after[o.name] = o.new
+		o.loose, o.least = c.loose[o.name], len(c.files[o.name])
 		return r.appendTo(o.name, data)
 	}
 	o.after[o.name] = o.new
@@ -329,7 +349,7 @@ func (c *uploader) look(conn *connection) error {
 		return fmt.Errorf("what was acknowledged is not there: %s", differ(found, c.files))
 	case same(found, o.after):
 		c.count.after++
-		c.files = found
+		c.settle(o, o.loose)
 		return nil
 	}
 	part := found[o.name]
@@ -339,13 +359,17 @@ func (c *uploader) look(conn *connection) error {
 		return fmt.Errorf("%s to %q was cut off, and neither before nor after is there: %s", o.name, o.to, differ(found, c.files))
 	}
 	c.count.partial++
-	c.files = found
+	c.before, c.files = c.files, found
 	return c.resume(r, o, part)
 }
 
 // resume completes a partial upload, as a client does that comes back.
 func (c *uploader) resume(r remote, o *operation, part []byte) error {
-	if err := r.appendTo(o.name, o.new[len(part):]); err != nil {
+	err := r.appendTo(o.name, o.new[len(part):])
+	if _, over := c.before[o.name]; over && err != nil { // an overwrite that broke off after an fsync: it may take only a whole upload (I5)
+		err = r.put(o.name, o.new, func(int) {})
+	}
+	if err != nil {
 		return fmt.Errorf("resuming %s: %w", o.name, err)
 	}
 	b, err := r.get(o.name)
@@ -353,6 +377,7 @@ func (c *uploader) resume(r remote, o *operation, part []byte) error {
 		return fmt.Errorf("%s after it was resumed: %d of %d bytes, %v", o.name, len(b), len(o.new), err)
 	}
 	c.count.resumed++
+	delete(c.loose, o.name)
 	c.files[o.name] = o.new
 	return nil
 }

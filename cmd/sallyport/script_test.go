@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"sallyport/vfs/pagecheck"
 )
 
 func TestMain(m *testing.M) {
@@ -44,7 +46,7 @@ func TestStories(t *testing.T) {
 		},
 		Condition: condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "await": await, "connection": connect, "listeners": listeners, "mode": mode, "flip": flip, "fill": fill, "signal": sendSignal, "otp": otp,
+			"exits": exits, "await": await, "connection": connect, "listeners": listeners, "mode": mode, "flip": flip, "uproot": uproot, "fill": fill, "signal": sendSignal, "otp": otp,
 		},
 	})
 }
@@ -213,6 +215,25 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	data[at] ^= 0xff
 	ts.Check(os.WriteFile(files[0], data, 0o600))
+}
+
+// uproot GLOB damages the page of a database that leads to all others, in place.
+func uproot(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: uproot GLOB")
+	}
+	files, err := filepath.Glob(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if len(files) != 1 {
+		ts.Fatalf("%d files match %s", len(files), args[0])
+	}
+	data, err := os.ReadFile(files[0])
+	ts.Check(err)
+	at := pagecheck.Roots(data)[0] * pagecheck.Size
+	f, err := os.OpenFile(files[0], os.O_WRONLY, 0)
+	ts.Check(err)
+	_, err = f.WriteAt([]byte{data[at] ^ 0xff}, int64(at))
+	ts.Check(errors.Join(err, f.Close()))
 }
 
 // fill FILE BYTES writes a file whose every byte depends on its place.

@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) vfsCommand() *cobra.Command {
-	return group("vfs", "The encrypted volumes", a.vfsStat(), a.vfsVerify())
+	return group("vfs", "The encrypted volumes", a.vfsStat(), a.vfsVerify(), a.vfsScrub())
 }
 
 func (a *app) vfsStat() *cobra.Command {
@@ -42,11 +42,19 @@ func (a *app) vfsStat() *cobra.Command {
 
 func (a *app) vfsVerify() *cobra.Command {
 	var account string
-	var offline bool
+	var offline, repair, fallback bool
 	c := &cobra.Command{Use: "verify", Short: "Check every record and every stored byte; exit 1 on findings", Args: exactly(),
 		Long: "Check every record, the sums over them and every segment of every blob. A running server does it\n" +
-			"online; without one the command opens the state directory itself (that needs the seal key: exit 6 without).",
+			"online; without one the command opens the state directory itself (that needs the seal key: exit 6 without).\n\n" +
+			"--repair reads what can be read of damaged volumes, shows what it would bring back and what is lost, with\n" +
+			"the names of files, and rebuilds the metadata after a yes. The sessions of that account end; others go on.",
 		RunE: func(c *cobra.Command, _ []string) error {
+			if fallback && !repair {
+				return usage("--fallback goes with --repair", "")
+			}
+			if repair {
+				return a.repair(c.Context(), offline, account, fallback)
+			}
 			return a.verify(c.Context(), offline, "the volume",
 				func(cl *admin.Client, ctx context.Context) (admin.Check, error) {
 					return cl.VolumeVerify(ctx, admin.VolumeRef{Account: account})
@@ -57,5 +65,26 @@ func (a *app) vfsVerify() *cobra.Command {
 		}}
 	c.Flags().StringVar(&account, "account", "", "only this `account`")
 	c.Flags().BoolVar(&offline, "offline", false, "do not ask a running server")
+	c.Flags().BoolVar(&repair, "repair", false, "bring back what can be brought back, and say what is lost")
+	c.Flags().BoolVar(&fallback, "fallback", false, "with --repair: where the current version of a file is damaged, the newest whole one becomes current")
 	return c
+}
+
+func (a *app) vfsScrub() *cobra.Command {
+	status := &cobra.Command{Use: "status", Short: "Show what the verification in the background has done", Args: exactly(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
+				s, err := cl.ScrubStatus(ctx)
+				if err != nil {
+					return err
+				}
+				return a.show(view{value: s, rows: [][]string{
+					{"interval", s.Interval}, {"bytes per second", fmt.Sprint(s.Rate)}, {"running", fmt.Sprint(s.Running)},
+					{"last round began", stamp(s.Began)}, {"last whole round ended", stamp(s.Ended)}, {"rounds", fmt.Sprint(s.Rounds)},
+					{"volumes verified", fmt.Sprint(s.Volumes)}, {"bytes read", fmt.Sprint(s.Bytes)},
+					{"findings", fmt.Sprint(s.Findings)}, {"damaged volumes", fmt.Sprint(s.Damaged)},
+				}})
+			})
+		}}
+	return group("scrub", "Verification in the background", status)
 }

@@ -413,6 +413,29 @@ type VolumeRef struct {
 	Account string `json:"account,omitempty"`
 }
 
+// ScrubStatus is what the verification in the background has done since the start of the server.
+type ScrubStatus struct {
+	Interval string    `json:"interval"` // between two rounds; 0s = none
+	Rate     int64     `json:"rate"`     // bytes per second; 0 = no limit
+	Running  bool      `json:"running"`
+	Began    time.Time `json:"began,omitzero"` // the last round
+	Ended    time.Time `json:"ended,omitzero"` // the last whole one
+	Rounds   uint64    `json:"rounds"`
+	Volumes  uint64    `json:"volumes"` // verified, in all rounds
+	Bytes    uint64    `json:"bytes"`
+	Findings uint64    `json:"findings"`
+	Damaged  uint64    `json:"damaged"` // volumes with findings, in the last round
+}
+
+// VolumeRepair asks for the plan of a repair, or, with the ID of a plan, for its execution. The sessions of the account end.
+type VolumeRepair struct {
+	Change
+	Account string `json:"account"`
+	// Fallback makes the newest whole version of a file current where the current one is damaged.
+	Fallback bool   `json:"fallback,omitempty"`
+	Plan     string `json:"plan,omitempty"`
+}
+
 // VolumeStat of one account, bytes unless said.
 type VolumeStat struct {
 	Account      string `json:"account"`

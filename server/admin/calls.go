@@ -1,6 +1,10 @@
 package admin
 
-import "context"
+import (
+	"context"
+
+	"sallyport/vfs"
+)
 
 // The operations, one method each; routes.go has the other side.
 
@@ -189,4 +193,13 @@ func (c *Client) VolumeStat(ctx context.Context, r VolumeRef) (VolumeStats, erro
 
 func (c *Client) VolumeVerify(ctx context.Context, r VolumeRef) (Check, error) {
 	return call[Check](ctx, c, "vfs/verify", r)
+}
+
+// VolumeRepair answers with names of files: they are for the operator's eyes only.
+func (c *Client) VolumeRepair(ctx context.Context, r VolumeRepair) (vfs.Repair, error) {
+	return call[vfs.Repair](ctx, c, "vfs/repair", r)
+}
+
+func (c *Client) ScrubStatus(ctx context.Context) (ScrubStatus, error) {
+	return call[ScrubStatus](ctx, c, "vfs/scrub/status", Empty{})
 }

@@ -33,6 +33,7 @@ type Options struct {
 	Certs          func() []Cert
 	RotateCerts    func() error
 
+	Scrub    func() ScrubStatus
 	Sessions func() []Session
 	// Kill ends the sessions that match and counts them.
 	Kill func(match func(Session) bool, who, reason string) int
@@ -90,6 +91,8 @@ func (s *Server) routes(mux *http.ServeMux) {
 	handle(s, mux, "cert/rotate", s.certRotate)
 	handle(s, mux, "vfs/stat", s.volumeStat)
 	handle(s, mux, "vfs/verify", s.volumeVerify)
+	handle(s, mux, "vfs/repair", s.volumeRepair)
+	handle(s, mux, "vfs/scrub/status", s.scrubStatus)
 }
 
 func (s *Server) seal(ctx context.Context, who Peer, r Change) (Empty, error) {

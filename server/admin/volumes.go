@@ -45,6 +45,10 @@ func (s *Server) volumeVerify(ctx context.Context, _ Peer, r VolumeRef) (Check, 
 	return VerifyVolumes(ctx, s.o.Policy, s.o.Volumes, r.Account)
 }
 
+func (s *Server) scrubStatus(context.Context, Peer, Empty) (ScrubStatus, error) {
+	return s.o.Scrub(), nil
+}
+
 // maxFindings bounds a report; the rest is counted.
 const maxFindings = 1000
 

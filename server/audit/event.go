@@ -36,6 +36,7 @@ const (
 	Truncate Action = "truncate"
 	Refused  Action = "refused" // a file operation
 	Damage   Action = "damage"  // stored data failed its integrity check
+	Repair   Action = "repair"  // of a volume, by the operator
 
 	AccountAdd     Action = "account-add"
 	AccountRemove  Action = "account-remove"
@@ -68,7 +69,7 @@ const (
 func Actions() []Action {
 	return []Action{
 		Login, LoginRefused, Logout, ConnectRefused, Ban, Unban, SessionKill, Upload, Download, Mkdir,
-		Remove, Rmdir, Rename, Symlink, SetAttr, Copy, Truncate, Refused, Damage, AccountAdd,
+		Remove, Rmdir, Rename, Symlink, SetAttr, Copy, Truncate, Refused, Damage, Repair, AccountAdd,
 		AccountRemove, AccountEnable, AccountDisable, AccountSet, Password, KeyAdd, KeyRemove, SecondFactor, AccountUnlock, TrustChange,
 		PolicyApply, ServerStart, ServerStop, Unseal, SealNow, UnsealRefused, UnsealShare, SealChange, KitExport, KitRevoke, CertRotate, HostRotate,
 	}

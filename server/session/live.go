@@ -170,7 +170,14 @@ func (s *Session) open(ctx context.Context) error {
 		e.Detail = "the volume does not open"
 		m.later(e)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, vfs.ErrIntegrity):
+		m.o.Log.Error("account refused: its volume is damaged", "account", s.account.id.String(), "code", policy.CodeDamaged, "error", err.Error(),
+			"hint", "`sallyport vfs verify --account NAME` says what is damaged, --repair brings back what can be")
+		return m.refused(s.conn, &policydb.Account{ID: s.account.id}, s.conn.current(), policy.Deny(policy.CodeDamaged, "volume", "storage"))
+	case errors.Is(err, vfs.ErrRepairing):
+		return m.refused(s.conn, &policydb.Account{ID: s.account.id}, s.conn.current(), policy.Deny(policy.CodeMaintenance, "volume", "storage"))
+	case err != nil:
 		return fmt.Errorf("opening the volume: %w", err)
 	}
 	v.SetReserve(s.account.reserve)

@@ -104,6 +104,30 @@ func newestMeta(image []byte) (root, end uint64, err error) {
 	return native.Uint64(m[16:]), native.Uint64(m[40:]), nil
 }
 
+// Roots are the root pages that the valid ones of the two beginnings of a damaged database name, the newest first. It
+// promises nothing of the pages: for those who read what Check refuses, page by page.
+func Roots(image []byte) []uint64 {
+	var roots []uint64
+	var newest uint64
+	for id := range 2 {
+		if len(image) < (id+1)*Size {
+			break
+		}
+		m := image[id*Size+pageHeader:]
+		if !validMeta(m) {
+			continue
+		}
+		root, txid := native.Uint64(m[16:]), native.Uint64(m[48:])
+		if len(roots) > 0 && txid > newest {
+			roots = append([]uint64{root}, roots...)
+		} else {
+			roots = append(roots, root)
+		}
+		newest = max(newest, txid)
+	}
+	return roots
+}
+
 // validMeta is bbolt's own check: magic, version, FNV-1a over all before it.
 func validMeta(m []byte) bool {
 	h := fnv.New64a()

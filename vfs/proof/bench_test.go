@@ -298,10 +298,11 @@ func (b *bench) ask(vol *vfs.Volume, want wish, how int) (v verdict, err error) 
 	if trees == nil {
 		trees = []tree{b.store.truth}
 	}
-	for _, t := range trees {
+	earlier := false // an earlier tree than the first is there: blobs made since have lost their keys, and Verify says so
+	for i, t := range trees {
 		var n int
 		if n, err = t.check(w, how, want.tol); err == nil {
-			v.refused = n > 0
+			v.refused, earlier = n > 0, i > 0
 			break
 		}
 	}
@@ -318,7 +319,7 @@ func (b *bench) ask(vol *vfs.Volume, want wish, how int) (v verdict, err error) 
 	if want.findings && len(findings) == 0 {
 		return v, wrong("verify finds nothing")
 	}
-	if want.silent && len(findings) > 0 {
+	if want.silent && !earlier && len(findings) > 0 {
 		return v, wrong("verify finds %q", findings)
 	}
 	return v, nil

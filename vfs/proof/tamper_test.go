@@ -279,33 +279,76 @@ func (c *corpus) check(t *testing.T) {
 	}
 }
 
-// report prints the table: a line per kind of attack, and what it hit.
+// report prints two tables, one of records and one of everything else: a line per kind of attack, a column per kind of thing.
 func report(t *testing.T, attacks []*attack, took time.Duration, seed uint64) {
 	t.Helper()
 	var out strings.Builder
-	total, exact := 0, 0
-	fmt.Fprintf(&out, "%-44s %9s %9s %9s\n", "attack", "cases", "refused", "exact")
-	kinds := kindsOf(attacks)
-	slices.Sort(kinds)
+	var others []string
 	targets := map[string]int{}
-	for _, kind := range kinds {
-		done, refused, of := 0, 0, map[string]int{}
+	for _, a := range attacks {
+		targets[a.target] += a.done
+	}
+	for target := range targets {
+		if !slices.Contains(bucketNames, target) {
+			others = append(others, target)
+		}
+	}
+	slices.Sort(others)
+	fmt.Fprintf(&out, "by kind of record\n")
+	table(&out, attacks, bucketNames[1:])
+	fmt.Fprintf(&out, "by what else was attacked\n")
+	table(&out, attacks, others)
+	total, refused := 0, 0
+	for _, kind := range kindsOf(attacks) {
+		done := 0
 		for _, a := range attacks {
 			if a.kind == kind {
 				done, refused = done+a.done, refused+a.refused
-				of[a.target] += a.done
-				targets[a.target] += a.done
 			}
 		}
-		total, exact = total+done, exact+done-refused
-		fmt.Fprintf(&out, "%-44s %9d %9d %9d   %s\n", kind, done, refused, done-refused, list(of))
-		if done < leastPerKind {
+		if total += done; done < leastPerKind {
 			t.Errorf("only %d cases of %q", done, kind)
 		}
 	}
-	fmt.Fprintf(&out, "%-44s %9d %9d %9d   seed %d, %v\n", "all", total, total-exact, exact, seed, took.Round(time.Millisecond))
-	fmt.Fprintf(&out, "by target: %s", list(targets))
+	for target, n := range targets {
+		if n < leastPerKind {
+			t.Errorf("only %d cases on %q", n, target)
+		}
+	}
+	fmt.Fprintf(&out, "%d cases, %d refused, %d answered exactly; seed %d, %v", total, refused, total-refused, seed, took.Round(time.Millisecond))
 	t.Log("\n" + out.String())
+}
+
+// table prints how many cases of each kind of attack were tried on each of the targets.
+func table(out *strings.Builder, attacks []*attack, targets []string) {
+	kinds := kindsOf(attacks)
+	slices.Sort(kinds)
+	fmt.Fprintf(out, "%-42s", "")
+	for _, target := range targets {
+		fmt.Fprintf(out, " %*s", max(8, len(target)), target)
+	}
+	out.WriteByte('\n')
+	line := func(name string, of func(a *attack) bool) {
+		counts, all := map[string]int{}, 0
+		for _, a := range attacks {
+			if of(a) && slices.Contains(targets, a.target) {
+				counts[a.target] += a.done
+				all += a.done
+			}
+		}
+		if all == 0 {
+			return
+		}
+		fmt.Fprintf(out, "%-42s", name)
+		for _, target := range targets {
+			fmt.Fprintf(out, " %*d", max(8, len(target)), counts[target])
+		}
+		fmt.Fprintf(out, " %9d\n", all)
+	}
+	for _, kind := range kinds {
+		line(kind, func(a *attack) bool { return a.kind == kind })
+	}
+	line("all", func(*attack) bool { return true })
 }
 
 // list prints counts, the largest first.
