@@ -9,6 +9,7 @@ ROUNDS    ?= 3
 SIZE      ?= 256
 CASES     ?= 1000000
 KILLS     ?= 500
+SECONDS   ?= 60
 FILES     ?= 1000000
 SEED      ?= $(shell date +%s)
 TOOLS     := $(CURDIR)/.cache/tools
@@ -19,7 +20,7 @@ export CGO_ENABLED ?= 0
 # The Go Cryptographic Module of `make fips`: v1.0.0 is the certified one.
 FIPS140   ?= v1.0.0
 
-.PHONY: fips model run build test unit race e2e bench tamper crash fuzz scale lint vulncheck clean e2e-tools
+.PHONY: fips model run build test unit race e2e bench bruteforce tamper crash fuzz scale lint vulncheck clean e2e-tools
 
 run: build ## build and start a complete server with one account
 	./$(BIN) demo
@@ -59,6 +60,10 @@ tamper: ## the tamper machine at length: CASES attacks on what lies on the disk,
 crash: ## the crash machine at length: every state after a power loss, every fault, KILLS rounds of SIGKILL on the real server
 	SALLYPORT_CRASH=1 $(GO) test -count=1 -timeout 6h -v -run '^(TestCrash|TestFaults)$$' ./vfs/proof
 	SALLYPORT_KILLS=$(KILLS) $(GO) test -count=1 -timeout 6h -v -run '^TestKill$$' ./cmd/sallyport
+
+bruteforce: build ## hydra and curl guess at an account for SECONDS each; needs hydra (docs/PERFORMANCE.md)
+	@command -v hydra >/dev/null 2>&1 || { echo "make bruteforce: hydra is missing: apt-get install hydra" >&2; exit 1; }
+	testdata/bruteforce.sh $(BIN) $(SECONDS)
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@set -e; for pkg in $$($(GO) list ./...); do \

@@ -66,6 +66,9 @@ func admitAddress(p *Effective, f Facts) *Denial {
 
 func admitTransport(p *Effective, f Facts, now time.Time, plain bool) *Denial {
 	if f.Protocol == SFTP {
+		if s := Lookup("transport.ciphers"); p.Account != "" && f.Profile != "" && s.rank(f.Profile) < s.rank(p.Transport.Ciphers) {
+			return p.deny(CodeCipher, "transport.ciphers")
+		}
 		return nil
 	}
 	if plain {

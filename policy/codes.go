@@ -70,7 +70,7 @@ var refusals = []Refusal{
 	{CodeBanned, StageAddress, "Too many failed logins from your address. Try again later.", "see the bans of the server; login.never_ban keeps a network from being banned"},
 	{CodeSSLRequired, StageTransport, "SSL is required for this account. Use FTP over TLS (AUTH TLS) or port 990.", `client side, choose "Require explicit FTP over TLS"; server side, an exception with networks, reason and end date`},
 	{CodeTLSVersion, StageTransport, "This TLS version is too old for this account. Use a client with a newer TLS version.", "lower transport.tls_min at the place named, or update the client"},
-	{CodeCipher, StageTransport, "This TLS cipher is too weak for this account. Use a client with modern ciphers.", "loosen transport.ciphers at the place named, or update the client"},
+	{CodeCipher, StageTransport, "This cipher is too weak for this account. Use a client with modern ciphers.", "loosen transport.ciphers at the place named, or update the client"},
 	{CodeMethod, StageAuth, "This way to log in is not allowed for this account.", "add the method to auth.sftp or auth.ftps, or log in another way"},
 	{CodeAddressRate, StageAuth, "Too many failed logins. Wait a minute and try again.", "login.per_address limits failed logins of one address"},
 	{CodeAccountRate, StageAuth, "Too many failed logins. Wait a minute and try again.", "login.per_account limits failed passwords of one account"},

@@ -111,3 +111,24 @@ accounts: {a: {groups: [g], paths: [{path: /, allow: [all]}]}, b: {paths: [{path
 		}
 	}
 }
+
+// An account that asks for modern ciphers takes no SSH connection that agreed on others, at login or later.
+func TestSSHCiphersOfAnAccount(t *testing.T) {
+	t.Parallel()
+	d := mustParse(t, "version: 1\nsite: {protocols: [sftp]}\naccounts: {strict: {}, old: {transport: {ciphers: compatible}}}\n")
+	for _, c := range []struct {
+		account, profile string
+		good             bool
+	}{
+		{"strict", "modern", true}, {"strict", "compatible", false}, {"strict", "", true},
+		{"old", "modern", true}, {"old", "compatible", true}, {"old", "legacy-insecure", false}, {"", "compatible", true},
+	} {
+		f := Facts{Protocol: SFTP, Remote: from("192.0.2.1"), Profile: c.profile}
+		p := Resolve(d, c.account)
+		for what, got := range map[string]*Denial{"Admit": Admit(p, f, noon), "AdmitUser": AdmitUser(p, f, noon)} {
+			if (got == nil) != c.good || got != nil && got.Code != CodeCipher {
+				t.Errorf("%s of %q with %q: %v", what, c.account, c.profile, got)
+			}
+		}
+	}
+}

@@ -31,6 +31,7 @@ type Facts struct {
 	TLS        bool
 	TLSVersion uint16 // crypto/tls constants
 	Cipher     string // crypto/tls.CipherSuiteName
+	Profile    string // SSH: the strictest cipher profile that has everything that was agreed on
 	Client     string // SSH ident or FTP CLNT, bounded, for the record
 	Method     string // "password", "publickey", "certificate": how the account proved itself
 

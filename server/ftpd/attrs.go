@@ -106,6 +106,8 @@ func (c *control) cmdSite(o *op, arg string) string {
 	switch verb {
 	case "HELP":
 		c.siteHelp()
+	case "POLICY", "STATUS":
+		c.sitePolicy()
 	case "CHMOD":
 		return c.siteChmod(o, rest)
 	case "UTIME":
@@ -127,7 +129,7 @@ func (c *control) cmdSite(o *op, arg string) string {
 func (c *control) siteHelp() {
 	c.replyLines(214, "SITE commands:", []string{
 		"CHMOD <mode> <path>", "MKDIR <path>", "RMDIR <path>", "SYMLINK <target> <path>",
-		"PSWD <old password> <new password>", "UTIME <YYYYMMDDhhmm[ss]> <path>", "UTIME <path> <atime> <mtime> <ctime> UTC",
+		"POLICY", "PSWD <old password> <new password>", "UTIME <YYYYMMDDhhmm[ss]> <path>", "UTIME <path> <atime> <mtime> <ctime> UTC",
 	}, "End")
 }
 

@@ -56,6 +56,18 @@ func compatible() profile {
 	return p
 }
 
+// judged names the strictest profile that has everything that a connection agreed on.
+func judged(a ssh.NegotiatedAlgorithms) string {
+	m := modern()
+	has := func(d ssh.DirectionAlgorithms) bool {
+		return slices.Contains(m.ciphers, d.Cipher) && (d.MAC == "" || slices.Contains(m.macs, d.MAC))
+	}
+	if slices.Contains(m.keyExchanges, a.KeyExchange) && has(a.Read) && has(a.Write) {
+		return "modern"
+	}
+	return "compatible"
+}
+
 func profileNamed(name string) (profile, error) {
 	switch name {
 	case "", "modern":

@@ -21,6 +21,8 @@ import (
 type login struct {
 	ctx     context.Context // ends with the connection; callbacks have none
 	visitor visitor
+	facts   policy.Facts // of the connection; what was agreed on is added when the client first asks
+	agreed  bool
 	report  reporter
 	guest   guest  // set once, by the method that succeeded
 	method  string // its name
@@ -87,6 +89,9 @@ func (l *login) password(c ssh.ConnMetadata, secret []byte) (*ssh.Permissions, e
 }
 
 func (l *login) enter(c ssh.ConnMetadata, method string, cred session.Credential) (*ssh.Permissions, error) {
+	if err := l.agree(c); err != nil {
+		return nil, l.explained(err)
+	}
 	if l.guest != nil {
 		return nil, errors.New("sftpd: internal error: second login on one connection")
 	}
@@ -130,6 +135,20 @@ func (l *login) newPassword(c ssh.ConnMetadata, ask ssh.KeyboardInteractiveChall
 	}
 	cred.NewPassword = session.Secret(answers[0])
 	return l.enter(c, method, cred)
+}
+
+// agree tells the session manager which algorithms protect the connection, before a credential is looked at.
+func (l *login) agree(c ssh.ConnMetadata) error {
+	a, ok := c.(ssh.AlgorithmsConnMetadata)
+	if l.agreed || !ok {
+		return nil
+	}
+	l.agreed = true
+	l.facts.Cipher, l.facts.Profile = a.Algorithms().Read.Cipher, judged(a.Algorithms())
+	if d := l.visitor.SetFacts(l.facts); d != nil {
+		return d
+	}
+	return nil
 }
 
 // maxCode bounds what is looked at of an answer; the longest code is a recovery code.

@@ -138,16 +138,14 @@ func (c *conn) handshake(v visitor, facts policy.Facts, limit time.Time) (*admit
 	for _, k := range keys {
 		config.AddHostKey(k)
 	}
-	l := &login{ctx: ctx, visitor: v, report: reporter{c.log}}
+	l := &login{ctx: ctx, visitor: v, facts: facts, report: reporter{c.log}}
 	l.configure(config)
 	sc, chans, reqs, err := ssh.NewServerConn(under, config)
 	if err != nil {
 		return nil, err
 	}
 	c.setPreAuth(nil)
-	if a, ok := sc.Conn.(ssh.AlgorithmsConnMetadata); ok {
-		facts.Cipher = a.Algorithms().Read.Cipher
-	}
+	facts = l.facts
 	facts.Method = l.method
 	if d := v.SetFacts(facts); d != nil {
 		sc.Close()

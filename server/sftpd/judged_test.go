@@ -1,0 +1,47 @@
+package sftpd
+
+import (
+	"slices"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/policy"
+)
+
+func TestJudged(t *testing.T) {
+	t.Parallel()
+	gcm := ssh.DirectionAlgorithms{Cipher: ssh.CipherAES128GCM}
+	etm := ssh.DirectionAlgorithms{Cipher: ssh.CipherAES256CTR, MAC: ssh.HMACSHA256ETM}
+	plain := ssh.DirectionAlgorithms{Cipher: ssh.CipherAES256CTR, MAC: ssh.HMACSHA256}
+	for _, c := range []struct {
+		kex         string
+		read, write ssh.DirectionAlgorithms
+		want        string
+	}{
+		{ssh.KeyExchangeMLKEM768X25519, gcm, gcm, "modern"},
+		{ssh.KeyExchangeCurve25519, etm, gcm, "modern"},
+		{ssh.KeyExchangeECDHP256, gcm, gcm, "compatible"},
+		{ssh.KeyExchangeCurve25519, plain, etm, "compatible"},
+		{ssh.KeyExchangeCurve25519, etm, plain, "compatible"},
+	} {
+		if got := judged(ssh.NegotiatedAlgorithms{KeyExchange: c.kex, Read: c.read, Write: c.write}); got != c.want {
+			t.Errorf("%s, %v, %v: %s, want %s", c.kex, c.read, c.write, got, c.want)
+		}
+	}
+}
+
+// The session manager knows what protects the connection before it is asked to let anybody in.
+func TestProfileIsToldBeforeTheLogin(t *testing.T) {
+	t.Parallel()
+	g := &fakeGate{deny: policy.Deny(policy.CodeCipher, "test", "test")}
+	r := newRig(t, g, Limits{})
+	if _, err := r.dialErr(); err == nil {
+		t.Fatal("let in")
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !slices.ContainsFunc(g.facts, func(f policy.Facts) bool { return f.Profile == "modern" && f.Cipher != "" && f.Method == "" }) {
+		t.Errorf("facts %+v", g.facts)
+	}
+}
