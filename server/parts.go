@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"slices"
 
 	"sallyport/crypto/keyring"
 	"sallyport/policy/policydb"
@@ -79,8 +78,12 @@ func (p *parts) leftovers() error {
 	if err != nil {
 		return fmt.Errorf("reading the accounts: %w", err)
 	}
+	known := make(map[keyring.AccountID]bool, len(accounts))
+	for _, a := range accounts {
+		known[a.ID] = true
+	}
 	for _, id := range p.keyring.Accounts() {
-		if !slices.ContainsFunc(accounts, func(a *policydb.Account) bool { return a.ID == id }) {
+		if !known[id] {
 			p.log.Warn("the keyring has the key of an account that does not exist", "account", id)
 		}
 	}
