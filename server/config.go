@@ -34,6 +34,7 @@ type Config struct {
 	Log        Log        `yaml:"log" json:"log"`
 	Shutdown   Shutdown   `yaml:"shutdown" json:"shutdown"`
 	Scrub      Scrub      `yaml:"scrub" json:"scrub"`
+	Shred      Shred      `yaml:"shred" json:"shred"`
 	Limits     Limits     `yaml:"limits" json:"limits"`
 }
 
@@ -178,6 +179,22 @@ type Limits struct {
 	OpenFiles                 int64         `yaml:"open_files" json:"open_files"`                                   // RLIMIT_NOFILE asked for; 0 = as high as allowed
 }
 
+// Shred says when what was purged is made unreadable: At "15:04", local time,
+// up to Jitter later; "never" leaves it to `backup purge --now`.
+type Shred struct {
+	At     string        `yaml:"at" json:"at"`
+	Jitter time.Duration `yaml:"jitter" json:"jitter"`
+}
+
+// never is a time of day that does not come.
+const never = "never"
+
+// time is At as a time since midnight; false = never, or not a time.
+func (s Shred) time() (time.Duration, bool) {
+	t, err := time.Parse("15:04", s.At)
+	return t.Sub(time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)), err == nil
+}
+
 // DefaultConfig is the configuration of a host without sallyport.yaml.
 func DefaultConfig() *Config {
 	return &Config{
@@ -193,6 +210,7 @@ func DefaultConfig() *Config {
 		Log:        Log{Level: "info", Format: "auto"},
 		Shutdown:   Shutdown{Drain: 10 * time.Second},
 		Scrub:      Scrub{Interval: 24 * time.Hour, Rate: 16 << 20},
+		Shred:      Shred{At: "03:30", Jitter: time.Hour},
 		Limits: Limits{
 			Connections: 10_000, PerAddress: 1024, Unauthenticated: 512, UnauthenticatedPerAddress: 64,
 			LoginTime: time.Minute, WindowMemory: 256 << 20,

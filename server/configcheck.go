@@ -33,6 +33,12 @@ func (l *Loaded) check() ConfigErrors {
 	if l.Shutdown.Drain < 0 || l.Shutdown.Drain > 10*time.Minute {
 		c.fail("shutdown.drain", "must be between 0s and 10m", "")
 	}
+	if _, ok := c.l.Shred.time(); !ok && l.Shred.At != never {
+		c.fail("shred.at", `must be a time of day such as "03:30", or never`, "")
+	}
+	if l.Shred.Jitter < 0 || l.Shred.Jitter > 12*time.Hour {
+		c.fail("shred.jitter", "must be between 0s and 12h", "")
+	}
 	c.limits()
 	slices.SortStableFunc(c.errs, func(a, b *ConfigError) int { return cmp.Or(a.Line-b.Line, a.Col-b.Col) })
 	return c.errs

@@ -11,6 +11,7 @@ import (
 	"sallyport/policy/policydb"
 	"sallyport/server/audit"
 	"sallyport/server/session"
+	"sallyport/server/shred"
 	"sallyport/vfs"
 )
 
@@ -22,6 +23,7 @@ type parts struct {
 	audit    *audit.Log
 	volumes  *vfs.FS
 	sessions *session.Manager
+	shredder *shred.Shredder
 
 	restHouse func() // ends housekeeping; nil before it began
 	scrub     *scrub // nil until everything else is there
@@ -67,7 +69,20 @@ func (p *parts) open(ctx context.Context, c *Config, seal keyring.Seal) (err err
 		return err
 	}
 	p.restHouse = p.volumes.Housekeep(vfs.HousekeeperOptions{Report: p.tidied})
-	return p.leftovers()
+	if err := p.leftovers(); err != nil {
+		return err
+	}
+	at, daily := c.Shred.time()
+	p.shredder = shred.Start(shred.Options{
+		Volumes: p.volumes, Record: p.audit.AppendSeq, Log: p.log.With("part", "shred"), Repack: repack, Daily: daily, At: at, Jitter: c.Shred.Jitter,
+	})
+	return nil
+}
+
+// repack moves what is live out of blobs of which a part was purged.
+func repack(ctx context.Context, v *vfs.Volume) error {
+	_, err := v.RepackAll(ctx)
+	return err
 }
 
 // leftovers names keys of accounts that the account table does not know: a
@@ -102,6 +117,9 @@ func (p *parts) tidied(v *vfs.Volume, r *vfs.TidyResult, err error) {
 // close is the reverse of open; every part is closed even if one fails.
 func (p *parts) close() error {
 	var errs []error
+	if p.shredder != nil {
+		errs = append(errs, p.shredder.Close())
+	}
 	if p.scrub != nil {
 		p.scrub.stop()
 	}

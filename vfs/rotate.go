@@ -8,7 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
+	"regexp"
 
 	"sallyport/crypto/keyring"
 	"sallyport/vfs/meta"
@@ -177,6 +177,9 @@ func (r *rotation) end() {
 	}
 	r.v.release(r.c)
 }
+
+// ofRotation are the names of databases and of what a rotation leaves; not of a damaged one that a repair put aside.
+var ofRotation = regexp.MustCompile(`^tree-\d+\.db(\.new|\.tmp-.*)?$`)
 
 // removeOldTrees removes from an account's directory the databases that the keyring does not name. If the one that it names is not
 // there, the keyring may be an old one that was put back by mistake, and nothing is removed.

@@ -173,8 +173,15 @@ func (a *app) accountState(verb, short string, do func(*admin.Client, context.Co
 }
 
 func (a *app) accountRemove() *cobra.Command {
-	return &cobra.Command{Use: "remove NAME", Short: "Remove an account and destroy its files and keys", Args: exactly("NAME"),
+	var destroy bool
+	c := &cobra.Command{Use: "remove NAME", Short: "Remove an account and destroy its files and keys", Args: exactly("NAME"),
+		Long: "Remove an account. Its key leaves the keyring at once; with --destroy the keyring also gets a new root,\n" +
+			"so that older copies of it do not open with the root in force, and a receipt is printed that is in the\n" +
+			"audit log.",
 		RunE: func(c *cobra.Command, args []string) error {
+			if destroy {
+				return a.destroyAccount(c.Context(), args[0])
+			}
 			if err := a.confirm("This destroys account %s, all its files and their history. There is no way back.", args[0]); err != nil {
 				return err
 			}
@@ -186,6 +193,8 @@ func (a *app) accountRemove() *cobra.Command {
 				return nil
 			})
 		}}
+	c.Flags().BoolVar(&destroy, "destroy", false, "with a new root key, and a receipt")
+	return c
 }
 
 func (a *app) accountPasswd() *cobra.Command {

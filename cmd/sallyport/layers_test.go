@@ -21,7 +21,7 @@ var floors = map[string]int{
 	"sallyport/crypto/sealhelper": 2,
 	"sallyport/vfs":               2,
 	"sallyport/vfs/proof":         3, // tests only
-	"sallyport/server/session":    3, "sallyport/server/retention": 3,
+	"sallyport/server/session":    3, "sallyport/server/retention": 3, "sallyport/server/shred": 3,
 	"sallyport/server/ftpd": 4, "sallyport/server/sftpd": 4, "sallyport/server/admin": 4,
 	"sallyport/server":          5,
 	"sallyport/cmd/sallyport":   6,

@@ -76,7 +76,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.demoCommand(), a.initCommand(), a.serveCommand(), a.reloadCommand(), a.statusCommand(), a.doctorCommand(), a.versionCommand(),
 		a.configCommand(), a.accountCommand(), a.caCommand(), a.sessionCommand(), a.banCommand(), a.policyCommand(), a.auditCommand(),
-		a.hostkeyCommand(), a.certCommand(), a.vfsCommand(), a.sealCommand(), a.unsealCommand(),
+		a.hostkeyCommand(), a.certCommand(), a.vfsCommand(), a.backupCommand(), a.sealCommand(), a.unsealCommand(),
 	)
 	return root
 }

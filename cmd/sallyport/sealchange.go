@@ -31,19 +31,6 @@ func (o *sealChangeFlags) ofShares(c *cobra.Command) {
 	f.StringVar(&o.out, "out", "", "write each share to a file of its own in this `directory`, instead of printing it")
 }
 
-func (a *app) sealRotate() *cobra.Command {
-	var o sealChangeFlags
-	c := &cobra.Command{Use: "rotate", Short: "Seal the root key in another way, without touching data", Args: exactly(),
-		Long: "Seal the root key by another kind of seal, or by another secret of the same kind: keyfile, passphrase,\n" +
-			"shares, transit, helper. Files and keys of accounts stay as they are; nothing is unreadable meanwhile.",
-		RunE: func(c *cobra.Command, _ []string) error { return a.changeSeal(c.Context(), &o) }}
-	c.Flags().StringVar(&o.to, "to", "", "`kind` of the new seal")
-	o.ofShares(c)
-	c.Flags().BoolVar(&o.secret.stdin, "stdin", false, "read the new passphrase from standard input")
-	c.Flags().IntVar(&o.secret.fd, "passphrase-fd", -1, "read the new passphrase from this open `descriptor`")
-	return c
-}
-
 func (a *app) sealShares() *cobra.Command {
 	o := sealChangeFlags{to: keyring.KindShares}
 	c := &cobra.Command{Use: "shares", Short: "Make a new set of shares; those of the old set are worth nothing then", Args: exactly(),

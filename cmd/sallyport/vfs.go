@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) vfsCommand() *cobra.Command {
-	return group("vfs", "The encrypted volumes", a.vfsStat(), a.vfsVerify(), a.vfsScrub())
+	return group("vfs", "The encrypted volumes", a.vfsStat(), a.vfsVerify(), a.vfsScrub(), a.vfsCompact())
 }
 
 func (a *app) vfsStat() *cobra.Command {

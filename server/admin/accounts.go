@@ -222,6 +222,11 @@ func (s *Server) destroy(ctx context.Context, id keyring.AccountID) error {
 	if err := s.o.Keyring.RemoveAccount(ctx, id); err != nil {
 		return fmt.Errorf("destroying the account's key: %w", err)
 	}
+	return s.removeVolume(ctx, id)
+}
+
+// removeVolume waits for the account's sessions to let go.
+func (s *Server) removeVolume(ctx context.Context, id keyring.AccountID) error {
 	tick := time.NewTicker(destroyEvery)
 	defer tick.Stop()
 	for try := 1; ; try++ {

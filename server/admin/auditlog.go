@@ -79,8 +79,12 @@ func AuditCheck(r *audit.Result, err error) (Check, error) {
 // record writes an act into the audit log. The act has happened and is durable:
 // an error says so, because the operator must not believe that it did not.
 func (s *Server) record(ctx context.Context, who Peer, e audit.Event) error {
+	return s.recorded(ctx, who, e, s.o.Record)
+}
+
+func (s *Server) recorded(ctx context.Context, who Peer, e audit.Event, put func(context.Context, audit.Event) error) error {
 	e.Who = who.String()
-	err := s.o.Record(context.WithoutCancel(ctx), e)
+	err := put(context.WithoutCancel(ctx), e)
 	if err == nil {
 		return nil
 	}

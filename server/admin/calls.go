@@ -203,3 +203,23 @@ func (c *Client) VolumeRepair(ctx context.Context, r VolumeRepair) (vfs.Repair, 
 func (c *Client) ScrubStatus(ctx context.Context) (ScrubStatus, error) {
 	return call[ScrubStatus](ctx, c, "vfs/scrub/status", Empty{})
 }
+
+func (c *Client) VolumeCompact(ctx context.Context, r ShredAsk) (KeysRotated, error) {
+	return call[KeysRotated](ctx, c, "vfs/compact", r)
+}
+
+func (c *Client) SealStatus(ctx context.Context) (SealStatus, error) {
+	return call[SealStatus](ctx, c, "seal/status", Empty{})
+}
+
+func (c *Client) SealRotate(ctx context.Context, r SealRotate) (KeysRotated, error) {
+	return call[KeysRotated](ctx, c, "seal/rotate", r)
+}
+
+func (c *Client) BackupPurge(ctx context.Context, r ShredAsk) (KeysRotated, error) {
+	return call[KeysRotated](ctx, c, "backup/purge", r)
+}
+
+func (c *Client) AccountDestroy(ctx context.Context, r AccountRef) (Destroyed, error) {
+	return call[Destroyed](ctx, c, "account/destroy", r)
+}

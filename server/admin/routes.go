@@ -11,6 +11,7 @@ import (
 	"sallyport/crypto/keyring"
 	"sallyport/policy/policydb"
 	"sallyport/server/audit"
+	"sallyport/server/shred"
 	"sallyport/vfs"
 )
 
@@ -45,8 +46,12 @@ type Options struct {
 	// Unlock forgets the failed logins of an account.
 	Unlock func(account string)
 
-	// Of the audit log: Append, Tail and Verify.
+	// Shred runs a shred epoch and records it (shred.Shredder.Run).
+	Shred func(ctx context.Context, who, reason string, o vfs.ShredOptions) (shred.Receipt, error)
+
+	// Of the audit log: Append, AppendSeq, Tail and Verify.
 	Record      func(context.Context, audit.Event) error
+	RecordSeq   func(context.Context, audit.Event) (uint64, error)
 	Tail        func(ctx context.Context, n int, follow bool, fn func(audit.Record) error) error
 	VerifyAudit func() (*audit.Result, error)
 }
@@ -63,6 +68,7 @@ func (s *Server) routes(mux *http.ServeMux) {
 	handle(s, mux, "account/enable", s.accountEnable)
 	handle(s, mux, "account/disable", s.accountDisable)
 	handle(s, mux, "account/remove", s.accountRemove)
+	handle(s, mux, "account/destroy", s.accountDestroy)
 	handle(s, mux, "account/passwd", s.passwd)
 	handle(s, mux, "account/unlock", s.unlock)
 	handle(s, mux, "account/2fa/enable", s.secondEnable)
@@ -93,6 +99,10 @@ func (s *Server) routes(mux *http.ServeMux) {
 	handle(s, mux, "vfs/verify", s.volumeVerify)
 	handle(s, mux, "vfs/repair", s.volumeRepair)
 	handle(s, mux, "vfs/scrub/status", s.scrubStatus)
+	handle(s, mux, "vfs/compact", s.volumeCompact)
+	handle(s, mux, "seal/status", s.sealStatus)
+	handle(s, mux, "seal/rotate", s.sealRotate)
+	handle(s, mux, "backup/purge", s.backupPurge)
 }
 
 func (s *Server) seal(ctx context.Context, who Peer, r Change) (Empty, error) {

@@ -111,6 +111,7 @@ type Log struct {
 type item struct {
 	event Event
 	done  chan error // nil = nobody waits
+	seq   uint64     // the writer's until done is answered
 }
 
 // Open opens or makes the log, verifies what is there from the head on, and cuts off a last record that was not written
@@ -160,6 +161,25 @@ func (l *Log) Stats() Stats {
 // Append adds a record; it survives power loss when Append returns nil. Concurrent calls share one fsync. If ctx ends
 // first, the record may still be written.
 func (l *Log) Append(ctx context.Context, e Event) error { return l.AppendAll(ctx, []Event{e}) }
+
+// AppendSeq is Append that tells the record's number, for a receipt.
+func (l *Log) AppendSeq(ctx context.Context, e Event) (uint64, error) {
+	it := &item{event: e, done: make(chan error, 1)}
+	l.mu.Lock()
+	if err := l.usable(); err != nil {
+		l.mu.Unlock()
+		return 0, err
+	}
+	l.queue = append(l.queue, it)
+	l.mu.Unlock()
+	l.kick()
+	select {
+	case err := <-it.done:
+		return it.seq, err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
 
 // AppendAll adds records with one fsync.
 func (l *Log) AppendAll(ctx context.Context, events []Event) error {
@@ -380,6 +400,7 @@ func (l *Log) write(batch []*item) error {
 		}
 		start := len(buf)
 		buf = l.frame(buf, it.event.encode())
+		it.seq = l.seq
 		l.prev = sha256.Sum256(buf[start:])
 	}
 	if len(buf) == 0 {

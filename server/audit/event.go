@@ -46,8 +46,13 @@ const (
 	Password       Action = "account-password"
 	KeyAdd         Action = "account-key-add"
 	KeyRemove      Action = "account-key-remove"
-	SecondFactor   Action = "account-2fa"    // enabled, reset, or a recovery code was used
-	AccountUnlock  Action = "account-unlock" // failed logins forgotten
+	SecondFactor   Action = "account-2fa"     // enabled, reset, or a recovery code was used
+	AccountUnlock  Action = "account-unlock"  // failed logins forgotten
+	AccountDestroy Action = "account-destroy" // key and files, with a new root; version = of the key
+	AccountRekey   Action = "account-rekey"   // a new key; version = its version
+
+	RootRotate Action = "root-rotate" // version = root epoch
+	Shred      Action = "shred"       // what was purged; version = root epoch
 
 	TrustChange Action = "trust-change" // an authority or a revocation came or went
 	PolicyApply Action = "policy-apply"
@@ -71,6 +76,7 @@ func Actions() []Action {
 		Login, LoginRefused, Logout, ConnectRefused, Ban, Unban, SessionKill, Upload, Download, Mkdir,
 		Remove, Rmdir, Rename, Symlink, SetAttr, Copy, Truncate, Refused, Damage, Repair, AccountAdd,
 		AccountRemove, AccountEnable, AccountDisable, AccountSet, Password, KeyAdd, KeyRemove, SecondFactor, AccountUnlock, TrustChange,
+		AccountDestroy, AccountRekey, RootRotate, Shred,
 		PolicyApply, ServerStart, ServerStop, Unseal, SealNow, UnsealRefused, UnsealShare, SealChange, KitExport, KitRevoke, CertRotate, HostRotate,
 	}
 }
