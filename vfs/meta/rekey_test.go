@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -432,12 +433,22 @@ func BenchmarkRekey(b *testing.B) {
 	var st Stats
 	d.view(b, func(tx *Tx) error { st = tx.Stats(); return nil })
 	b.Logf("%d records", st.Records)
-	peak := watchHeap(b)
+	peak, cpu := watchHeap(b), cpuTime(b)
 	for b.Loop() {
 		d.rekey(b, nil)
 	}
+	b.ReportMetric((cpuTime(b)-cpu).Seconds()/float64(b.N), "cpu-s/op")
 	b.ReportMetric(float64(st.Records)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
 	b.ReportMetric(float64(peak())/(1<<20), "anon-MiB")
+}
+
+// cpuTime is what the process has used so far, on all processors.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // watchHeap returns the anonymous memory that the process used since, at most.
