@@ -8,7 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
+	"strings"
 
 	"sallyport/crypto/keyring"
 	"sallyport/vfs/meta"
@@ -178,9 +178,6 @@ func (r *rotation) end() {
 	r.v.release(r.c)
 }
 
-// ofRotation are the names of databases and of what a rotation leaves; not of a damaged one that a repair put aside.
-var ofRotation = regexp.MustCompile(`^tree-\d+\.db(\.new|\.tmp-.*)?$`)
-
 // removeOldTrees removes from an account's directory the databases that the keyring does not name. If the one that it names is not
 // there, the keyring may be an old one that was put back by mistake, and nothing is removed.
 func (f *FS) removeOldTrees(name string) error {
@@ -207,7 +204,7 @@ func (f *FS) removeOldTrees(name string) error {
 	}
 	removed := false
 	for _, d := range left {
-		if !d.IsDir() && strings.HasPrefix(d.Name(), "tree-") && d.Name() != named && !strings.Contains(d.Name(), damagedMark) { // what a repair put aside is the operator's
+		if !d.IsDir() && strings.HasPrefix(d.Name(), "tree-") && d.Name() != named {
 			if err := os.Remove(filepath.Join(dir, d.Name())); err != nil {
 				return err
 			}
