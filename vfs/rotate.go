@@ -204,7 +204,7 @@ func (f *FS) removeOldTrees(name string) error {
 	}
 	removed := false
 	for _, d := range left {
-		if !d.IsDir() && strings.HasPrefix(d.Name(), "tree-") && d.Name() != named {
+		if !d.IsDir() && strings.HasPrefix(d.Name(), "tree-") && d.Name() != named && !strings.Contains(d.Name(), damagedMark) { // what a repair put aside is the operator's
 			if err := os.Remove(filepath.Join(dir, d.Name())); err != nil {
 				return err
 			}
