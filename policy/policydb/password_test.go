@@ -68,6 +68,9 @@ func TestEarlierPasswordsAreRefused(t *testing.T) {
 		t.Log(i)
 		wantWeak(t, c.secret, db.SetPassword(t.Context(), "alice", c.secret, "test"), c.rule)
 	}
+	if n := len(account(t, db).earlier); n != 2 {
+		t.Errorf("%d earlier passwords are kept of a history of 3, which has the present one in it", n)
+	}
 	setSite(t, db, "password: {history: 0}")
 	wantWeak(t, "kestrel-tulip-0", db.SetPassword(t.Context(), "alice", "kestrel-tulip-0", "test"), "")
 	err := db.ChangePassword(t.Context(), PasswordChange{Account: "alice", Secret: "kestrel-tulip-0", Who: "test", Other: true})
