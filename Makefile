@@ -20,7 +20,7 @@ export CGO_ENABLED ?= 0
 # The Go Cryptographic Module of `make fips`: v1.0.0 is the certified one.
 FIPS140   ?= v1.0.0
 
-.PHONY: fips model run build test unit race e2e bench bruteforce tamper crash fuzz scale lint vulncheck clean e2e-tools
+.PHONY: docs fips model run build test unit race e2e bench bruteforce tamper crash fuzz scale lint vulncheck clean e2e-tools
 
 run: build ## build and start a complete server with one account
 	./$(BIN) demo
@@ -64,6 +64,10 @@ crash: ## the crash machine at length: every state after a power loss, every fau
 bruteforce: build ## hydra and curl guess at an account for SECONDS each; needs hydra (docs/PERFORMANCE.md)
 	@command -v hydra >/dev/null 2>&1 || { echo "make bruteforce: hydra is missing: apt-get install hydra" >&2; exit 1; }
 	testdata/bruteforce.sh $(BIN) $(SECONDS)
+
+docs: build ## what is made from the tables of the program
+	./$(BIN) policy schema --form settings > docs/reference/policy.md
+	./$(BIN) policy schema --form refusals > docs/reference/refusals.md
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@set -e; for pkg in $$($(GO) list ./...); do \

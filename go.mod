@@ -6,6 +6,7 @@ require (
 	filippo.io/age v1.3.2
 	github.com/fclairamb/ftpserverlib v0.32.3
 	github.com/goccy/go-yaml v1.19.2
+	github.com/google/jsonschema-go v0.4.3
 	github.com/pkg/sftp v1.13.12
 	github.com/rogpeppe/go-internal v1.16.0
 	github.com/spf13/afero v1.15.0

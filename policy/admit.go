@@ -9,33 +9,48 @@ import (
 // Admit decides on a connection: at connect, at USER, at login, and again on every change. Stages whose facts are not
 // yet known are left out; once f.Method is known the login is complete and what is unknown counts as not fulfilled.
 func Admit(p *Effective, f Facts, now time.Time) *Denial {
-	if d := admitListener(p, f, now); d != nil {
-		return d
+	for s := StageListener; s <= StageSession; s++ {
+		if s == StageAuth && f.Method == "" {
+			return nil
+		}
+		if d := p.at(s, &f, now); d != nil {
+			return d
+		}
 	}
-	if d := admitAddress(p, f); d != nil {
-		return d
+	return nil
+}
+
+// at decides on one stage. Explain asks for every stage, Admit until one refuses: so they cannot differ.
+func (p *Effective) at(s Stage, f *Facts, now time.Time) *Denial {
+	switch s {
+	case StageListener:
+		return admitListener(p, f, now)
+	case StageAddress:
+		return admitAddress(p, f)
+	case StageTransport:
+		return admitTransport(p, f, now, f.plain())
+	case StageAuth:
+		return admitMethod(p, f)
+	case StageSecondFactor:
+		return admitSecondFactor(p, f)
+	case StageSession:
+		return admitSession(p, f, now)
 	}
-	if d := admitTransport(p, f, now, f.plain()); d != nil {
-		return d
-	}
-	if f.Method == "" {
-		return nil
-	}
-	return admitLogin(p, f, now)
+	return nil
 }
 
 // AdmitUser decides at USER, before a secret is sent: whether the transport is good enough to send one. An FTP
 // connection that has not begun TLS counts as plain here.
 func AdmitUser(p *Effective, f Facts, now time.Time) *Denial {
-	return admitTransport(p, f, now, f.plain() || (f.Protocol != SFTP && !f.TLS))
+	return admitTransport(p, &f, now, f.plain() || (f.Protocol != SFTP && !f.TLS))
 }
 
 // plain says whether what the client sends can be read on the way. Before a login an FTPS client may still begin TLS.
-func (f Facts) plain() bool {
+func (f *Facts) plain() bool {
 	return f.Protocol == FTP || (f.Method != "" && f.Protocol != SFTP && !f.TLS)
 }
 
-func admitListener(p *Effective, f Facts, now time.Time) *Denial {
+func admitListener(p *Effective, f *Facts, now time.Time) *Denial {
 	if p.Account == "" || f.Protocol == "" || slices.Contains(p.Protocols, f.Protocol) {
 		return nil
 	}
@@ -45,7 +60,7 @@ func admitListener(p *Effective, f Facts, now time.Time) *Denial {
 	return p.deny(CodeProtocol, "protocols")
 }
 
-func admitAddress(p *Effective, f Facts) *Denial {
+func admitAddress(p *Effective, f *Facts) *Denial {
 	a := f.Remote.Addr()
 	if !a.IsValid() && f.Method == "" {
 		return nil
@@ -64,7 +79,7 @@ func admitAddress(p *Effective, f Facts) *Denial {
 	return nil
 }
 
-func admitTransport(p *Effective, f Facts, now time.Time, plain bool) *Denial {
+func admitTransport(p *Effective, f *Facts, now time.Time, plain bool) *Denial {
 	if f.Protocol == SFTP {
 		if s := Lookup("transport.ciphers"); p.Account != "" && f.Profile != "" && s.rank(f.Profile) < s.rank(p.Transport.Ciphers) {
 			return p.deny(CodeCipher, "transport.ciphers")
@@ -90,7 +105,7 @@ func admitTransport(p *Effective, f Facts, now time.Time, plain bool) *Denial {
 }
 
 // admitPlain: only a dated exception lets FTP without TLS in.
-func admitPlain(p *Effective, f Facts, now time.Time) *Denial {
+func admitPlain(p *Effective, f *Facts, now time.Time) *Denial {
 	for i := range p.Exceptions {
 		if e := &p.Exceptions[i]; e.matches(f.Remote.Addr().Unmap(), now) {
 			return nil
@@ -122,18 +137,25 @@ func cipherFits(profile, name string) bool {
 	return tls13 || forward && aead
 }
 
-// admitLogin is what remains once the account has proved itself.
-func admitLogin(p *Effective, f Facts, now time.Time) *Denial {
-	setting := "auth.ftps"
+// admitMethod and what follows are for accounts that have proved themselves.
+func admitMethod(p *Effective, f *Facts) *Denial {
+	if slices.Contains(p.Auth.Methods(f.Protocol), f.Method) {
+		return nil
+	}
 	if f.Protocol == SFTP {
-		setting = "auth.sftp"
+		return p.deny(CodeMethod, "auth.sftp")
 	}
-	if !slices.Contains(p.Auth.Methods(f.Protocol), f.Method) {
-		return p.deny(CodeMethod, setting)
-	}
+	return p.deny(CodeMethod, "auth.ftps")
+}
+
+func admitSecondFactor(p *Effective, f *Facts) *Denial {
 	if p.Auth.Require2FA && !f.SecondFactor {
 		return p.deny(CodeSecondFactor, "auth.require_2fa")
 	}
+	return nil
+}
+
+func admitSession(p *Effective, f *Facts, now time.Time) *Denial {
 	if d := p.admitHours(now); d != nil {
 		return d
 	}

@@ -187,27 +187,6 @@ func TestCheckPassword(t *testing.T) {
 	}
 }
 
-func BenchmarkAdmit(b *testing.B) {
-	e := Resolve(mustParse(b, house), "acme")
-	f := Facts{Protocol: FTPS, Remote: from("203.0.113.9"), TLS: true, TLSVersion: tls13, Cipher: suite3, Method: "password", Since: noon, LastActive: noon}
-	b.ReportAllocs()
-	for b.Loop() {
-		if d := Admit(e, f, noon); d != nil {
-			b.Fatal(d)
-		}
-	}
-}
-
-func BenchmarkPermit(b *testing.B) {
-	e := Resolve(mustParse(b, "version: 1\naccounts: {a: {paths: [{path: /in, allow: [list, write]}, {path: /out, allow: [list, read]}, {path: /in/very/deep/one, allow: [all]}]}}\n"), "a")
-	b.ReportAllocs()
-	for b.Loop() {
-		if d := Permit(e, OpOverwrite, "/in/2026/11/21/some-file-of-usual-length.csv"); d != nil {
-			b.Fatal(d)
-		}
-	}
-}
-
 func BenchmarkResolve(b *testing.B) {
 	d := mustParse(b, house)
 	b.ReportAllocs()

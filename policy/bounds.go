@@ -40,7 +40,7 @@ func (b *builder) limits(l *Level, n *node) {
 
 func parseLimit(s *Setting, f field) (limit, *Problem) {
 	m := limit{path: f.key, pos: f.pos}
-	if s.Kind == KindNetworks || s.Kind == KindPaths || s.Kind == KindWords || s.Kind == KindBool {
+	if s.Kind == KindNetworks || s.Kind == KindPaths || s.Kind == KindWords || s.Kind == KindNames || s.Kind == KindBool {
 		return m, problem(f.pos, "use lock", "%s cannot have limits", f.key)
 	}
 	if p := f.value.want(isMap); p != nil {
@@ -128,6 +128,26 @@ func (b *builder) checkBounds() {
 	}
 	for _, a := range b.doc.Accounts() {
 		b.checkChain(b.doc.chain(a))
+		b.checkGroups(b.doc.accounts[a])
+	}
+}
+
+// checkGroups finds a lock of one group of an account that another of its groups would loosen.
+func (b *builder) checkGroups(l *Level) {
+	if len(l.groups) < 2 {
+		return
+	}
+	chain := b.doc.chain(strings.TrimPrefix(l.name, "account "))
+	for _, g := range chain[1] {
+		for _, k := range g.lock {
+			i := settingIndex(k.name)
+			held := resolveOne(b.doc, []rung{chain[0], {g}}, i)
+			if got := resolveOne(b.doc, chain[:2], i); table[i].resolvedLooser(got, held) {
+				at := l.groups[slices.IndexFunc(l.groups, func(r ref) bool { return "group "+r.name == g.name })]
+				b.add(problem(at.pos, fmt.Sprintf("the lock stands at line %d", k.pos.Line), "%s = %s of %s contradicts the lock of %s, and %s is in both",
+					k.name, table[i].format(got.value), got.origin.Level, g.name, l.name))
+			}
+		}
 	}
 }
 

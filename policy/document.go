@@ -75,10 +75,13 @@ type Test struct {
 	Addr     string
 	Port     int
 	TLS      string // "", "true", "false"
-	Do       string
-	Expect   string // allowed, refused
-	Code     string
-	Pos      Pos
+	Method   string
+	// SecondFactor is "", "true" or "false".
+	SecondFactor string
+	Do           string
+	Expect       string // allowed, refused
+	Code         string
+	Pos          Pos
 }
 
 // DefaultName is what positions call a document that came without a file.
@@ -95,6 +98,13 @@ func Default() *Document {
 
 // Text is the document as YAML. The caller must not change it.
 func (d *Document) Text() []byte { return d.text }
+
+// Renamed is the document under another file name for positions.
+func (d *Document) Renamed(name string) *Document {
+	c := *d
+	c.name = name
+	return &c
+}
 
 // Accounts and Groups are the names that the document speaks of, sorted.
 func (d *Document) Accounts() []string { return slices.Sorted(maps.Keys(d.accounts)) }
@@ -143,59 +153,15 @@ func (d *Document) Get(t Target, path string) (string, bool) {
 	if l == nil {
 		return "", false
 	}
-	if path == "groups" && len(l.groups) > 0 {
-		return flowList(l.groupNames(), quote), true
+	if slices.Contains(levelPaths, path) {
+		text := l.text(path)
+		return text, text != ""
 	}
 	v, ok := l.values[path]
 	if !ok {
 		return "", false
 	}
 	return table[settingIndex(path)].format(v.value), true
-}
-
-// Set returns a document in which target sets path to value (YAML, flow style: "15m", "[sftp, ftps]"). Comments and
-// layout of the text are not kept. A value that contradicts a lock or a limit is an error, as in Parse. The path
-// "groups" of an account lists its groups; a level that is not there yet is made.
-func (d *Document) Set(t Target, path, value string) (*Document, error) {
-	c := d.clone()
-	l, err := c.makeLevel(t)
-	if err != nil {
-		return nil, err
-	}
-	n, err := parseValue(path, value)
-	if err != nil {
-		return nil, err
-	}
-	if p := l.set(path, Pos{}, n); p != nil {
-		told := *p // the error begins with the path: once is enough, and so is a value that begins where it begins
-		told.Message = strings.TrimPrefix(p.Message, path+": ")
-		if told.Pos == (Pos{Line: 1, Col: 1}) {
-			told.Pos = Pos{}
-		}
-		return nil, &ParseError{Name: path, Problems: []*Problem{&told}}
-	}
-	return c.reparse()
-}
-
-// Unset returns a document in which target says nothing of path.
-func (d *Document) Unset(t Target, path string) (*Document, error) {
-	c := d.clone()
-	if l := c.level(t); l != nil {
-		delete(l.values, path)
-		if path == "groups" {
-			l.groups = nil
-		}
-	}
-	return c.reparse()
-}
-
-// Without returns a document that says nothing of an account: no section, no exception, no test.
-func (d *Document) Without(account string) (*Document, error) {
-	c := d.clone()
-	delete(c.accounts, account)
-	c.exceptions = slices.DeleteFunc(c.exceptions, func(e Exception) bool { return e.Account == account })
-	c.tests = slices.DeleteFunc(c.tests, func(t Test) bool { return t.Account == account })
-	return c.reparse()
 }
 
 // Mentions says whether the document speaks of an account.
@@ -258,9 +224,6 @@ func (d *Document) makeLevel(t Target) (*Level, error) {
 func newLevel(name string, scope Scope) *Level {
 	return &Level{name: name, scope: scope, values: map[string]Value{}}
 }
-
-// reparse renders and reads back, so that positions and checks are those of the new text.
-func (d *Document) reparse() (*Document, error) { return Parse(d.name, d.render()) }
 
 const nameRule = "1 to 64 of a-z A-Z 0-9 . _ @ -"
 

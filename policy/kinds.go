@@ -26,56 +26,17 @@ const (
 	KindNetworks                 // []netip.Prefix
 	KindPaths                    // []PathRight
 	KindWords                    // []string, each as Setting.check has it
+	KindNames                    // []string, names of accounts
 )
 
 func (k Kind) String() string {
-	return [...]string{"?", "true or false", "whole number", "size", "duration", "rate", "word", "list of words", "list of networks", "list of path rights", "list of texts"}[k]
-}
-
-// node is what a value is parsed from: a scalar, a list or a mapping with positions, so that this file needs no YAML.
-type node struct {
-	pos    Pos
-	scalar string
-	list   []*node
-	fields []field
-	shape  shape
-}
-
-type field struct {
-	key   string
-	pos   Pos
-	value *node
-}
-
-type shape uint8
-
-const (
-	isScalar shape = iota
-	isList
-	isMap
-	isNull
-)
-
-func (s shape) String() string {
-	return [...]string{"a single value", "a list", "a mapping", "nothing"}[s]
-}
-
-// problem is an error at a place; Parse adds the file name.
-func problem(p Pos, hint, format string, args ...any) *Problem {
-	return &Problem{Pos: p, Message: fmt.Sprintf(format, args...), Hint: hint}
-}
-
-func (n *node) want(s shape) *Problem {
-	if n.shape == s {
-		return nil
-	}
-	return problem(n.pos, "", "expected %s, found %s", s, n.shape)
+	return [...]string{"?", "true or false", "whole number", "size", "duration", "rate", "word", "list of words", "list of networks", "list of path rights", "list of texts", "list of accounts"}[k]
 }
 
 // parse reads a value of the setting.
 func (s *Setting) parse(n *node) (any, *Problem) {
 	switch s.Kind {
-	case KindSet, KindNetworks, KindPaths, KindWords:
+	case KindSet, KindNetworks, KindPaths, KindWords, KindNames:
 		if p := n.want(isList); p != nil {
 			return nil, p
 		}
@@ -185,7 +146,11 @@ func (s *Setting) parseList(n *node) (any, *Problem) {
 			if err := s.check(item.scalar); err != nil {
 				return nil, problem(item.pos, s.hint, "%s: %v", s.Path, err)
 			}
-		} else if !slices.Contains(s.Values, item.scalar) {
+		}
+		if s.Kind == KindNames && !ValidName(item.scalar) {
+			return nil, problem(item.pos, nameRule, "%q is not a name", item.scalar)
+		}
+		if s.Kind == KindSet && !slices.Contains(s.Values, item.scalar) {
 			return nil, problem(item.pos, suggest(item.scalar, s.Values), "%s: %q is not one of %s", s.Path, item.scalar, strings.Join(s.Values, ", "))
 		}
 		if !slices.Contains(words, item.scalar) {
@@ -278,13 +243,17 @@ func parseSize(text string) (int64, error) {
 	return n * factor, nil
 }
 
+// formatSize takes the unit with which the number is shortest.
 func formatSize(n int64) string {
-	for i := 3; i >= 0; i-- {
-		if n > 0 && n%units[i].bytes == 0 {
-			return strconv.FormatInt(n/units[i].bytes, 10) + units[i].suffix
+	best := strconv.FormatInt(n, 10)
+	for _, u := range units {
+		if n > 0 && u.bytes > 1 && n%u.bytes == 0 {
+			if text := strconv.FormatInt(n/u.bytes, 10) + u.suffix; len(text) < len(best) {
+				best = text
+			}
 		}
 	}
-	return strconv.FormatInt(n, 10)
+	return best
 }
 
 var dayPart = regexp.MustCompile(`^([0-9]{1,5})d`)
@@ -456,15 +425,18 @@ func (s *Setting) rank(v any) float64 {
 func (s *Setting) looser(a, b any) bool {
 	switch s.Kind {
 	case KindSet:
-		return slices.ContainsFunc(a.([]string), func(w string) bool { return !slices.Contains(b.([]string), w) })
+		return !contains(b.([]string), a.([]string))
 	case KindWords:
 		a, b := a.([]string), b.([]string)
 		if s.Stricter == Longer {
-			a, b = b, a
-		} else if len(a) == 0 || len(b) == 0 { // empty = any
+			return !contains(a, b)
+		}
+		if len(a) == 0 || len(b) == 0 { // empty = any
 			return len(a) == 0 && len(b) > 0
 		}
-		return slices.ContainsFunc(a, func(w string) bool { return !slices.Contains(b, w) })
+		return !contains(b, a)
+	case KindNames: // more names protect more
+		return !contains(a.([]string), b.([]string))
 	case KindNetworks:
 		a, b := a.([]netip.Prefix), b.([]netip.Prefix)
 		if s.Stricter == Longer {
@@ -475,9 +447,13 @@ func (s *Setting) looser(a, b any) bool {
 		}
 		return !covered(a, b)
 	case KindPaths:
-		return !newRights(a.([]PathRight), Origin{}).within(newRights(b.([]PathRight), Origin{}))
+		return rightsLooser(resolved{value: a}, resolved{value: b})
 	}
 	return s.rank(a) < s.rank(b)
+}
+
+func contains(all, some []string) bool {
+	return !slices.ContainsFunc(some, func(w string) bool { return !slices.Contains(all, w) })
 }
 
 // covered says whether every network of inner lies in one of outer.
@@ -495,12 +471,14 @@ func (s *Setting) strictest(a, b any) any {
 	switch s.Kind {
 	case KindSet:
 		var both []string
-		for _, w := range a.([]string) {
-			if slices.Contains(b.([]string), w) {
+		for _, w := range s.Values { // in the order of the table, so that the order of groups cannot matter
+			if slices.Contains(a.([]string), w) && slices.Contains(b.([]string), w) {
 				both = append(both, w)
 			}
 		}
 		return both
+	case KindNames:
+		return slices.Compact(slices.Sorted(slices.Values(slices.Concat(a.([]string), b.([]string)))))
 	case KindNetworks, KindPaths, KindWords:
 		panic("policy: internal error: lists are kept side by side: " + s.Path)
 	}

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -13,7 +14,7 @@ import (
 func Parse(name string, text []byte) (*Document, error) {
 	root, p := parseYAML(text)
 	if p != nil {
-		return nil, &ParseError{name, []*Problem{p}}
+		return nil, &ParseError{Name: name, Problems: []*Problem{p}, text: text}
 	}
 	b := &builder{doc: &Document{name: name, text: slices.Clone(text), site: newLevel("site", AtSite),
 		groups: map[string]*Level{}, accounts: map[string]*Level{}}}
@@ -26,7 +27,7 @@ func Parse(name string, text []byte) (*Document, error) {
 	}
 	if len(b.problems) > 0 {
 		slices.SortStableFunc(b.problems, func(x, y *Problem) int { return x.Line - y.Line })
-		return nil, &ParseError{name, b.problems[:min(len(b.problems), maxProblems)]}
+		return nil, &ParseError{Name: name, Problems: b.problems[:min(len(b.problems), maxProblems)], text: b.doc.text}
 	}
 	return b.doc, nil
 }
@@ -138,7 +139,7 @@ func (l *Level) set(key string, pos Pos, n *node) *Problem {
 	}
 	i := settingIndex(key)
 	if i < 0 {
-		known := append(settingPaths(), "lock", "limits", "groups")
+		known := append(slices.Sorted(maps.Keys(sections)), append(settingPaths(), "lock", "limits", "groups")...)
 		return problem(pos, suggest(key, known), "unknown setting %q", key)
 	}
 	s := &table[i]
@@ -172,15 +173,6 @@ func (l *Level) setRefs(into *[]ref, n *node) *Problem {
 		*into = append(*into, ref{e.scalar, e.pos})
 	}
 	return nil
-}
-
-// parseValue reads a value given alone, as "policy set" does. A word that is no YAML (::1) is itself.
-func parseValue(path, value string) (*node, error) {
-	n, p := parseYAML([]byte(value))
-	if p != nil {
-		return nil, &ParseError{path, []*Problem{p}}
-	}
-	return n, nil
 }
 
 func (b *builder) exceptions(n *node) {
@@ -285,7 +277,7 @@ func parseTest(n *node) (Test, *Problem) {
 		case "account":
 			t.Account = v
 		case "protocol":
-			t.Protocol = v
+			t.Protocol, ok = v, slices.Contains(testProtocols, v)
 		case "addr":
 			t.Addr = v
 			_, err := netip.ParseAddr(v)
@@ -295,14 +287,21 @@ func parseTest(n *node) (Test, *Problem) {
 			t.Port, ok = int(port), err == nil
 		case "tls":
 			t.TLS, ok = v, v == "true" || v == "false"
+		case "second_factor":
+			t.SecondFactor, ok = v, v == "true" || v == "false"
+		case "method":
+			t.Method = v
 		case "do":
 			t.Do = v
+			if _, err := ParseDo(v); err != nil {
+				return t, problem(f.value.pos, "", "%v", err)
+			}
 		case "expect":
 			t.Expect, ok = v, v == "allowed" || v == "refused"
 		case "code":
 			t.Code = v
 		default:
-			return t, problem(f.pos, suggest(f.key, []string{"account", "protocol", "addr", "port", "tls", "do", "expect", "code"}), "unknown key %q in a test", f.key)
+			return t, problem(f.pos, suggest(f.key, testKeys), "unknown key %q in a test", f.key)
 		}
 		if !ok {
 			return t, problem(f.value.pos, "", "%q is not a value of %s", v, f.key)
@@ -313,6 +312,11 @@ func parseTest(n *node) (Test, *Problem) {
 	}
 	return t, nil
 }
+
+var (
+	testProtocols = []string{"sftp", "ftps", "ftps-explicit", "ftps-implicit", "ftp"}
+	testKeys      = []string{"account", "protocol", "addr", "port", "tls", "method", "second_factor", "do", "expect", "code"}
+)
 
 // checkReferences: groups must exist, locks and limits must name settings.
 func (b *builder) checkReferences() {

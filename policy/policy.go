@@ -76,7 +76,7 @@ func (s Stage) String() string {
 
 // Denial says why something was refused: for the client (Message, one sentence), for the operator (all of it).
 type Denial struct {
-	Code    string // e.g. "SP-T21"; stable
+	Code    string // of the table in codes.go; stable
 	Stage   Stage
 	Rule    string // setting, e.g. "transport.require_ssl = true"
 	Origin  string // where the value comes from, e.g. "site (policy.yaml:3, revision 42)"
@@ -119,18 +119,19 @@ type Effective struct {
 	Revision uint64
 	Groups   []string // of the account, as listed
 
-	AllowFrom []Networks // every list must contain the address; none = any
-	DenyFrom  []Networks // no list may contain it
-	Protocols []Protocol // none until granted
-	Transport Transport
-	Auth      Auth
-	Password  Password
-	Login     Login
-	Session   SessionLimits
-	Upload    Upload
-	Bandwidth Bandwidth
-	Quota     Quota
-	Backup    Backup
+	AllowFrom    []Networks // every list must contain the address; none = any
+	DenyFrom     []Networks // no list may contain it
+	Protocols    []Protocol // none until granted
+	Transport    Transport
+	Auth         Auth
+	Password     Password
+	Login        Login
+	Session      SessionLimits
+	Upload       Upload
+	Bandwidth    Bandwidth
+	Quota        Quota
+	Backup       Backup
+	NeverLockOut []string // of the site
 	// Exceptions of this account; the only way to plain FTP.
 	Exceptions []Exception
 

@@ -21,8 +21,7 @@ func (d *Document) render() []byte {
 	if len(d.exceptions) > 0 {
 		b.WriteString("exceptions:\n")
 		for _, x := range d.exceptions {
-			fmt.Fprintf(&b, "  - {account: %s, allow: ftp, from: %s, until: %s, reason: %s}\n",
-				quote(x.Account), networkSetting.format(x.From), x.Until.Format(time.DateOnly), quote(x.Reason))
+			b.WriteString("  - " + x.render() + "\n")
 		}
 	}
 	if len(d.tests) > 0 {
@@ -90,6 +89,11 @@ func (l *Level) render(b *strings.Builder, indent string) {
 	}
 }
 
+func (x *Exception) render() string {
+	return fmt.Sprintf("{account: %s, allow: ftp, from: %s, until: %s, reason: %s}",
+		quote(x.Account), networkSetting.format(x.From), x.Until.Format(time.DateOnly), quote(x.Reason))
+}
+
 func (t *Test) render() string {
 	parts := []string{"account: " + quote(t.Account)}
 	for _, f := range []struct{ key, value string }{{"protocol", t.Protocol}, {"addr", t.Addr}} {
@@ -102,6 +106,12 @@ func (t *Test) render() string {
 	}
 	if t.TLS != "" {
 		parts = append(parts, "tls: "+t.TLS)
+	}
+	if t.Method != "" {
+		parts = append(parts, "method: "+quote(t.Method))
+	}
+	if t.SecondFactor != "" {
+		parts = append(parts, "second_factor: "+t.SecondFactor)
 	}
 	if t.Do != "" {
 		parts = append(parts, "do: "+quote(t.Do))

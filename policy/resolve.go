@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Origin is the place that gave a value.
@@ -53,14 +54,10 @@ func resolve(d *Document, account string, revision uint64) *Effective {
 		e.Groups = l.groupNames()
 	}
 	for i := range table {
-		s := &table[i]
-		if s.combined() {
-			e.values[i] = e.combine(d, chain, i)
-		} else {
-			e.values[i] = e.nearest(d, chain, i)
-		}
-		if s.apply != nil {
-			s.apply(e, e.values[i].value)
+		e.values[i] = resolveOne(d, chain, i)
+		e.stamp(&e.values[i])
+		if table[i].apply != nil {
+			table[i].apply(e, e.values[i].value)
 		}
 	}
 	e.AllowFrom = e.networks("allow_from")
@@ -90,15 +87,32 @@ func (d *Document) chain(account string) []rung {
 	for _, g := range l.groups {
 		groups = append(groups, d.groups[g.name])
 	}
+	slices.SortFunc(groups, func(a, b *Level) int { return strings.Compare(a.name, b.name) }) // their order must not matter
 	return append(chain, groups, rung{l})
 }
 
-func (e *Effective) originOf(d *Document, l *Level, v Value) Origin {
-	return Origin{Level: l.name, Document: d.name, Pos: v.Pos, Revision: e.Revision}
+func originOf(d *Document, l *Level, v Value) Origin {
+	return Origin{Level: l.name, Document: d.name, Pos: v.Pos}
+}
+
+// stamp names the revision in the origins of a value.
+func (e *Effective) stamp(r *resolved) {
+	r.origin.Revision = e.Revision
+	for i := range r.more {
+		r.more[i].origin.Revision = e.Revision
+	}
+}
+
+// resolveOne setting.
+func resolveOne(d *Document, chain []rung, i int) resolved {
+	if table[i].combined() {
+		return combine(d, chain, i)
+	}
+	return nearest(d, chain, i)
 }
 
 // nearest explicit value. Paths of several groups are kept side by side, because every one must grant.
-func (e *Effective) nearest(d *Document, chain []rung, i int) resolved {
+func nearest(d *Document, chain []rung, i int) resolved {
 	s := &table[i]
 	r := resolved{value: s.Default, origin: Origin{Level: "built-in"}}
 	for _, rung := range slices.Backward(chain) {
@@ -108,7 +122,7 @@ func (e *Effective) nearest(d *Document, chain []rung, i int) resolved {
 			if !ok {
 				continue
 			}
-			mine := resolved{value: v.value, origin: e.originOf(d, l, v)}
+			mine := resolved{value: v.value, origin: originOf(d, l, v)}
 			switch {
 			case !found:
 				r, found = mine, true
@@ -146,7 +160,7 @@ func clamp(r resolved, s *Setting, d *Document, chain []rung) resolved {
 	return r
 }
 
-func (e *Effective) combine(d *Document, chain []rung, i int) resolved {
+func combine(d *Document, chain []rung, i int) resolved {
 	r := resolved{value: table[i].Default, origin: Origin{Level: "built-in"}}
 	for _, rung := range chain {
 		for _, l := range rung {
@@ -154,7 +168,7 @@ func (e *Effective) combine(d *Document, chain []rung, i int) resolved {
 			if !ok || emptyList(v.value) {
 				continue
 			}
-			mine := resolved{value: v.value, origin: e.originOf(d, l, v)}
+			mine := resolved{value: v.value, origin: originOf(d, l, v)}
 			if r.origin.Level == "built-in" {
 				r = mine
 			} else {

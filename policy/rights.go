@@ -192,20 +192,6 @@ func fold(name string) string {
 	return strings.Join(parts, "/")
 }
 
-// within says whether r grants nothing that o does not. Rights change only at the paths of rules, so those are all there is to compare.
-func (r rights) within(o rights) bool {
-	for _, at := range [][]rule{r.rules, o.rules} {
-		for i := range at {
-			mine, _ := r.at(at[i].path)
-			theirs, _ := o.at(at[i].path)
-			if mine&^theirs != 0 {
-				return false
-			}
-		}
-	}
-	return true
-}
-
 // Reserved is where the volume shows its history; nobody writes there.
 const Reserved = "/.backups"
 

@@ -67,6 +67,7 @@ func (s *Server) adminOptions(p *parts) admin.Options {
 		Certs: s.certs.List, RotateCerts: s.rotateCerts,
 		Scrub:    p.scrub.now,
 		Sessions: p.listSessions, Kill: p.kill, Bans: p.bans, Ban: p.ban, Unban: p.unban, Unlock: p.sessions.Unlock,
+		WouldEnd: p.wouldEnd, Facts: p.sessions.Facts,
 		Shred: p.shredder.Run, Record: p.audit.Append, RecordSeq: p.audit.AppendSeq, Tail: p.audit.Tail, VerifyAudit: p.audit.Verify,
 		SealOf: func(ctx context.Context, kind string) (keyring.Seal, error) {
 			return s.config.sealOfKind(ctx, kind, s.log)

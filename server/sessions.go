@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sallyport/policy"
 	"sallyport/server/admin"
 	"sallyport/server/session"
 )
@@ -51,6 +52,15 @@ func (p *parts) listSessions() []admin.Session {
 
 func (p *parts) kill(match func(admin.Session) bool, who, reason string) int {
 	return p.sessions.Kill(func(i session.Info) bool { return match(describeSession(i)) }, who, reason)
+}
+
+// wouldEnd: the sessions that another policy would end.
+func (p *parts) wouldEnd(r *policy.Revision) []admin.SessionEnd {
+	var out []admin.SessionEnd
+	for _, e := range p.sessions.WouldEnd(r) {
+		out = append(out, admin.SessionEnd{Session: describeSession(e.Info), Code: e.Denial.Code, Rule: e.Denial.Rule, Origin: e.Denial.Origin})
+	}
+	return out
 }
 
 func (p *parts) bans() []admin.Ban {

@@ -154,7 +154,7 @@ func (a *app) accountSet() *cobra.Command {
 	return &cobra.Command{Use: "set NAME KEY=VALUE...", Short: "Set policy of one account", Args: atLeast("NAME", "KEY=VALUE"),
 		Example: "  sallyport account set acme session.max=4 'allow_from=[198.51.100.0/24]' --reason OPS-12",
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.setPolicy(c.Context(), "accounts."+args[0], args[1:], 0)
+			return a.setPolicy(c.Context(), "accounts."+args[0], args[1:], changeFlags{})
 		}}
 }
 

@@ -12,7 +12,8 @@ import (
 )
 
 func (a *app) policyCommand() *cobra.Command {
-	return group("policy", "What accounts may do", a.policyShow(), a.policyGet(), a.policySet())
+	return group("policy", "What accounts may do", a.policyShow(), a.policyGet(), a.policySet(), a.policyEdit(), a.policyFmt(), a.policyCheck(), a.policyDiff(), a.policyPlan(), a.policyApply(),
+		a.policyConfirm(), a.policyTest(), a.policyExplain(), a.policyHistory(), a.policyRollback(), a.policyPreset(), a.policySchema(), a.policyExport(), a.policyImport())
 }
 
 func (a *app) policyShow() *cobra.Command {
@@ -37,7 +38,7 @@ func (a *app) policyShow() *cobra.Command {
 }
 
 func (a *app) policyGet() *cobra.Command {
-	return &cobra.Command{Use: "get [KEY]", Short: "Show a setting as it stands in the policy", Args: atMostOne("KEY"),
+	return &cobra.Command{Use: "get [KEY]", Short: "Show a setting as it stands in the policy", Args: atMostOne("KEY"), ValidArgsFunction: a.completeKey(false),
 		Example: "  sallyport policy get site.transport.tls_min\n  sallyport policy get accounts.acme",
 		RunE: func(c *cobra.Command, args []string) error {
 			q := admin.PolicyQuery{}
@@ -75,16 +76,16 @@ func text(v any) string {
 }
 
 func (a *app) policySet() *cobra.Command {
-	var base uint64
-	c := &cobra.Command{Use: "set KEY=VALUE...", Short: "Change settings; takes effect on live sessions at once", Args: atLeast("KEY=VALUE"),
+	var f changeFlags
+	c := &cobra.Command{Use: "set KEY=VALUE...", Short: "Change settings; takes effect on live sessions at once", Args: atLeast("KEY=VALUE"), ValidArgsFunction: a.completeKey(true),
 		Long: "Change settings in one revision. Values are YAML; an empty value removes the setting, so that\n" +
 			"the inherited one holds again.",
 		Example: "  sallyport policy set site.transport.tls_min=1.3 --reason 'audit finding 7'\n" +
 			"  sallyport policy set 'accounts.acme.protocols=[sftp]' accounts.acme.session.max=",
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.setPolicy(c.Context(), "", args, base)
+			return a.setPolicy(c.Context(), "", args, f)
 		}}
-	c.Flags().Uint64Var(&base, "base", 0, "refuse unless this `revision` is the current one")
+	f.add(c)
 	return c
 }
 
@@ -104,8 +105,8 @@ func settings(args []string) ([]admin.KeyValue, error) {
 	return out, nil
 }
 
-// setPolicy sets settings below prefix ("" or "accounts.NAME").
-func (a *app) setPolicy(ctx context.Context, prefix string, pairs []string, base uint64) error {
+// setPolicy sets settings below prefix ("", "accounts.NAME" or "groups.NAME").
+func (a *app) setPolicy(ctx context.Context, prefix string, pairs []string, f changeFlags) error {
 	set, err := settings(pairs)
 	if err != nil {
 		return err
@@ -115,12 +116,5 @@ func (a *app) setPolicy(ctx context.Context, prefix string, pairs []string, base
 			set[i].Key = prefix + "." + set[i].Key
 		}
 	}
-	r := admin.PolicySet{Change: a.change(), Base: base, Set: set}
-	return a.call(ctx, shortCall, func(ctx context.Context, cl *admin.Client) error {
-		rev, err := cl.PolicySet(ctx, r)
-		if err != nil {
-			return err
-		}
-		return a.show(view{value: rev, names: []string{fmt.Sprint(rev.Revision)}, rows: [][]string{{fmt.Sprintf("revision %d", rev.Revision)}}})
-	})
+	return a.apply(ctx, admin.PolicyChange{Change: a.change(), Base: f.base, Confirm: f.confirm, Set: set, Yes: a.yes}, "")
 }

@@ -75,7 +75,7 @@ func (a *app) root() *cobra.Command {
 	f.DurationVar(&a.timeout, "timeout", 0, "give up after this `time` (default 30s; checks and follows have none)")
 	root.AddCommand(
 		a.demoCommand(), a.initCommand(), a.serveCommand(), a.reloadCommand(), a.statusCommand(), a.doctorCommand(), a.versionCommand(),
-		a.configCommand(), a.accountCommand(), a.caCommand(), a.sessionCommand(), a.banCommand(), a.policyCommand(), a.auditCommand(),
+		a.configCommand(), a.accountCommand(), a.groupCommand(), a.caCommand(), a.sessionCommand(), a.banCommand(), a.policyCommand(), a.auditCommand(),
 		a.hostkeyCommand(), a.certCommand(), a.vfsCommand(), a.backupCommand(), a.sealCommand(), a.unsealCommand(),
 	)
 	return root

@@ -168,7 +168,7 @@ func (db *DB) CreateAccount(ctx context.Context, n NewAccount) (*Account, error)
 			return err
 		}
 		if doc != nil {
-			if r, err = t.putRevision(policy.DefaultName, doc, n.Who, cmpOr(n.Why, "account "+n.Name+" added")); err != nil {
+			if r, err = t.putRevision(doc, n.Who, cmpOr(n.Why, "account "+n.Name+" added")); err != nil {
 				return err
 			}
 		}
@@ -196,19 +196,15 @@ func (db *DB) granted(n NewAccount) (*policy.Document, error) {
 	if len(n.Groups) == 0 && len(n.Grants) == 0 {
 		return nil, nil
 	}
-	var err error
 	target := policy.AccountTarget(n.Name)
+	var edits []policy.Edit
 	if len(n.Groups) > 0 {
-		if doc, err = doc.Set(target, "groups", "["+strings.Join(n.Groups, ", ")+"]"); err != nil {
-			return nil, err
-		}
+		edits = append(edits, policy.Edit{Target: target, Path: "groups", Value: "[" + strings.Join(n.Groups, ", ") + "]"})
 	}
 	for _, path := range slices.Sorted(maps.Keys(n.Grants)) {
-		if doc, err = doc.Set(target, path, n.Grants[path]); err != nil {
-			return nil, err
-		}
+		edits = append(edits, policy.Edit{Target: target, Path: path, Value: n.Grants[path]})
 	}
-	return doc, nil
+	return doc.Edit(edits...)
 }
 
 func (db *DB) storeRevision(r *policy.Revision) {
@@ -237,7 +233,7 @@ func (db *DB) RemoveAccount(ctx context.Context, name, who string) (*Account, er
 			if doc, err = doc.Without(name); err != nil {
 				return err
 			}
-			if r, err = t.putRevision(policy.DefaultName, doc, who, "account "+name+" removed"); err != nil {
+			if r, err = t.putRevision(doc, who, "account "+name+" removed"); err != nil {
 				return err
 			}
 		}

@@ -14,6 +14,7 @@
 //	h                          head: format, last revision, record count, set hash      DomainPolicy
 //	t                          trust: certificate authorities, revocations              DomainPolicy
 //	r ‖ u64 revision           revision: who, when, why, the whole document             DomainPolicy
+//	c                          change that waits for its confirmation, if there is one   DomainPolicy
 //	a ‖ token(account name)    account: name, id, enabled, password hash, public keys   DomainAccounts
 //	i ‖ token(account id)      account name                                             DomainAccounts
 package policydb
@@ -89,10 +90,15 @@ type DB struct {
 
 	writing sync.Mutex // one change at a time, from reading what it rests on to its commit
 
-	mu        sync.Mutex // guards the callbacks
-	onChange  []func(*policy.Revision)
-	onAccount []func(*Account)
-	onTrust   []func()
+	mu         sync.Mutex // guards the callbacks and the timer
+	onChange   []func(*policy.Revision)
+	onAccount  []func(*Account)
+	onTrust    []func()
+	onRollback []func(*policy.Revision)
+	missed     *policy.Revision // an automatic rollback that nobody was told of yet
+	timer      *time.Timer      // of the change that waits for its confirmation
+	disarmed   bool             // by Close
+	timing     sync.WaitGroup   // what the timer started
 
 	testOnlyCommit func(*bbolt.Tx) error // nil = tx.Commit
 }
@@ -134,7 +140,26 @@ func Open(ctx context.Context, o Options) (db *DB, err error) {
 	if err := db.open(); err != nil {
 		return nil, err
 	}
+	if err := db.resume(); err != nil {
+		db.bolt.Close()
+		return nil, err
+	}
 	return db, nil
+}
+
+// resume goes on waiting for a confirmation, or takes the change back before anybody is served under it.
+func (db *DB) resume() error {
+	p, err := db.Pending()
+	if err != nil || p == nil {
+		return err
+	}
+	r, err := db.expire()
+	if errors.Is(err, errEarly) {
+		db.arm(p)
+		return nil
+	}
+	db.missed = r
+	return err
 }
 
 func (db *DB) open() error {
@@ -235,6 +260,7 @@ func (db *DB) load() error {
 
 // Close lets the file go. Calls under way finish first.
 func (db *DB) Close() error {
+	db.disarm()
 	db.writing.Lock()
 	defer db.writing.Unlock()
 	db.broken.Store(true)

@@ -114,7 +114,7 @@ func TestSurvivesReopening(t *testing.T) {
 	if got := db.Current().Resolve("bob-canary").Protocols; len(got) != 1 || got[0] != policy.SFTP {
 		t.Errorf("grants %v", got)
 	}
-	old, err := db.Revisions(3, 10)
+	old, err := db.History(3, 10)
 	if err != nil || len(old) != 2 || old[0].N != 2 || old[1].N != 1 {
 		t.Errorf("history %v, %v", old, err)
 	}

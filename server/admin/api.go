@@ -317,8 +317,10 @@ type Policy struct {
 // "whatever is current"; another base that is not current is a conflict.
 type PolicySet struct {
 	Change
-	Set  []KeyValue `json:"set"`
-	Base uint64     `json:"base,omitempty"`
+	Set     []KeyValue    `json:"set"`
+	Base    uint64        `json:"base,omitempty"`
+	Confirm time.Duration `json:"confirm,omitempty"` // as in PolicyChange
+	Yes     bool          `json:"yes,omitempty"`
 }
 
 // KeyValue is one setting; the value is YAML, empty removes the setting.

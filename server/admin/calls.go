@@ -157,6 +157,30 @@ func (c *Client) PolicySet(ctx context.Context, r PolicySet) (Revision, error) {
 	return call[Revision](ctx, c, "policy/set", r)
 }
 
+func (c *Client) PolicyPlan(ctx context.Context, r PolicyChange) (PolicyPlan, error) {
+	return call[PolicyPlan](ctx, c, "policy/plan", r)
+}
+
+func (c *Client) PolicyApply(ctx context.Context, r PolicyChange) (PolicyPlan, error) {
+	return call[PolicyPlan](ctx, c, "policy/apply", r)
+}
+
+func (c *Client) PolicyConfirm(ctx context.Context, r Change) (Confirmed, error) {
+	return call[Confirmed](ctx, c, "policy/confirm", r)
+}
+
+func (c *Client) PolicyHistory(ctx context.Context, q PolicyHistory) (PolicyRevisions, error) {
+	return call[PolicyRevisions](ctx, c, "policy/history", q)
+}
+
+func (c *Client) PolicyTest(ctx context.Context) (PolicyTests, error) {
+	return call[PolicyTests](ctx, c, "policy/test", Empty{})
+}
+
+func (c *Client) PolicyExplain(ctx context.Context, r PolicyExplain) (Explanation, error) {
+	return call[Explanation](ctx, c, "policy/explain", r)
+}
+
 func (c *Client) AuditTail(ctx context.Context, r AuditTail) (AuditRecords, error) {
 	return call[AuditRecords](ctx, c, "audit/tail", r)
 }

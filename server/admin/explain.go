@@ -27,7 +27,7 @@ func (a answerer) explain(name string, err error) *Error {
 	var denial *policy.Denial
 	switch {
 	case errors.As(err, &parse):
-		e.Code, e.Message = CodeInvalid, parse.Error()
+		e.Code, e.Message = CodeInvalid, parse.Excerpt()
 	case errors.As(err, &weak):
 		e.Code, e.Message, e.Hint = CodeInvalid, weak.Error(), "choose another password, or change the rule with `sallyport policy set`"
 	case errors.As(err, &denial):
@@ -57,7 +57,13 @@ func (a answerer) explain(name string, err error) *Error {
 	case errors.Is(err, policydb.ErrBadKey):
 		e.Code, e.Message = CodeInvalid, strings.Replace(err.Error(), "policydb: ", "", 1)
 	case errors.Is(err, policydb.ErrConflict):
-		e.Code, e.Message, e.Hint = CodeConflict, strings.TrimPrefix(err.Error(), "policydb: "), "look at what changed with `sallyport policy show`, then try again"
+		e.Code, e.Message, e.Hint = CodeConflict, strings.TrimPrefix(err.Error(), "policydb: "), "look at what changed with `sallyport policy history` and `sallyport policy diff`, then try again"
+	case errors.Is(err, policydb.ErrPending):
+		e.Code, e.Message, e.Hint = CodeConflict, strings.TrimPrefix(err.Error(), "policydb: "), "`sallyport policy confirm` keeps it, `sallyport policy rollback` takes it back; then try again"
+	case errors.Is(err, policydb.ErrNotPending):
+		e.Code, e.Message, e.Hint = CodeNotFound, "no change waits for a confirmation", "it was confirmed, or taken back: `sallyport policy history` shows which"
+	case errors.Is(err, policydb.ErrNoRevision):
+		e.Code, e.Message, e.Hint = CodeNotFound, "no such revision", "`sallyport policy history` shows them"
 	case errors.Is(err, policydb.ErrReadOnly), errors.Is(err, vfs.ErrReadOnly):
 		e.Code, e.Message, e.Hint = CodeInternal, "a write to disk failed, so nothing more is written", "see the log, check the disk, and restart the server: it verifies everything when it opens"
 	case errors.Is(err, keyring.ErrWeakPassphrase), errors.Is(err, escrow.ErrRecipient), errors.Is(err, escrow.ErrNotFIPS):

@@ -2,13 +2,11 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"sallyport/policy"
-	"sallyport/policy/policydb"
-	"sallyport/server/audit"
 )
 
 // policyShow is the whole document, or what holds for one account in the end.
@@ -42,6 +40,9 @@ func (s *Server) policyGet(_ context.Context, _ Peer, q PolicyQuery) (Policy, er
 		origin := string(target)
 		if !set {
 			setting := policy.Lookup(path)
+			if path == "lock" || path == "limits" {
+				return out, nil
+			}
 			if setting == nil {
 				return Policy{}, newError(CodeNotFound, q.Key+" is not set", "")
 			}
@@ -87,9 +88,9 @@ func levelsOf(d *policy.Document) []level {
 
 // paths of settings that can stand at a target.
 func paths(t policy.Target) []string {
-	var out []string
+	out := []string{"lock", "limits"}
 	if strings.HasPrefix(string(t), "account ") {
-		out = append(out, "groups")
+		out = []string{"groups"}
 	}
 	for _, s := range policy.Settings() {
 		out = append(out, s.Path)
@@ -101,12 +102,12 @@ func paths(t policy.Target) []string {
 // "accounts.john.doe.session.max" (names may hold dots), or a bare setting,
 // which is the site's.
 func splitKey(key string) (policy.Target, string, bool) {
-	if policy.Lookup(key) != nil {
+	if slices.Contains(paths(policy.Site), key) {
 		return policy.Site, key, true
 	}
 	kind, rest, _ := strings.Cut(key, ".")
 	if kind == "site" {
-		return policy.Site, rest, policy.Lookup(rest) != nil
+		return policy.Site, rest, slices.Contains(paths(policy.Site), rest)
 	}
 	var target func(string) policy.Target
 	switch kind {
@@ -125,59 +126,4 @@ func splitKey(key string) (policy.Target, string, bool) {
 	}
 	name := strings.TrimSuffix(rest, "."+longest)
 	return target(name), longest, longest != "" && policy.ValidName(name)
-}
-
-// applyTries is how often a change without a base is made again on the policy that another change left.
-const applyTries = 5
-
-func (s *Server) policySet(ctx context.Context, who Peer, r PolicySet) (Revision, error) {
-	for try := 1; ; try++ {
-		current := s.o.Policy.Current()
-		if r.Base != 0 && r.Base != current.N {
-			return Revision{}, fmt.Errorf("%w: it is at revision %d, not %d", policydb.ErrConflict, current.N, r.Base)
-		}
-		doc, err := s.edit(current.Document, r.Set)
-		if err != nil {
-			return Revision{}, err
-		}
-		rev, err := s.o.Policy.Apply(ctx, policydb.Change{Base: current.N, Text: doc.Text(), Who: who.String(), Why: r.Reason})
-		if errors.Is(err, policydb.ErrConflict) && r.Base == 0 && try < applyTries {
-			continue
-		}
-		if err != nil {
-			return Revision{}, err
-		}
-		var keys []string
-		for _, kv := range r.Set {
-			keys = append(keys, kv.Key)
-		}
-		return Revision{rev.N}, s.record(ctx, who, audit.Event{Action: audit.PolicyApply, Revision: rev.N, Detail: join(strings.Join(keys, ", "), r.Reason)})
-	}
-}
-
-// edit makes the document in which every pair is set, or unset where the value
-// is empty. Rules for an account that does not exist are refused: they are a
-// typing mistake, or would be waiting for somebody else of that name.
-func (s *Server) edit(d *policy.Document, set []KeyValue) (*policy.Document, error) {
-	for _, kv := range set {
-		target, path, ok := splitKey(kv.Key)
-		if !ok {
-			return nil, newError(CodeInvalid, fmt.Sprintf("there is no setting %q", kv.Key), "keys are site.SETTING, groups.NAME.SETTING or accounts.NAME.SETTING; `sallyport policy show --account NAME` lists the settings")
-		}
-		if name, ok := strings.CutPrefix(string(target), "account "); ok && !d.Mentions(name) {
-			if _, err := s.o.Policy.Account(name); err != nil {
-				return nil, err
-			}
-		}
-		var err error
-		if strings.TrimSpace(kv.Value) == "" {
-			d, err = d.Unset(target, path)
-		} else {
-			d, err = d.Set(target, path, kv.Value)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return d, nil
 }

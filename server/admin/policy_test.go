@@ -40,7 +40,7 @@ func TestPolicySetAndGet(t *testing.T) {
 	if !strings.Contains(p.Document, "john.doe:") {
 		t.Errorf("document is %q", p.Document)
 	}
-	_, err = f.PolicySet(ctx, PolicySet{Set: []KeyValue{{"accounts.john.doe.session.max", ""}}, Base: rev.Revision})
+	_, err = f.PolicySet(ctx, PolicySet{Set: []KeyValue{{"accounts.john.doe.session.max", ""}}, Base: rev.Revision, Change: Change{Reason: "OPS-2"}})
 	check(t, err)
 	p, err = f.PolicyGet(ctx, PolicyQuery{Key: "accounts.john.doe.session.max"})
 	check(t, err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sallyport/crypto/keyring"
+	"sallyport/policy"
 	"sallyport/policy/policydb"
 	"sallyport/server/audit"
 	"sallyport/server/shred"
@@ -48,6 +49,12 @@ type Options struct {
 
 	// Shred runs a shred epoch and records it (shred.Shredder.Run).
 	Shred func(ctx context.Context, who, reason string, o vfs.ShredOptions) (shred.Receipt, error)
+
+	// WouldEnd tells which sessions a policy would end, WouldPurge what it would destroy, Facts what is known of a session.
+	// nil = not known.
+	WouldEnd   func(*policy.Revision) []SessionEnd
+	WouldPurge func(context.Context, *policy.Revision) ([]PolicyPurge, error)
+	Facts      func(session string) (account string, f policy.Facts, ok bool)
 
 	// Of the audit log: Append, AppendSeq, Tail and Verify.
 	Record      func(context.Context, audit.Event) error
@@ -90,6 +97,12 @@ func (s *Server) routes(mux *http.ServeMux) {
 	handle(s, mux, "policy/show", s.policyShow)
 	handle(s, mux, "policy/get", s.policyGet)
 	handle(s, mux, "policy/set", s.policySet)
+	handle(s, mux, "policy/plan", s.policyPlan)
+	handle(s, mux, "policy/apply", s.policyApply)
+	handle(s, mux, "policy/confirm", s.policyConfirm)
+	handle(s, mux, "policy/history", s.policyHistory)
+	handle(s, mux, "policy/test", s.policyTest)
+	handle(s, mux, "policy/explain", s.policyExplain)
 	handle(s, mux, "audit/tail", s.auditTail)
 	handleStream(s, mux, "audit/follow", s.auditFollow)
 	handle(s, mux, "audit/verify", s.auditVerify)

@@ -14,7 +14,7 @@ import (
 
 // Limits of the admin door.
 const (
-	maxBody       = 1 << 20          // bytes of a request: far above a policy change
+	maxBody       = 20 << 20         // bytes of a request: above the largest policy as JSON
 	headerTimeout = 5 * time.Second  // from accept to the end of the header
 	bodyTimeout   = 10 * time.Second // to read a request's body
 	idleTimeout   = 30 * time.Second
@@ -34,6 +34,8 @@ type Server struct {
 func NewServer(o Options) *Server {
 	s := &Server{answerer: answerer{o.Log}, o: o, mux: http.NewServeMux(), quit: make(chan struct{})}
 	s.routes(s.mux)
+	o.Policy.OnRollback(s.wentBack)
+	s.warnOfTests()
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, newError(CodeNotFound, "there is no operation "+r.Method+" "+r.URL.Path, "client and server may be of different versions"))
 	})

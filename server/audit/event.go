@@ -54,12 +54,13 @@ const (
 	RootRotate Action = "root-rotate" // version = root epoch
 	Shred      Action = "shred"       // what was purged; version = root epoch
 
-	TrustChange Action = "trust-change" // an authority or a revocation came or went
-	PolicyApply Action = "policy-apply"
-	ServerStart Action = "server-start"
-	ServerStop  Action = "server-stop"
-	Unseal      Action = "unseal"
-	SealNow     Action = "seal"
+	TrustChange   Action = "trust-change" // an authority or a revocation came or went
+	PolicyApply   Action = "policy-apply"
+	PolicyConfirm Action = "policy-confirm"
+	ServerStart   Action = "server-start"
+	ServerStop    Action = "server-stop"
+	Unseal        Action = "unseal"
+	SealNow       Action = "seal"
 	// UnsealRefused was noted while the server was sealed, and recorded at the next unsealing.
 	UnsealRefused Action = "unseal-refused"
 	UnsealShare   Action = "unseal-share" // one share was given; noted in the same way
@@ -77,7 +78,7 @@ func Actions() []Action {
 		Remove, Rmdir, Rename, Symlink, SetAttr, Copy, Truncate, Refused, Damage, Repair, AccountAdd,
 		AccountRemove, AccountEnable, AccountDisable, AccountSet, Password, KeyAdd, KeyRemove, SecondFactor, AccountUnlock, TrustChange,
 		AccountDestroy, AccountRekey, RootRotate, Shred,
-		PolicyApply, ServerStart, ServerStop, Unseal, SealNow, UnsealRefused, UnsealShare, SealChange, KitExport, KitRevoke, CertRotate, HostRotate,
+		PolicyApply, PolicyConfirm, ServerStart, ServerStop, Unseal, SealNow, UnsealRefused, UnsealShare, SealChange, KitExport, KitRevoke, CertRotate, HostRotate,
 	}
 }
 

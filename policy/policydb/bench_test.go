@@ -1,0 +1,28 @@
+package policydb
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+)
+
+// BenchmarkApply10000 is a change of a policy of 10,000 accounts: read, check, difference, sealed, durable.
+func BenchmarkApply10000(b *testing.B) {
+	var t bytes.Buffer
+	t.WriteString("version: 1\nsite: {session: {max: 16}}\ngroups:\n  partners: {protocols: [sftp, ftps], allow_from: [10.0.0.0/8]}\naccounts:\n")
+	for i := range 10_000 {
+		fmt.Fprintf(&t, "  account%05d: {groups: [partners], session: {max: %d}, backup: {retention_days: %d}} # customer %d\n", i, 1+i%16, 7+i%20, i)
+	}
+	texts := [][]byte{t.Bytes(), bytes.Replace(t.Bytes(), []byte("{max: 16}}\ngroups"), []byte("{max: 15}}\ngroups"), 1)}
+	db := open(b, options(b))
+	if _, err := db.Apply(b.Context(), Change{Text: texts[0]}); err != nil {
+		b.Fatal(err)
+	}
+	for n := uint64(1); b.Loop(); n++ {
+		r, err := db.Apply(b.Context(), Change{Base: n, Text: texts[n%2], Who: "bench"})
+		if err != nil || r.N != n+1 {
+			b.Fatal(err)
+		}
+	}
+	b.SetBytes(int64(t.Len()))
+}
