@@ -92,7 +92,7 @@ func randomDoc(t *rapid.T, d *Document, most int, label string) *Document {
 			e = Edit{rapid.SampledFrom(targets[:3]).Draw(t, "at"), "lock", flowList(rapid.SliceOfNDistinct(rapid.SampledFrom(settingPaths()), 0, 2, rapid.ID).Draw(t, "lock"), quote)}
 		case 2:
 			e = Edit{rapid.SampledFrom(targets[:3]).Draw(t, "at"), "limits", rapid.SampledFrom([]string{"", "{session.max: {max: 2}}", "{session.max: {min: 2}}", "{protocols: {only: [sftp]}, session.idle: {max: 1m}}",
-				"{transport.tls_min: {min: \"1.3\"}}", "{transport.ciphers: {max: compatible}}", "{session.idle: {min: 1h}}"}).Draw(t, "limits")}
+				"{transport.tls_min: {min: \"1.3\"}}", "{transport.ciphers: {max: compatible}}", "{session.idle: {min: 1m}}"}).Draw(t, "limits")}
 		default:
 			s := rapid.SampledFrom(table).Draw(t, "setting")
 			e = Edit{target, s.Path, genValue(t, &s)}

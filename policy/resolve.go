@@ -144,7 +144,7 @@ func nearest(d *Document, chain []rung, i int) resolved {
 
 // clamp applies limits of every level to a value that no level wrote down (a written one beyond a limit is an error).
 func clamp(r resolved, s *Setting, d *Document, chain []rung) resolved {
-	for _, rung := range chain {
+	for _, rung := range slices.Backward(chain) { // the site last: of limits that contradict each other the upper one holds
 		for _, l := range rung {
 			for _, m := range l.limits {
 				if m.path != s.Path {
