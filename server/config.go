@@ -30,6 +30,7 @@ type Config struct {
 	TLS        TLS        `yaml:"tls" json:"tls"`
 	HostKeys   HostKeys   `yaml:"hostkeys" json:"hostkeys"`
 	Admin      Admin      `yaml:"admin" json:"admin"`
+	Audit      Audit      `yaml:"audit" json:"audit"`
 	Health     Health     `yaml:"health" json:"health"`
 	Log        Log        `yaml:"log" json:"log"`
 	Shutdown   Shutdown   `yaml:"shutdown" json:"shutdown"`
@@ -138,10 +139,27 @@ type HostKeys struct {
 // UIDs are others who may. UnsealUIDs and UnsealGIDs, if there are any, are who
 // may unseal the server, beside root; they may do nothing else here.
 type Admin struct {
-	Socket     string   `yaml:"socket" json:"socket"`
-	UIDs       []uint32 `yaml:"uids" json:"uids"`
-	UnsealUIDs []uint32 `yaml:"unseal_uids" json:"unseal_uids"`
-	UnsealGIDs []uint32 `yaml:"unseal_gids" json:"unseal_gids"`
+	Socket string   `yaml:"socket" json:"socket"`
+	UIDs   []uint32 `yaml:"uids" json:"uids"`
+	// ResolveUIDs are those of UIDs who may have account ids of the audit log turned into names.
+	ResolveUIDs []uint32 `yaml:"resolve_uids" json:"resolve_uids"`
+	UnsealUIDs  []uint32 `yaml:"unseal_uids" json:"unseal_uids"`
+	UnsealGIDs  []uint32 `yaml:"unseal_gids" json:"unseal_gids"`
+}
+
+// What a server does that cannot write its audit log.
+const (
+	AuditRefuse   = "refuse"
+	AuditContinue = "continue"
+)
+
+// Audit is how the audit log is kept. Keep and MaxAge of 0 mean "for ever" and
+// "by size alone"; Reserve is in bytes.
+type Audit struct {
+	Keep      time.Duration `yaml:"keep" json:"keep"`             // whole files older than this go
+	MaxAge    time.Duration `yaml:"max_age" json:"max_age"`       // of a file, before the next is begun
+	Reserve   int64         `yaml:"reserve" json:"reserve"`       // disk space allocated ahead
+	OnFailure string        `yaml:"on_failure" json:"on_failure"` // refuse, continue
 }
 
 // Health serves /healthz and /metrics over HTTP on a loopback address or on
@@ -207,6 +225,7 @@ func DefaultConfig() *Config {
 		},
 		Passive:    Passive{Ports: "50000-50999", PublicAddress: "auto"},
 		Algorithms: Algorithms{Profile: ProfileModern},
+		Audit:      Audit{MaxAge: 24 * time.Hour, Reserve: 4 << 20, OnFailure: AuditRefuse},
 		Log:        Log{Level: "info", Format: "auto"},
 		Shutdown:   Shutdown{Drain: 10 * time.Second},
 		Scrub:      Scrub{Interval: 24 * time.Hour, Rate: 16 << 20},

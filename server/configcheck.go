@@ -30,6 +30,7 @@ func (l *Loaded) check() ConfigErrors {
 	if l.Scrub.Rate < 0 {
 		c.fail("scrub.rate", "must not be negative", "")
 	}
+	c.audit()
 	if l.Shutdown.Drain < 0 || l.Shutdown.Drain > 10*time.Minute {
 		c.fail("shutdown.drain", "must be between 0s and 10m", "")
 	}
@@ -62,6 +63,23 @@ func (c *checker) limits() {
 	}
 	if l.OpenFiles < 0 || l.PasswordWorkers < 0 {
 		c.fail("limits", "must not be negative", "")
+	}
+}
+
+// minKeep keeps a wrong unit from emptying the log.
+const minKeep = 24 * time.Hour
+
+func (c *checker) audit() {
+	a := c.l.Audit
+	c.oneOf("audit.on_failure", a.OnFailure, AuditRefuse, AuditContinue)
+	if a.Keep != 0 && a.Keep < minKeep {
+		c.fail("audit.keep", "must be 0 (for ever) or at least 24h", "")
+	}
+	if a.MaxAge != 0 && a.MaxAge < time.Minute {
+		c.fail("audit.max_age", "must be 0 (by size alone) or at least 1m", "")
+	}
+	if a.Reserve < 0 || a.Reserve > 1<<30 {
+		c.fail("audit.reserve", "must be between 0 and 1073741824 bytes", "")
 	}
 }
 

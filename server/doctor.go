@@ -62,7 +62,28 @@ func Doctor(ctx context.Context, l *Loaded, running *admin.Status, now time.Time
 	d.user()
 	d.clock()
 	d.disk()
+	d.audit()
 	return d.out
+}
+
+// audit looks at how the log is kept, and at what a running server says of it.
+func (d *doctor) audit() {
+	if d.running != nil {
+		for _, w := range d.running.Audit {
+			d.add("audit", Fail, w, "make space on the disk of "+d.c.State.Dir+"; after an error other than a full disk, restart the server")
+		}
+		if len(d.running.Audit) > 0 {
+			return
+		}
+	}
+	switch {
+	case d.c.Audit.OnFailure == AuditContinue:
+		d.add("audit", Warn, "the server goes on when the audit log cannot be written", "set audit.on_failure: refuse, unless being reachable is worth more than knowing what happened")
+	case d.c.Audit.Reserve == 0:
+		d.add("audit", Warn, "no disk space is reserved for the audit log", "set audit.reserve")
+	default:
+		d.add("audit", OK, fmt.Sprintf("refuses without its log; %d bytes of disk are reserved for it", d.c.Audit.Reserve), "")
+	}
 }
 
 type doctor struct {

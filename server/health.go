@@ -61,17 +61,18 @@ func (s *Server) serveHealth(ctx context.Context, ln net.Listener) error {
 
 // healthz is 200 when logins are possible, else 503; the body says why.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
-	var audit error
+	var audit, refusing error
 	p := s.life.whole()
 	if p != nil {
-		audit = p.audit.Err()
+		audit, refusing = p.audit.Failure(), p.audit.Err()
 	}
-	answerHealth(w, s.life.now(), p == nil, audit)
+	answerHealth(w, s.life.now(), p == nil, audit, refusing)
 }
 
-// answerHealth: without the audit log nobody may log in, so the server is not ready whatever its state.
-func answerHealth(w http.ResponseWriter, state phase, sealed bool, audit error) {
-	ready := state == phaseReady && audit == nil
+// answerHealth: without the audit log nobody may log in, so the server is not ready whatever its state; unless
+// audit.on_failure lets it go on, and refusing is nil.
+func answerHealth(w http.ResponseWriter, state phase, sealed bool, audit, refusing error) {
+	ready := state == phaseReady && refusing == nil
 	w.Header().Set("Content-Type", "application/json")
 	if !ready {
 		w.WriteHeader(http.StatusServiceUnavailable)

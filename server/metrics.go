@@ -124,7 +124,10 @@ func storeMetrics(m exposition, p *parts) {
 	m.counter("sallyport_housekeeping_bytes_total", "Bytes copied by folding and repacking.", float64(v.Copied))
 	m.counter("sallyport_housekeeping_swept_total", "Key records that nothing relied on: a defect leaves them.", float64(v.Swept))
 	a := p.audit.Stats()
-	m.gauge("sallyport_audit_writable", "0 when the audit log cannot be written and everything is refused.", truth(p.audit.Err() == nil))
+	m.gauge("sallyport_audit_writable", "0 when the audit log cannot be written; everything is refused then, unless audit.on_failure says otherwise.", truth(p.audit.Failure() == nil))
+	m.gauge("sallyport_audit_signed", "Number of the last audit record that a signed checkpoint covers.", float64(a.Signed))
+	m.gauge("sallyport_audit_reserve_bytes", "Disk space that only the audit log can use.", float64(a.Reserved))
+	m.counter("sallyport_audit_lost_total", "Audit records that could not be written; only with audit.on_failure: continue.", float64(a.Lost))
 	m.gauge("sallyport_audit_records", "Durable records of the audit log.", float64(a.Records))
 	m.gauge("sallyport_audit_queued", "Audit records that wait for the disk.", float64(a.Queued))
 }

@@ -53,11 +53,8 @@ func (p *parts) open(ctx context.Context, c *Config, seal keyring.Seal) (err err
 	if p.policy, err = policydb.Open(ctx, policydb.Options{Path: filepath.Join(c.State.Dir, policyFile), Box: box, Token: p.keyring.PolicyToken}); err != nil {
 		return policyError(c, err)
 	}
-	if box, err = p.keyring.Audit(); err != nil {
+	if err := p.openAudit(c); err != nil {
 		return err
-	}
-	if p.audit, err = audit.Open(audit.Options{Dir: filepath.Join(c.State.Dir, auditDir), Box: box}); err != nil {
-		return auditError(c, err)
 	}
 	p.volumes, err = vfs.Open(ctx, vfs.Options{
 		Dir: filepath.Join(c.State.Dir, "accounts"), Keyring: p.keyring, WindowBudget: c.Limits.WindowMemory, Recovered: session.Recovered,
@@ -83,6 +80,45 @@ func (p *parts) open(ctx context.Context, c *Config, seal keyring.Seal) (err err
 func repack(ctx context.Context, v *vfs.Volume) error {
 	_, err := v.RepackAll(ctx)
 	return err
+}
+
+func (p *parts) openAudit(c *Config) error {
+	box, err := p.keyring.Audit()
+	if err != nil {
+		return err
+	}
+	signer, version, err := p.keyring.AuditSigner()
+	if err != nil {
+		return err
+	}
+	p.audit, err = audit.Open(audit.Options{
+		Dir: filepath.Join(c.State.Dir, auditDir), Box: box, Signer: signer, KeyVersion: version, Log: p.log.With("part", "audit"),
+		MaxAge: c.Audit.MaxAge, Keep: c.Audit.Keep, Reserve: c.Audit.Reserve, Continue: c.Audit.OnFailure == AuditContinue,
+	})
+	if err != nil {
+		return auditError(c, err)
+	}
+	return nil
+}
+
+// auditWarnings are what an operator must know of the audit log before anything else.
+func (p *parts) auditWarnings() []string {
+	var list []string
+	st := p.audit.Stats()
+	if err := p.audit.Failure(); err != nil {
+		effect := "everything is refused"
+		if p.audit.Err() == nil {
+			effect = "the server goes on without it, as audit.on_failure says"
+		}
+		list = append(list, fmt.Sprintf("the audit log cannot be written, %s: %v", effect, err))
+	}
+	if st.Lost > 0 {
+		list = append(list, fmt.Sprintf("%d audit records were lost since the start", st.Lost))
+	}
+	if st.Low {
+		list = append(list, fmt.Sprintf("no disk space can be reserved for the audit log; %d bytes are left of it", st.Reserved))
+	}
+	return list
 }
 
 // leftovers names keys of accounts that the account table does not know: a

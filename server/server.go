@@ -406,6 +406,8 @@ func (s *Server) status() admin.Status {
 	if p := s.life.whole(); p != nil {
 		st.Revision, st.Sessions = p.policy.Current().N, p.sessions.Counts().Sessions
 		st.Accounts = len(p.keyring.Accounts())
+		st.Audit = p.auditWarnings()
+		st.Warnings = append(st.Warnings, st.Audit...)
 	}
 	if os.Geteuid() == 0 {
 		st.Warnings = append(st.Warnings, "the server runs as root; "+adviceRoot)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -117,5 +118,9 @@ func VerifyAuditOffline(ctx context.Context, c *Config) (admin.Check, error) {
 	if err != nil {
 		return admin.Check{}, err
 	}
-	return admin.AuditCheck(audit.Verify(filepath.Join(c.State.Dir, "audit"), box))
+	signer, _, err := k.AuditSigner()
+	if err != nil {
+		return admin.Check{}, err
+	}
+	return admin.AuditCheck(audit.Verify(filepath.Join(c.State.Dir, auditDir), box, signer.Public().(ed25519.PublicKey)))
 }

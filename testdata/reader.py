@@ -28,8 +28,9 @@ import sys
 import unicodedata
 
 try:
-    from cryptography.exceptions import InvalidTag
+    from cryptography.exceptions import InvalidSignature, InvalidTag
     from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     from cryptography.hazmat.primitives.hashes import SHA256, SHA384
@@ -528,14 +529,41 @@ def policy(state, site):
     return {"revision": head["revision"], "accounts": accounts, "text": texts[-1] if texts else "", "texts": texts, "details": details}
 
 
+def checkpoints(state, site):
+    """The checkpoints by the number of the record that each names: (number, hash of the record, first, before, sum)."""
+    path = state / "audit" / "checkpoints"
+    data = path.read_bytes() if path.exists() else b""
+    if len(data) < 8:
+        return []
+    check(data[:8] == b"SPAUDCP1", "file of checkpoints")
+    public = Ed25519PrivateKey.from_private_bytes(site_key(site.audit, b"checkpoint")).public_key()
+    found, before = [], bytes(32)
+    for at in range(8, len(data) - 195, 196):
+        c = data[at:at + 196]
+        check(num(c[:8]) == len(found) + 1 and c[96:128] == before, "chain of checkpoints")
+        check(num(c[128:132]) == site.audit[0], "key of a checkpoint")
+        public.verify(c[132:], b"sallyport.audit.checkpoint.v1\0" + c[:132])
+        before = hashlib.sha256(c).digest()
+        found.append({"seq": num(c[16:24]), "hash": c[24:56], "first": num(c[56:64]), "before": c[64:96], "sum": before})
+    return found
+
+
 def audit(state, site):
     if not (state / "audit").exists():
         return None
     record = site_key(site.audit, b"record")
     sealed = (state / "audit" / "head").read_bytes()
     head = json.loads(open_record(record, site.audit[0], NOBODY, AUDIT, b"head", sealed))
-    number, last, events, hashes = 0, bytes(32), [], {0: bytes(32)}
+    points = checkpoints(state, site)
+    if head.get("checkpoint"):
+        check(len(points) >= head["checkpoint"] and points[head["checkpoint"] - 1]["sum"] == bytes(head["checkpoint_hash"]), "checkpoint of the head")
+    number, last, events = 0, bytes(32), []
+    if points:
+        number, last = points[-1]["first"] - 1, points[-1]["before"]
+    first, hashes = number + 1, {number: last}
     for path in sorted((state / "audit").glob("*.log")):
+        if int(path.stem) < first:
+            continue  # gone by the policy of retention, only not yet removed
         data = path.read_bytes()
         check(data[:8] == b"SPAUDIT1" and int(path.stem) == number + 1, "file of the audit log")
         at = 8
@@ -550,6 +578,8 @@ def audit(state, site):
             last = hashes[number] = hashlib.sha256(frame).digest()
             at += size
     check(hashes.get(head["seq"]) == bytes(head["hash"]), "head of the audit log")
+    for c in points:
+        check(c["seq"] < first or hashes.get(c["seq"]) == c["hash"], "record of a checkpoint")
     return events
 
 
@@ -576,7 +606,7 @@ def main():
             found = {"epoch": ring.epoch, "accounts": sorted(i.hex() for i in ring.accounts)}
         else:
             found = read(state, key_file, history)
-    except (Damaged, InvalidTag, LookupError, ValueError, struct.error, OSError) as e:
+    except (Damaged, InvalidSignature, InvalidTag, LookupError, ValueError, struct.error, OSError) as e:
         sys.exit("reader.py: damaged: %s: %s" % (type(e).__name__, e))
     json.dump(found, sys.stdout, indent=1)
     print()

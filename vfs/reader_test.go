@@ -175,7 +175,9 @@ func fillSite(t *testing.T, b *bench) []audit.Event {
 
 	box, err = b.ring.Audit()
 	ok(t, err)
-	log, err := audit.Open(audit.Options{Dir: filepath.Join(b.state, "audit"), Box: box})
+	signer, version, err := b.ring.AuditSigner()
+	ok(t, err)
+	log, err := audit.Open(audit.Options{Dir: filepath.Join(b.state, "audit"), Box: box, Signer: signer, KeyVersion: version})
 	ok(t, err)
 	events := []audit.Event{{Action: audit.ServerStart}, {Action: audit.Upload, Account: audit.ID(b.id), Path: "/f1"}, {Action: audit.ServerStop}}
 	ok(t, log.AppendAll(t.Context(), events))

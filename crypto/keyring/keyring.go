@@ -16,6 +16,7 @@ package keyring
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
@@ -100,6 +101,8 @@ type Keyring struct {
 type site struct {
 	policy, audit *record.Box
 	token         *record.Key
+	sign          *record.Key // seed of the Ed25519 key that signs checkpoints of the audit log
+	signVersion   uint32
 }
 
 const (
@@ -227,21 +230,21 @@ func newKeyring(dir string, s Seal, sealed *sealFile, root *root, ring *ring) (*
 		domain record.Domain
 		key    siteKey
 		box    **record.Box
-		token  **record.Key
-	}{{record.DomainPolicyKey, ring.policy, &k.site.policy, &k.site.token}, {record.DomainAuditKey, ring.audit, &k.site.audit, nil}} {
+		label  string // of the other key that comes from it
+		other  **record.Key
+	}{{record.DomainPolicyKey, ring.policy, &k.site.policy, "token", &k.site.token}, {record.DomainAuditKey, ring.audit, &k.site.audit, "checkpoint", &k.site.sign}} {
 		key, err := kek.Unwrap(AccountID{}, s.domain, versionKey(s.key.version), s.key.wrapped[:])
 		if err != nil {
 			return nil, fmt.Errorf("%w: site key: %w", ErrDamaged, err)
 		}
-		if s.token != nil {
-			*s.token = expand(key[:], siteLabel, "token", s.key.version)
-		}
+		*s.other = expand(key[:], siteLabel, s.label, s.key.version)
 		*s.box, err = record.NewBox(expand(key[:], siteLabel, "record", s.key.version), AccountID{}, s.key.version)
 		clear(key[:])
 		if err != nil {
 			return nil, err
 		}
 	}
+	k.site.signVersion = ring.audit.version
 	return k, nil
 }
 
@@ -407,6 +410,17 @@ func (k *Keyring) Audit() (*record.Box, error) {
 	return k.siteBox(func(s *site) *record.Box { return s.audit })
 }
 
+// AuditSigner is the key that signs checkpoints of the audit log, and its version. It never changes while the audit key
+// has that version. Ed25519 is allowed under fips140=only.
+func (k *Keyring) AuditSigner() (ed25519.PrivateKey, uint32, error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if k.root == nil {
+		return nil, 0, ErrSealed
+	}
+	return ed25519.NewKeyFromSeed(k.site.sign[:]), k.site.signVersion, nil
+}
+
 func (k *Keyring) siteBox(of func(*site) *record.Box) (*record.Box, error) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
@@ -453,6 +467,7 @@ func (k *Keyring) Close() error {
 	if k.root != nil {
 		k.root.destroy()
 		clear(k.site.token[:])
+		clear(k.site.sign[:])
 	}
 	k.root, k.ring, k.site = nil, nil, site{}
 	k.cache.clear()

@@ -125,8 +125,7 @@ func (b *Box) seal(dst []byte, account AccountID, d Domain, dbkey, plain []byte)
 }
 
 func (b *Box) open(dst []byte, account AccountID, d Domain, dbkey, sealed []byte) ([]byte, error) {
-	body := len(sealed) - headerSize - xaesOverhead
-	if body < padStep || body%padStep != 0 || len(dbkey) > math.MaxUint16 {
+	if !shaped(dbkey, sealed) {
 		return nil, ErrAuth
 	}
 	if sealed[0] != version {
@@ -142,7 +141,19 @@ func (b *Box) open(dst []byte, account AccountID, d Domain, dbkey, sealed []byte
 	if err != nil {
 		return nil, err
 	}
-	plain := out[len(dst):]
+	return unpad(out, len(dst))
+}
+
+// shaped says whether something can be a record at all, of whatever version.
+func shaped(dbkey, sealed []byte) bool {
+	body := len(sealed) - headerSize - xaesOverhead
+	return body >= padStep && body%padStep == 0 && len(dbkey) <= math.MaxUint16
+}
+
+// unpad takes length and padding off what was opened behind out[:start].
+func unpad(out []byte, start int) ([]byte, error) {
+	plain := out[start:]
+	body := len(plain)
 	n := uint64(binary.BigEndian.Uint32(plain))
 	if n > uint64(body-lengthSize) || padded(int(n)) != body {
 		return nil, ErrAuth
@@ -153,7 +164,7 @@ func (b *Box) open(dst []byte, account AccountID, d Domain, dbkey, sealed []byte
 		}
 	}
 	copy(plain, plain[lengthSize:lengthSize+n])
-	return out[:len(dst)+int(n)], nil
+	return out[:start+int(n)], nil
 }
 
 // zeroes is what records are padded with.

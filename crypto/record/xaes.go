@@ -53,7 +53,11 @@ func (x *xaes) derive(half []byte, k *subkeyBuf) (cipher.AEAD, error) {
 	subtle.XORBytes(m2, m2, x.k1[:])
 	x.block.Encrypt(m1, m1)
 	x.block.Encrypt(m2, m2)
-	block, err := aes.NewCipher(k[:])
+	return newGCM(k[:])
+}
+
+func newGCM(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, err
 	}

@@ -35,6 +35,7 @@ type Status struct {
 	Sessions  int        `json:"sessions"`
 	Listeners []Listener `json:"listeners"`
 	Warnings  []string   `json:"warnings,omitempty"`
+	Audit     []string   `json:"audit,omitempty"` // what is wrong with the audit log; among the warnings, too
 }
 
 // Sealed says why a server is sealed, and what to do.

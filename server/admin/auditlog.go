@@ -67,6 +67,10 @@ func AuditCheck(r *audit.Result, err error) (Check, error) {
 	out := Check{Checked: map[string]uint64{}, Findings: []string{}}
 	if r != nil {
 		out.Checked["records"], out.Checked["files"] = r.Records, uint64(r.Files)
+		out.Checked["checkpoints"], out.Checked["signed"] = r.Checkpoints, r.Signed
+		if r.First > 1 {
+			out.Checked["removed by policy"] = r.First - 1
+		}
 	}
 	var damage *audit.DamageError
 	if errors.As(err, &damage) {

@@ -7,10 +7,14 @@
 //
 //	<first number, 20 digits>.log   magic "SPAUDIT1", then frames:
 //	                                length u32 of what follows ‖ number u64 ‖ hash of the previous frame 32 ‖ sealed record
-//	head                            sealed: number and hash of a record that is certainly there
+//	head                            sealed: number and hash of a record, and of a checkpoint, that are certainly there
+//	checkpoints                     magic "SPAUDCP1", then signed statements of 196 bytes each (checkpoint.go)
+//	lost                            sealed: how many records the last run could not write; only with Options.Continue
 //
 // The sealed record is an Event as JSON in domain DomainAudit; its place is number ‖ previous hash. Numbers begin at 1,
 // and the first record's previous hash is zero. Integers are big-endian.
+//
+// The writer signs a checkpoint when 4,096 records or ten minutes are unsigned, before old files go, and at a clean Close.
 //
 // What Verify finds: every flipped, dropped, exchanged or injected record, with its number, and every cut before the
 // record that head names. What it cannot find: records cut off the end since head was written (on rotation, on a clean
@@ -20,10 +24,11 @@ package audit
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -69,6 +74,19 @@ type Options struct {
 	Now func() time.Time // nil = time.Now
 	// MaxFile is the size at which a new file is begun, bytes; 0 = 16 MiB.
 	MaxFile int64
+	// MaxAge is how old the first record of a file gets before the next one is begun; 0 = no limit.
+	MaxAge time.Duration
+	// Keep is how long records are kept; 0 = for ever. Whole files go, when all in them is older.
+	Keep time.Duration
+	// Reserve is disk space that is allocated to the log ahead of its records, bytes.
+	Reserve int64
+	// Continue: a log that cannot be written is no error. What is lost is counted, and the number recorded as soon as that
+	// is possible again. Events with an Origin are refused all the same, because their volume keeps them.
+	Continue bool
+	// Signer signs checkpoints; nil = there are none. KeyVersion is written into them.
+	Signer     ed25519.PrivateKey
+	KeyVersion uint32
+	Log        *slog.Logger // what nobody asked for and an operator should know; nil = nowhere
 
 	testOnlyFile func(logFile) logFile
 }
@@ -97,14 +115,28 @@ type Log struct {
 	durable uint64        // number of the last durable record
 	changed chan struct{} // closed and replaced when durable grows
 	closed  bool
+	floor   uint64 // number of the first record that is kept
+	notes   Stats  // what the writer says of itself
+	lost    uint64 // records not written since one was last recorded
+	lostAt  time.Time
 
 	// Only the writer touches these.
-	file    logFile
-	size    int64
-	seq     uint64
-	prev    hash
-	headSeq uint64
-	headAt  time.Time
+	disk       *os.File // of file
+	reserved   int64    // offset up to which disk space is allocated
+	begun      time.Time
+	low        bool   // as in notes
+	first      uint64 // as floor
+	before     hash   // of the frame before first
+	points     *os.File
+	pointsSize int64
+	last       *Checkpoint
+	lastAt     time.Time
+	file       logFile
+	size       int64
+	seq        uint64
+	prev       hash
+	headSeq    uint64
+	headAt     time.Time
 }
 
 // item is one record on its way to the disk.
@@ -112,6 +144,7 @@ type item struct {
 	event Event
 	done  chan error // nil = nobody waits
 	seq   uint64     // the writer's until done is answered
+	must  bool       // an error is an error, whatever Options.Continue says: a receipt names this record
 }
 
 // Open opens or makes the log, verifies what is there from the head on, and cuts off a last record that was not written
@@ -123,6 +156,9 @@ func Open(o Options) (*Log, error) {
 	if o.MaxFile == 0 {
 		o.MaxFile = maxFile
 	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	l := &Log{o: o, quit: make(chan struct{}), done: make(chan struct{}), wake: make(chan struct{}, 1), changed: make(chan struct{}), origins: newOrigins()}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("opening the audit log: %w", err)
@@ -131,9 +167,13 @@ func Open(o Options) (*Log, error) {
 		return nil, fmt.Errorf("opening the audit log: %w", err)
 	}
 	if err := l.recover(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, l.release())
 	}
-	l.durable = l.seq
+	l.durable, l.floor = l.seq, l.first
+	l.note()
+	if err := l.recallLost(); err != nil {
+		return nil, errors.Join(err, l.release())
+	}
 	go l.run()
 	return l, nil
 }
@@ -145,26 +185,40 @@ func (l *Log) Empty() bool {
 	return l.durable == 0
 }
 
-// Stats are for metrics.
+// Stats are for metrics and for people.
 type Stats struct {
-	Records uint64 // durable, of all times
-	Queued  int    // waiting for the disk
+	Records  uint64 // durable, of all times
+	First    uint64 // number of the first that is kept
+	Queued   int    // waiting for the disk
+	Signed   uint64 // number of the last record that a checkpoint covers
+	Reserved int64  // bytes of disk that only the log can use
+	Low      bool   // the disk has no room for the reserve: the log lives on what is left of it
+	Lost     uint64 // records not written since the start; only with Continue
 }
 
 // Stats is a snapshot.
 func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Stats{Records: l.durable, Queued: len(l.queue)}
+	s := l.notes
+	s.Records, s.First, s.Queued = l.durable, l.floor, len(l.queue)
+	return s
+}
+
+// note publishes what only the writer knows.
+func (l *Log) note() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.notes.Signed, l.notes.Reserved = l.last.Seq, max(0, l.reserved-l.size)
 }
 
 // Append adds a record; it survives power loss when Append returns nil. Concurrent calls share one fsync. If ctx ends
 // first, the record may still be written.
 func (l *Log) Append(ctx context.Context, e Event) error { return l.AppendAll(ctx, []Event{e}) }
 
-// AppendSeq is Append that tells the record's number, for a receipt.
+// AppendSeq is Append that tells the record's number, for a receipt; so Options.Continue does not make it succeed.
 func (l *Log) AppendSeq(ctx context.Context, e Event) (uint64, error) {
-	it := &item{event: e, done: make(chan error, 1)}
+	it := &item{event: e, done: make(chan error, 1), must: true}
 	l.mu.Lock()
 	if err := l.usable(); err != nil {
 		l.mu.Unlock()
@@ -192,6 +246,11 @@ func (l *Log) AppendAll(ctx context.Context, events []Event) error {
 		l.mu.Unlock()
 		return err
 	}
+	if l.looksAway(events[0]) {
+		l.setAside(events)
+		l.mu.Unlock()
+		return nil
+	}
 	for i, e := range events {
 		it := &item{event: e}
 		if i == len(events)-1 {
@@ -217,6 +276,11 @@ func (l *Log) AppendAsync(e Event) error {
 		l.mu.Unlock()
 		return err
 	}
+	if l.looksAway(e) {
+		l.setAside([]Event{e})
+		l.mu.Unlock()
+		return nil
+	}
 	if len(l.queue) >= maxQueued {
 		l.mu.Unlock()
 		return l.Append(context.Background(), e)
@@ -230,8 +294,17 @@ func (l *Log) AppendAsync(e Event) error {
 }
 
 // Err is not nil once a record could not be written, or the log was closed; after ErrFull it may become nil again. It is
-// cheap: ask before every operation.
+// cheap: ask before every operation. With Options.Continue it is only ErrClosed.
 func (l *Log) Err() error {
+	err := l.Failure()
+	if l.o.Continue && !errors.Is(err, ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// Failure is Err, but it does not look away with Options.Continue.
+func (l *Log) Failure() error {
 	if p := l.failed.Load(); p != nil {
 		return *p
 	}
@@ -249,7 +322,7 @@ func (l *Log) Close() error {
 	l.mu.Unlock()
 	close(l.quit)
 	<-l.done
-	err := l.Err()
+	err := l.Failure()
 	l.failed.CompareAndSwap(nil, &ErrClosed)
 	return err
 }
@@ -276,10 +349,14 @@ func (l *Log) kick() {
 // run is the writer.
 func (l *Log) run() {
 	defer close(l.done)
+	tick := time.NewTicker(tendEvery)
+	defer tick.Stop()
 	for {
 		select {
 		case <-l.wake:
 			l.flush()
+		case <-tick.C:
+			l.tend()
 		case <-l.quit:
 			l.flush()
 			l.finish()
@@ -290,12 +367,13 @@ func (l *Log) run() {
 
 // finish closes the file after the last flush.
 func (l *Log) finish() {
-	if l.Err() == nil {
-		if err := l.saveHead(); err != nil {
+	if l.Failure() == nil {
+		if err := errors.Join(l.checkpoint(), l.saveHead()); err != nil {
 			l.fail(err)
 		}
 	}
-	if err := l.file.Close(); err != nil && l.Err() == nil {
+	l.rememberLost()
+	if err := l.release(); err != nil && l.Failure() == nil {
 		l.fail(err)
 	}
 	l.mu.Lock()
@@ -304,6 +382,18 @@ func (l *Log) finish() {
 	if l.timer != nil {
 		l.timer.Stop()
 	}
+}
+
+// release lets the files go.
+func (l *Log) release() error {
+	var errs []error
+	if l.points != nil {
+		errs = append(errs, l.points.Close())
+	}
+	if l.file != nil {
+		errs = append(errs, l.file.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // flush writes everything queued with one write and one fsync, and tells those who wait.
@@ -316,10 +406,13 @@ func (l *Log) flush() {
 		l.timer = nil
 	}
 	l.mu.Unlock()
-	if err := l.Err(); len(batch) == 0 && !errors.Is(err, ErrFull) {
+	if len(batch) == 0 && !errors.Is(l.Failure(), ErrFull) {
 		return
 	}
 	err := l.attempt(batch)
+	if err != nil && l.o.Continue {
+		batch = l.goOn(batch, err)
+	}
 	for _, it := range batch {
 		if it.done != nil {
 			it.done <- err
@@ -328,17 +421,27 @@ func (l *Log) flush() {
 	if errors.Is(err, ErrFull) {
 		l.keep(batch)
 	}
+	l.note()
 }
 
 // attempt writes a batch if the log is whole, or was only in want of space.
 func (l *Log) attempt(batch []*item) error {
-	if err := l.Err(); err != nil && !errors.Is(err, ErrFull) {
+	if err := l.Failure(); err != nil && !errors.Is(err, ErrFull) {
 		return err
+	}
+	note := l.lostNote()
+	if note != nil {
+		batch = append([]*item{note}, batch...)
 	}
 	err := l.write(batch)
 	switch {
 	case err == nil:
 		l.failed.Store(nil) // there is space again
+		if note != nil {
+			l.mu.Lock()
+			l.lost -= note.event.Count // more may have come meanwhile
+			l.mu.Unlock()
+		}
 	case errors.Is(err, ErrFull):
 		l.failed.Store(&err)
 	default:
@@ -376,77 +479,4 @@ func full(err error) error {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	return err
-}
-
-// write makes a batch durable.
-func (l *Log) write(batch []*item) error {
-	if l.size >= l.o.MaxFile {
-		if err := l.rotate(); err != nil {
-			return full(err)
-		}
-	}
-	seq, prev := l.seq, l.prev
-	var buf []byte
-	origins := map[string]bool{}
-	for _, it := range batch {
-		if o := it.event.Origin; o != "" {
-			if l.origins.has(o) || origins[o] {
-				continue // a volume handed it out again after a crash
-			}
-			origins[o] = true
-		}
-		if it.event.Time.IsZero() {
-			it.event.Time = l.o.Now()
-		}
-		start := len(buf)
-		buf = l.frame(buf, it.event.encode())
-		it.seq = l.seq
-		l.prev = sha256.Sum256(buf[start:])
-	}
-	if len(buf) == 0 {
-		return nil
-	}
-	if _, err := l.file.Write(buf); err != nil {
-		err = full(fmt.Errorf("writing the audit log: %w", err))
-		if errors.Is(err, ErrFull) {
-			// No fsync has failed, so what is durable is known; the part of a record behind it must go.
-			if cut := l.file.Truncate(l.size); cut != nil {
-				return fmt.Errorf("taking back what did not fit the disk: %w", cut)
-			}
-			l.seq, l.prev = seq, prev
-		}
-		return err
-	}
-	if err := l.file.Sync(); err != nil {
-		return fmt.Errorf("syncing the audit log: %w", err)
-	}
-	for _, it := range batch {
-		l.origins.add(it.event.Origin)
-	}
-	l.size += int64(len(buf))
-	l.mu.Lock()
-	l.durable = l.seq
-	close(l.changed)
-	l.changed = make(chan struct{})
-	l.mu.Unlock()
-	if l.seq-l.headSeq >= headRecords || l.o.Now().Sub(l.headAt) >= headInterval {
-		if err := full(l.saveHead()); err != nil && !errors.Is(err, ErrFull) {
-			return err
-		} // else the old head stays: it names a record that is certainly there
-	}
-	return nil
-}
-
-// frame appends the next record to buf.
-func (l *Log) frame(buf, plain []byte) []byte {
-	l.seq++
-	var place [headerSize]byte
-	binary.BigEndian.PutUint64(place[:], l.seq)
-	copy(place[8:], l.prev[:])
-	start := len(buf)
-	buf = append(buf, 0, 0, 0, 0)
-	buf = append(buf, place[:]...)
-	buf = l.o.Box.Seal(buf, record.DomainAudit, place[:], plain)
-	binary.BigEndian.PutUint32(buf[start:], uint32(len(buf)-start-4))
-	return buf
 }

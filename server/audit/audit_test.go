@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,8 +42,14 @@ func open(t testing.TB, o Options) *Log {
 	return l
 }
 
+// signer is the key of the checkpoints of all tests here.
+var (
+	signer  = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
+	testKey = signer.Public().(ed25519.PublicKey)
+)
+
 func options(t testing.TB) Options {
-	return Options{Dir: filepath.Join(t.TempDir(), "audit"), Box: newBox(t), Now: func() time.Time { return noon }}
+	return Options{Signer: signer, KeyVersion: 1, Dir: filepath.Join(t.TempDir(), "audit"), Box: newBox(t), Now: func() time.Time { return noon }}
 }
 
 func event(n int) Event {
@@ -363,7 +370,7 @@ func TestQueueIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if r, err := Verify(dir, box); err != nil || r.Records != 3*maxQueued {
+	if r, err := Verify(dir, box, testKey); err != nil || r.Records != 3*maxQueued {
 		t.Fatal(r, err)
 	}
 }

@@ -69,6 +69,10 @@ const (
 	KitRevoke     Action = "recovery-revoke"
 	CertRotate    Action = "cert-rotate"
 	HostRotate    Action = "hostkey-rotate"
+
+	Expire Action = "audit-expire" // old records are gone by the policy of retention
+	Lost   Action = "audit-lost"   // records that could not be written
+	Export Action = "audit-export" // somebody took a copy of the log that can be read
 )
 
 // Actions is the closed list.
@@ -78,7 +82,7 @@ func Actions() []Action {
 		Remove, Rmdir, Rename, Symlink, SetAttr, Copy, Truncate, Refused, Damage, Repair, AccountAdd,
 		AccountRemove, AccountEnable, AccountDisable, AccountSet, Password, KeyAdd, KeyRemove, SecondFactor, AccountUnlock, TrustChange,
 		AccountDestroy, AccountRekey, RootRotate, Shred,
-		PolicyApply, PolicyConfirm, ServerStart, ServerStop, Unseal, SealNow, UnsealRefused, UnsealShare, SealChange, KitExport, KitRevoke, CertRotate, HostRotate,
+		PolicyApply, PolicyConfirm, ServerStart, ServerStop, Unseal, SealNow, UnsealRefused, UnsealShare, SealChange, KitExport, KitRevoke, CertRotate, HostRotate, Expire, Lost, Export,
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"sallyport/crypto/durable"
 )
@@ -19,30 +20,60 @@ func (l *Log) recover() error {
 		return err
 	}
 	h, err := readHead(l.o.Dir, l.o.Box)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	known := uint64(allKnown)
+	if h != nil {
+		known = h.Checkpoint
+	}
+	points, bad := readCheckpoints(l.o.Dir, l.publicKey(), known)
 	switch {
-	case errors.Is(err, os.ErrNotExist) && len(files) == 0:
+	case bad != nil:
+		return bad
+	case h == nil && len(files)+len(points.list) == 0:
 		// The head of an empty log comes first, so that files without a head are always damage.
+		l.first = 1
 		if err := l.saveHead(); err != nil {
 			return err
 		}
+		if err := l.openCheckpoints(points); err != nil {
+			return err
+		}
 		return l.begin()
-	case err != nil:
+	case h == nil:
 		return notThere(err)
 	}
-	return l.resume(h, files)
+	if err := h.meets(points); err != nil {
+		return err
+	}
+	l.first, l.before = points.last().First, points.last().Before
+	l.floor = l.first
+	if err := l.forget(files); err != nil { // begun before a crash
+		return err
+	}
+	if err := l.openCheckpoints(points); err != nil {
+		return err
+	}
+	return l.resume(h, points, points.kept(files))
 }
 
 // resume checks everything from the file that holds the record of the head.
-func (l *Log) resume(h *head, files []file) error {
+func (l *Log) resume(h *head, points *checkpoints, files []file) error {
 	from := 0
 	for i, f := range files {
 		if f.first <= max(h.Seq, 1) {
 			from = i
 		}
 	}
-	s := &scan{box: l.o.Box, head: h, fn: func(r Record) error { l.origins.add(r.Origin); return nil }}
-	if from == 0 {
-		s.any = true // the first record of all has no predecessor
+	s := scanFrom(points, l.o.Box, h)
+	s.any = from == 0 // else the record before is in a file that is not read
+	s.fn = func(r Record) error {
+		if r.Seq == files[len(files)-1].first {
+			l.begun = r.Time
+		}
+		l.origins.add(r.Origin)
+		return nil
 	}
 	var end *torn
 	for i, f := range files[from:] {
@@ -54,8 +85,8 @@ func (l *Log) resume(h *head, files []file) error {
 			return &DamageError{Record: s.seq + 1, File: f.name, Offset: end.offset, Reason: "it is cut off"}
 		}
 	}
-	if s.seq < h.Seq {
-		return &DamageError{Record: s.seq + 1, Reason: fmt.Sprintf("the log ends before it, and record %d was written", h.Seq)}
+	if err := s.complete(h.Seq); err != nil {
+		return err
 	}
 	l.seq, l.prev = s.seq, s.prev
 	if len(files) == 0 {
@@ -88,6 +119,7 @@ func (l *Log) reopen(last file, end *torn) error {
 	}
 	l.size = st.Size()
 	l.use(f)
+	l.topUp()
 	return l.saveHead()
 }
 
@@ -98,12 +130,23 @@ func (l *Log) begin() error {
 		return fmt.Errorf("beginning an audit file: %w", err)
 	}
 	_, err = f.WriteString(magic)
-	if err = errors.Join(err, f.Sync(), durable.SyncDir(l.o.Dir)); err != nil {
+	err = errors.Join(err, f.Sync(), durable.SyncDir(l.o.Dir))
+	if err == nil && l.file != nil { // else there is no other file to go on with: better without a reserve than not at all
+		if low := full(l.reserve(f, int64(len(magic)))); errors.Is(low, ErrFull) {
+			err = low
+		}
+	}
+	if err != nil {
+		// The file before may go on past this number, so this one must not stay.
 		f.Close()
+		if gone := os.Remove(f.Name()); gone != nil {
+			err = fmt.Errorf("%v, and taking it back: %w", err, gone)
+		}
 		return fmt.Errorf("beginning an audit file: %w", err)
 	}
-	l.size = int64(len(magic))
+	l.size, l.begun = int64(len(magic)), time.Time{}
 	l.use(f)
+	l.topUp()
 	return nil
 }
 
@@ -113,19 +156,20 @@ func (l *Log) rotate() error {
 	if err := l.saveHead(); err != nil {
 		return err
 	}
-	old := l.file
+	old, size := l.file, l.size
 	if err := l.begin(); err != nil {
-		return err // the old file stays in use, and a beginning of the new one is made anew
+		return err // the old file stays in use
 	}
-	if err := old.Close(); err != nil {
+	if err := errors.Join(old.Truncate(size), old.Close()); err != nil { // gives back what was reserved behind its end
 		return fmt.Errorf("ending an audit file: %w", err)
 	}
 	return nil
 }
 
-func (l *Log) use(f logFile) {
-	if l.o.testOnlyFile != nil {
-		f = l.o.testOnlyFile(f)
-	}
+func (l *Log) use(f *os.File) {
+	l.disk = f
 	l.file = f
+	if l.o.testOnlyFile != nil {
+		l.file = l.o.testOnlyFile(f)
+	}
 }

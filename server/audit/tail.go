@@ -16,11 +16,10 @@ import (
 // ends, fn fails or the log is closed (ErrClosed). n < 0 means all.
 func (l *Log) Tail(ctx context.Context, n int, follow bool, fn func(Record) error) error {
 	l.mu.Lock()
-	last, changed, closed := l.durable, l.changed, l.closed
+	last, changed, closed, next := l.durable, l.changed, l.closed, l.floor
 	l.mu.Unlock()
-	next := uint64(1)
 	if n >= 0 && last > uint64(n) {
-		next = last - uint64(n) + 1
+		next = max(next, last-uint64(n)+1)
 	}
 	r := &reader{dir: l.o.Dir, box: l.o.Box}
 	defer r.close()
@@ -30,6 +29,10 @@ func (l *Log) Tail(ctx context.Context, n int, follow bool, fn func(Record) erro
 				return err
 			}
 			rec, err := r.read(next)
+			if floor := l.Stats().First; err != nil && next < floor {
+				next = floor - 1 // its file went meanwhile, by the policy of retention
+				continue
+			}
 			if err != nil {
 				return err
 			}
@@ -72,10 +75,16 @@ func (r *reader) close() {
 
 // read returns record seq; calls must ask for growing numbers.
 func (r *reader) read(seq uint64) (Record, error) {
+	rec, _, err := r.readFrame(seq)
+	return rec, err
+}
+
+// readFrame is read with the frame, valid until the next call.
+func (r *reader) readFrame(seq uint64) (Record, []byte, error) {
 	for {
 		if r.f == nil {
 			if err := r.open(seq); err != nil {
-				return Record{}, err
+				return Record{}, nil, err
 			}
 		}
 		frame, err := r.frame()
@@ -84,15 +93,15 @@ func (r *reader) read(seq uint64) (Record, error) {
 			was := r.f.Name()
 			r.close()
 			if err := r.open(seq); err != nil {
-				return Record{}, err
+				return Record{}, nil, err
 			}
 			if r.f.Name() == was {
-				return Record{}, &DamageError{Record: seq, File: filepath.Base(was), Reason: "it is missing"}
+				return Record{}, nil, &DamageError{Record: seq, File: filepath.Base(was), Reason: "it is missing"}
 			}
 			continue
 		}
 		if err != nil {
-			return Record{}, err
+			return Record{}, nil, err
 		}
 		if r.at++; r.at <= seq {
 			continue
@@ -100,10 +109,10 @@ func (r *reader) read(seq uint64) (Record, error) {
 		place := frame[4 : 4+headerSize]
 		plain, err := r.box.Open(nil, record.DomainAudit, place, frame[4+headerSize:])
 		if err != nil || binary.BigEndian.Uint64(place) != seq {
-			return Record{}, &DamageError{Record: seq, File: filepath.Base(r.f.Name()), Reason: "it does not authenticate"}
+			return Record{}, nil, &DamageError{Record: seq, File: filepath.Base(r.f.Name()), Reason: "it does not authenticate"}
 		}
 		e, err := Decode(plain)
-		return Record{seq, e}, err
+		return Record{seq, e}, frame, err
 	}
 }
 

@@ -99,7 +99,7 @@ func TestEveryTamperingIsFound(t *testing.T) {
 		t.Helper()
 		cases++
 		changed.store(t, dir)
-		_, err := Verify(dir, o.Box)
+		_, err := Verify(dir, o.Box, testKey)
 		var d *DamageError
 		if !errors.As(err, &d) || !errors.Is(err, ErrDamaged) {
 			t.Errorf("%s: %v", what, err)
@@ -175,7 +175,7 @@ func TestTornTailIsRepaired(t *testing.T) {
 	try := func(what string, bad []byte, keep int) {
 		t.Helper()
 		img.with(name, bad).store(t, o.Dir)
-		r, err := Verify(o.Dir, o.Box)
+		r, err := Verify(o.Dir, o.Box, testKey)
 		if err != nil || r.Records != uint64(keep) {
 			t.Fatalf("%s: verified %+v, %v", what, r, err)
 		}
@@ -345,7 +345,7 @@ func TestSplicedHistories(t *testing.T) {
 	} {
 		c.img.store(t, o.Dir)
 		var d *DamageError
-		if _, err := Verify(o.Dir, o.Box); !errors.As(err, &d) || d.Record != c.first {
+		if _, err := Verify(o.Dir, o.Box, testKey); !errors.As(err, &d) || d.Record != c.first {
 			t.Errorf("%s: verify: %v, want record %d", what, err, c.first)
 		}
 		if _, err := Open(o); !errors.Is(err, ErrDamaged) {
