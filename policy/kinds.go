@@ -245,15 +245,15 @@ func parseSize(text string) (int64, error) {
 
 // formatSize takes the unit with which the number is shortest.
 func formatSize(n int64) string {
-	best := strconv.FormatInt(n, 10)
+	number, suffix := strconv.FormatInt(n, 10), ""
 	for _, u := range units {
 		if n > 0 && u.bytes > 1 && n%u.bytes == 0 {
-			if text := strconv.FormatInt(n/u.bytes, 10) + u.suffix; len(text) < len(best) {
-				best = text
+			if in := strconv.FormatInt(n/u.bytes, 10); len(in) < len(number) {
+				number, suffix = in, u.suffix
 			}
 		}
 	}
-	return best
+	return number + suffix
 }
 
 var dayPart = regexp.MustCompile(`^([0-9]{1,5})d`)
