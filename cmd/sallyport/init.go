@@ -21,11 +21,12 @@ import (
 
 // initData fills the templates of units.go. Paths are as they will be read.
 type initData struct {
-	StateDir, KeyFile, ConfigFile, Socket, Binary string
-	Listeners                                     []server.Listener
-	PassivePorts, PublicAddress                   string
-	OwnStateDir                                   bool // at the place that systemd makes and owns
-	Seal                                          *sealFlags
+	StateDir, KeyFile, ConfigFile, Binary string
+	Socket, HealthSocket                  string
+	Listeners                             []server.Listener
+	PassivePorts, PublicAddress           string
+	OwnStateDir                           bool // at the place that systemd makes and owns
+	Seal                                  *sealFlags
 }
 
 // initFlags are the flags of `sallyport init`.
@@ -136,7 +137,7 @@ func (o *initFlags) data(state string) (*initData, error) {
 	d := &initData{
 		StateDir: filepath.Join("/", o.root, server.DefaultStateDir), KeyFile: filepath.Join("/", o.root, "/etc/sallyport/sallyport.key"),
 		ConfigFile: filepath.Join("/", o.root, server.DefaultConfigFile), Socket: filepath.Join("/", o.root, "/run/sallyport/admin.sock"),
-		PassivePorts: o.passive, PublicAddress: o.public, Binary: o.binary, Seal: &o.seal,
+		HealthSocket: filepath.Join("/", o.root, "/run/sallyport/health.sock"), PassivePorts: o.passive, PublicAddress: o.public, Binary: o.binary, Seal: &o.seal,
 	}
 	if state != "" {
 		d.StateDir = state

@@ -144,10 +144,10 @@ func initHost(t *testing.T, args ...string) *realHost {
 	return h
 }
 
-func (h *realHost) serve(t *testing.T) {
+func (h *realHost) serve(t *testing.T, env ...string) {
 	t.Helper()
 	cmd := exec.Command("sallyport", "serve", "--config", h.config)
-	cmd.Env = append(os.Environ(), "SALLYPORT_HEALTH__ADDRESS=")
+	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = &h.log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

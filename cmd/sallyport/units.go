@@ -38,8 +38,8 @@ passive:
 #     - {certificate: /etc/sallyport/tls/fullchain.pem, key: /etc/sallyport/tls/privkey.pem}
 admin:
   socket: {{.Socket}}
-health:
-  address: 127.0.0.1:8021
+# health:
+#   address: unix:{{.HealthSocket}}   # for /healthz and /metrics; 127.0.0.1:PORT would let every user of this host in
 `
 
 // serviceText is the hardened unit. "systemd-analyze security" rates it 1.5 or better.
@@ -70,7 +70,8 @@ StateDirectoryMode=0700
 ReadWritePaths={{.StateDir}}
 {{- end}}
 RuntimeDirectory=sallyport
-RuntimeDirectoryMode=0700
+# Others may pass through, not look: the admin socket asks the kernel who calls (admin.uids, admin.unseal_uids).
+RuntimeDirectoryMode=0711
 {{if eq .Seal.Kind "keyfile"}}LoadCredential=sallyport.key:{{.KeyFile}}
 {{end -}}
 UMask=0077

@@ -32,11 +32,12 @@ func viaDir(path string, fn func(short string) error) error {
 	return fn("/proc/self/fd/" + strconv.Itoa(fd) + "/" + filepath.Base(path))
 }
 
-// Listen makes the socket at path with the given mode. A stale socket is
-// replaced: the caller holds the lock of the state directory, so that no other
-// server of this state is alive.
+// Listen makes the socket at path with the given mode, and its directory if
+// there is none: others may pass through that only if they may use the socket.
+// A stale socket is replaced: the caller holds the lock of the state directory,
+// so that no other server of this state is alive.
 func Listen(path string, mode os.FileMode) (*net.UnixListener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := makeDir(filepath.Dir(path), mode); err != nil {
 		return nil, fmt.Errorf("admin socket: %w", err)
 	}
 	if fi, err := os.Lstat(path); err == nil {
@@ -64,6 +65,22 @@ func Listen(path string, mode os.FileMode) (*net.UnixListener, error) {
 		return nil, fmt.Errorf("admin socket: %w", err)
 	}
 	return ln, nil
+}
+
+// makeDir makes dir for a socket of the given mode. One that is there keeps its
+// mode: somebody chose it.
+func makeDir(dir string, socket os.FileMode) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	const others, search os.FileMode = 0o002, 0o711
+	if socket&others == 0 {
+		return nil
+	}
+	return os.Chmod(dir, search) // whatever the umask is
 }
 
 func dial(ctx context.Context, path string) (net.Conn, error) {
