@@ -313,8 +313,14 @@ type past struct {
 
 // history hands out what was superseded before an instant, oldest first, a page at a time, each from a view of its own.
 func (c *core) history(ctx context.Context, until int64, fn func(page []past) error) error {
-	var cursor []byte
-	for {
+	return c.historyBy(ctx, until, purgePage, fn)
+}
+
+// historyBy ends a page only between two instants, and goes on from the next: within an instant names are in the order of
+// their tokens, which is another one after a rotation, and a place in it would pass over some and hand out others twice. One
+// instant is that of one transaction, a handful of items.
+func (c *core) historyBy(ctx context.Context, until int64, size int, fn func(page []past) error) error {
+	for from, more := int64(0), true; more; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -322,15 +328,19 @@ func (c *core) history(ctx context.Context, until int64, fn func(page []past) er
 		err := c.db.View(func(tx *meta.Tx) error {
 			paths := &pathfinder{tx: tx}
 			var failed error
-			next, err := tx.SupersededFrom(cursor, until, func(s meta.Superseded) bool {
+			more = false
+			err := tx.Superseded(from, until, func(s meta.Superseded) bool {
+				if n := len(page); n >= size && page[n-1].item.At != s.At {
+					from, more = s.At, true
+					return false
+				}
 				var p past
 				if p, failed = describe(tx, paths, s); failed != nil {
 					return false
 				}
 				page = append(page, p)
-				return len(page) < purgePage
+				return true
 			})
-			cursor = next
 			return errors.Join(err, failed)
 		})
 		if err != nil {
@@ -339,10 +349,8 @@ func (c *core) history(ctx context.Context, until int64, fn func(page []past) er
 		if err := fn(page); err != nil {
 			return err
 		}
-		if cursor == nil {
-			return nil
-		}
 	}
+	return nil
 }
 
 // describe finds out what there is to know of an item.

@@ -66,8 +66,7 @@ var ErrPlanChanged = errors.New("vfs: the volume is not as it was when the plan 
 // The new database is written whole under another name and synced, the damaged one gets its second name, and then the
 // new one takes its place: after a crash one of the two is there, whole.
 func (f *FS) Repair(ctx context.Context, id keyring.AccountID, o RepairOptions) (*Repair, error) {
-	keys, err := f.o.Keyring.Account(id)
-	if err != nil {
+	if _, err := f.o.Keyring.Age(id); err != nil { // before anything remembers such a volume
 		return nil, fmt.Errorf("vfs: repairing volume %s: %w", id, err)
 	}
 	f.mu.Lock()
@@ -81,7 +80,11 @@ func (f *FS) Repair(ctx context.Context, id keyring.AccountID, o RepairOptions) 
 		return nil, fmt.Errorf("vfs: repairing volume %s: %w", id, fs.ErrClosed)
 	}
 	var r *Repair
-	err = v.alone(func() (err error) {
+	err := v.alone(func() error {
+		keys, err := f.o.Keyring.Account(id) // no earlier: while nobody can open the volume nobody can give it another key
+		if err != nil {
+			return err
+		}
 		r, err = f.repair(ctx, id, keys, o)
 		return err
 	})

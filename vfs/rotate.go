@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"sallyport/crypto/keyring"
@@ -80,7 +81,19 @@ type rotation struct {
 // rotate rotates up to a batch of accounts.
 func (f *FS) rotate(ctx context.Context, ids []keyring.AccountID, report func(Rotated)) {
 	var ready []*rotation
+	fail := func(r *rotation, err error) {
+		err = errors.Join(err, r.copy.Abort())
+		r.end()
+		report(f.rotated(r.v.id, err))
+	}
 	for _, id := range ids {
+		ready = slices.DeleteFunc(ready, func(r *rotation) bool { // the last of a batch may be long in coming
+			err := r.copy.Follow()
+			if err != nil {
+				fail(r, err)
+			}
+			return err != nil
+		})
 		r, err := f.prepare(ctx, id)
 		if err == nil {
 			ready = append(ready, r)
@@ -91,9 +104,7 @@ func (f *FS) rotate(ctx context.Context, ids []keyring.AccountID, report func(Ro
 	frozen := ready[:0]
 	for _, r := range ready {
 		if err := r.copy.Freeze(ctx); err != nil {
-			err = errors.Join(err, r.copy.Abort())
-			r.end()
-			report(f.rotated(r.v.id, err))
+			fail(r, err)
 			continue
 		}
 		frozen = append(frozen, r)

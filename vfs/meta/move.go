@@ -111,29 +111,47 @@ func (m *mover) moveBlob(key, plain []byte, put func(record.Domain, []byte, []by
 	return put(record.DomainBlobKey, key, b.encode())
 }
 
+// notesLimit is how many bytes of changes wait in memory for a copy, and noteCost what each takes beside its key and value.
+const notesLimit, noteCost = 64 << 20, 80
+
 // changes are what was committed since the copy was begun, as it is to be in the copy.
 type changes struct {
 	mover *mover // the leader's
 
-	mu   sync.Mutex // guards list
-	list []movedRecord
+	mu    sync.Mutex // guards what follows
+	list  []movedRecord
+	size  int // bytes
+	limit int // of size
+	lost  bool
 }
 
+// add notes more. Where it would become too much, memory is worth more than the copy: from then on nothing is noted.
 func (c *changes) add(list []movedRecord) {
 	if c == nil || len(list) == 0 {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for i := range list {
+		c.size += len(list[i].dbkey) + len(list[i].plain) + noteCost
+	}
+	if c.lost = c.lost || c.size > c.limit; c.lost {
+		c.list = nil
+		return
+	}
 	c.list = append(c.list, list...)
 }
 
-func (c *changes) take() []movedRecord {
+// take returns what was noted since the last time. ErrOutrun if that was too much.
+func (c *changes) take() ([]movedRecord, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	list := c.list
-	c.list = nil
-	return list
+	c.list, c.size = nil, 0
+	if c.lost {
+		return nil, ErrOutrun
+	}
+	return list, nil
 }
 
 // follow notes a change of the group for the copy under the next key. old is

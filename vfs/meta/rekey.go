@@ -18,6 +18,9 @@ import (
 // ErrRekeying means that the database is getting a new key already.
 var ErrRekeying = errors.New("meta: the database is getting a new key already")
 
+// ErrOutrun means that more was written during a copy than may wait in memory for it. The database goes on as it is; try again when it is quieter.
+var ErrOutrun = errors.New("meta: more was written than a copy under a new key could follow")
+
 const (
 	// rekeyBatch is how many bytes of records are put into the new file at once.
 	rekeyBatch = 8 << 20
@@ -44,7 +47,8 @@ type Rekeyed struct {
 // Rekey writes path+".new", a compact copy of the database under keys: every
 // record sealed anew under the tokens of keys, every data key wrapped anew.
 // The database is in use meanwhile; its file cannot reuse pages while it is read, about 10 µs per record.
-// Memory is bounded: records are sorted in a file without a name beside path.
+// Memory is bounded: records are sorted in a file without a name beside path, and of what is written meanwhile 64 MiB
+// may wait; ErrOutrun if it becomes more.
 //
 // The copy is made of a set of records that authenticates as a whole, so a
 // record that was put back below the running server is not taken over. ErrIntegrity then.
@@ -80,7 +84,7 @@ func (r *Rekeyed) begin(ctx context.Context) (*snapshot, error) {
 		return nil, err
 	}
 	defer db.handOver()
-	r.changes = &changes{mover: &mover{from: db.keys, to: r.st.keys}}
+	r.changes = &changes{mover: &mover{from: db.keys, to: r.st.keys}, limit: notesLimit}
 	if !db.changes.CompareAndSwap(nil, r.changes) {
 		return nil, ErrRekeying
 	}
@@ -220,11 +224,19 @@ func (r *Rekeyed) fill(ctx context.Context, sp *spill) error {
 	return btx.Commit()
 }
 
+// Follow carries over what was committed meanwhile, so that it does not wait in memory: for a copy whose Freeze is not near.
+func (r *Rekeyed) Follow() error {
+	if _, err := r.catchUp(); err != nil {
+		return fmt.Errorf("following changes under a new key: %w", err)
+	}
+	return nil
+}
+
 // catchUp carries over what was committed since the last time, and counts it.
 func (r *Rekeyed) catchUp() (int, error) {
-	list := r.changes.take()
-	if len(list) == 0 {
-		return 0, nil
+	list, err := r.changes.take()
+	if err != nil || len(list) == 0 {
+		return 0, err
 	}
 	return len(list), guard(func() error {
 		btx, err := r.st.bolt.Begin(true)

@@ -479,3 +479,43 @@ func watchHeap(b *testing.B) func() uint64 {
 	}()
 	return func() uint64 { close(stop); return <-most }
 }
+
+// TestACopyThatIsOutrunIsGivenUp: what is written meanwhile waits in memory up to a limit; the database goes on as it is, and the
+// next copy is whole.
+func TestACopyThatIsOutrunIsGivenUp(t *testing.T) {
+	t.Parallel()
+	d := richer(t)
+	keys := nextKeys(d.keys)
+	path := filepath.Join(filepath.Dir(d.path), "tree-2.db")
+	r, err := d.Rekey(t.Context(), path, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.changes.limit = 10_000
+	grow := func(i int) { d.update(t, func(tx *Tx) error { return tx.Emit(fmt.Appendf(nil, "event %d", i)) }) }
+	for i := range 200 { // several times the limit, but followed
+		grow(i)
+		if i%20 == 0 {
+			if err := r.Follow(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for i := range 200 {
+		grow(i)
+	}
+	if len(r.changes.list) != 0 {
+		t.Errorf("%d changes wait beyond the limit", len(r.changes.list))
+	}
+	if err := r.Freeze(t.Context()); !errors.Is(err, ErrOutrun) {
+		t.Errorf("frozen: %v, want %v", err, ErrOutrun)
+	}
+	if err := r.Abort(); err != nil {
+		t.Error(err)
+	}
+	grow(1)
+	d.rekey(t, nil)
+	if err := d.Verify(t.Context(), func(f string) { t.Error(f) }); err != nil {
+		t.Error(err)
+	}
+}

@@ -48,42 +48,34 @@ type Superseded struct {
 
 // Superseded calls fn in order of time with every past name and superseded (or interrupted) version of the instants
 // from ≤ At < until, until fn returns false. It reads an index: its cost is what it delivers. The versions of an inode that has
-// no name left are superseded with its last name, and only those before its last one are listed on their own.
+// no name left are superseded with its last name, and only those before its last one are listed on their own. To go on in a
+// later transaction, begin with the instant of the first item that was not taken: the order within an instant is not that of an earlier key.
 func (tx *Tx) Superseded(from, until int64, fn func(Superseded) bool) error {
-	_, err := tx.SupersededFrom(whenAllKey(max(from, 0), 0), until, fn)
-	return err
-}
-
-// SupersededFrom is Superseded from a cursor on (nil = the beginning). It returns the cursor to go on from behind the last
-// one that fn saw, in a later transaction; nil = the end.
-func (tx *Tx) SupersededFrom(cursor []byte, until int64, fn func(Superseded) bool) (next []byte, err error) {
-	for f := range tx.scan(record.DomainWhen, []byte{whenAll}, cursor) {
+	for f := range tx.scan(record.DomainWhen, []byte{whenAll}, whenAllKey(max(from, 0), 0)) {
 		plain, err := tx.openFound(record.DomainWhen, f)
 		if err == nil {
 			_, err = decodeWhen(f.key, plain)
 		}
 		if err != nil {
-			return nil, broken(record.DomainWhen, err)
+			return broken(record.DomainWhen, err)
 		}
-		at := int64(be64(f.key[1:]))
-		if at >= until {
-			return nil, nil
+		s := Superseded{At: int64(be64(f.key[1:]))}
+		if s.At >= until {
+			return nil
 		}
-		next = append(append(next[:0], f.key...), 0) // the first key after this one; reading on reuses f.key
-		s := Superseded{At: at}
 		if ref := f.key[10:]; f.key[9] == whenVersion {
 			s.Inode, s.Version = Inode(be64(ref)), be64(ref[8:])
 		} else {
-			if s.Entry, err = tx.pastEntry(token(ref[:tokenSize]), token(ref[tokenSize:]), at); err != nil {
-				return nil, err
+			if s.Entry, err = tx.pastEntry(token(ref[:tokenSize]), token(ref[tokenSize:]), s.At); err != nil {
+				return err
 			}
 			s.Inode = s.Entry.Inode
 		}
 		if !fn(s) {
-			return next, nil
+			return nil
 		}
 	}
-	return nil, nil
+	return nil
 }
 
 // pastEntry reads the past entry that an index record refers to.
