@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -69,11 +70,9 @@ func (a *app) changeSeal(ctx context.Context, o *sealChangeFlags) error {
 		if err != nil {
 			return err
 		}
-		if err := a.handOut(out, o.out); err != nil {
-			return err
-		}
+		err = a.handOut(out, o.out)
 		a.say("sealed by %s from now on; %s", out.Kind, out.Old)
-		return nil
+		return err
 	})
 }
 
@@ -114,14 +113,16 @@ func (a *app) handOut(out admin.SealChanged, dir string) error {
 	if dir == "" && a.output != "table" {
 		return a.show(view{value: out})
 	}
+	var failed error
 	for _, s := range out.Shares {
 		if dir != "" {
 			name := filepath.Join(dir, fmt.Sprintf("share-%s-%d", out.Set, s.Number))
-			if err := durable.WriteFile(name, []byte(s.Text+"\n"), 0o600); err != nil {
-				return err
+			err := durable.WriteFile(name, []byte(s.Text+"\n"), 0o600)
+			if err == nil {
+				a.say("wrote %s", name)
+				continue
 			}
-			a.say("wrote %s", name)
-			continue
+			failed = errors.Join(failed, err) // the seal is in force and this share is nowhere else: print it
 		}
 		to := ""
 		if s.Recipient != "" {
@@ -132,7 +133,7 @@ func (a *app) handOut(out admin.SealChanged, dir string) error {
 		}
 	}
 	a.say("These shares are not kept anywhere. Give each to another person; keep them off this host.")
-	return nil
+	return failed
 }
 
 func (a *app) sealExport() *cobra.Command {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,6 +13,7 @@ import (
 
 	"filippo.io/age"
 
+	"sallyport/crypto/durable"
 	"sallyport/crypto/shamir"
 )
 
@@ -303,4 +306,61 @@ func TestRecoveryKitOpensWhateverTheSeal(t *testing.T) {
 	if text := mustInfo(t, dir).file.encode(); bytes.Contains(text, []byte("recovery")) {
 		t.Error("the last kit left something behind")
 	}
+}
+
+// TestResealThatTheDiskDoesNotConfirm: the new seal.json is in its place, and
+// whether it stays there after power loss is not known. Whoever threw the new
+// secret away because of the error must still be able to open the keyring.
+func TestResealThatTheDiskDoesNotConfirm(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("disk failed")
+	for _, lasting := range []bool{false, true} {
+		old, fresh := newKeyFile(t), newKeyFile(t)
+		dir, k := mustCreate(t, old)
+		n := 0
+		k.replace = func(path string, data []byte, perm fs.FileMode) error {
+			if err := durable.WriteFile(path, data, perm); err != nil {
+				return err
+			}
+			if n++; n == 1 || lasting {
+				return fmt.Errorf("%w: %w", durable.ErrUncertain, broken)
+			}
+			return nil
+		}
+		err := k.Reseal(t.Context(), fresh)
+		if !errors.Is(err, broken) || errors.Is(err, ErrUnsure) != lasting {
+			t.Errorf("lasting %v: %v", lasting, err)
+		}
+		if !lasting {
+			sameKeyring(t, k, mustOpen(t, dir, old))
+			continue
+		}
+		k.replace = durable.WriteFile
+		if err := k.Reseal(t.Context(), fresh); err != nil { // said which to keep
+			t.Fatal(err)
+		}
+		sameKeyring(t, k, mustOpen(t, dir, fresh))
+	}
+}
+
+// TestWhatAnOlderRootHoldsUpDoesNotSayThatItWasDone: an error that said so
+// would have the old secret thrown away, or an account called destroyed.
+func TestWhatAnOlderRootHoldsUpDoesNotSayThatItWasDone(t *testing.T) {
+	t.Parallel()
+	seal := &vaultSeal{}
+	k, dir, tokens := filled(t, seal, 1)
+	seal.refuse = errors.New("the vault is away")
+	if err := k.RotateRoot(t.Context()); !errors.Is(err, ErrOldRoot) || errors.Is(err, ErrPending) {
+		t.Fatalf("rotated, and the old root stays: %v", err)
+	}
+	for what, err := range map[string]error{
+		"reseal":  k.Reseal(t.Context(), newKeyFile(t)),
+		"rotate":  k.RotateRoot(t.Context()),
+		"destroy": k.DestroyAccount(t.Context(), k.Accounts()[0]),
+	} {
+		if !errors.Is(err, ErrPending) || errors.Is(err, ErrOldRoot) || !errors.Is(err, seal.refuse) {
+			t.Errorf("%s: %v, want ErrPending with its cause", what, err)
+		}
+	}
+	sameTokens(t, "after all that", mustOpen(t, dir, seal), tokens)
 }

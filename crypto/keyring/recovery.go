@@ -142,7 +142,7 @@ func (k *Keyring) RevokeRecovery(ctx context.Context, id string) error {
 func (f *sealFile) withKits(kits []kit, root *root) (*sealFile, error) {
 	if len(f.Roots) > 1 {
 		// The other root's kits could not be made: it is not at hand.
-		return nil, ErrOldRoot
+		return nil, ErrPending
 	}
 	next := *f
 	next.Recovery = kits

@@ -14,6 +14,9 @@ import (
 // unwrapping it before the old file is replaced, which is durable on return.
 // Recovery kits stay. If the old seal is a Destroyer it destroys what it had
 // wrapped; ErrOldRoot if that failed after the new seal came into force.
+// ErrPending if an older root is in the way, and nothing was changed. After
+// ErrUnsure the next start may need either seal: keep the secrets of both, and
+// call it again.
 //
 // Whoever has an old copy of seal.json and the old secret can still unwrap the
 // root in force: rotate the root afterwards, unless the old seal destroyed it.
@@ -27,7 +30,7 @@ func (k *Keyring) Reseal(ctx context.Context, to Seal) error {
 	}
 	k.rotating.Lock()
 	defer k.rotating.Unlock()
-	if err := k.dropRoots(ctx); err != nil {
+	if err := k.ready(ctx); err != nil {
 		return err
 	}
 	before, old := k.sealNow(), k.sealed.Roots[0].Wrapped

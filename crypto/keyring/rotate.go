@@ -7,12 +7,18 @@ import (
 	"math"
 	"path/filepath"
 
+	"sallyport/crypto/durable"
 	"sallyport/crypto/record"
 )
 
 // ErrOldRoot means that a rotation is in force and that the old root has not
 // been destroyed yet: seal.json still holds it. RotateRoot and Open try again.
 var ErrOldRoot = errors.New("keyring: the old root key is not destroyed yet")
+
+// ErrPending means that nothing was changed, because an earlier rotation left a
+// root that cannot be destroyed now. It is never ErrOldRoot, after which the
+// change that was asked for is in force.
+var ErrPending = errors.New("keyring: nothing was changed, because an older root key is not destroyed yet")
 
 // Destroyer is a Seal that can make useless for ever what it wrapped earlier,
 // also for whoever has its present secret and a copy of the old wrapped root.
@@ -26,7 +32,8 @@ type Destroyer interface {
 // every key of the keyring under it. seal.json holds both roots while keyring
 // is rewritten; its rename is the commit point, and Open finishes or rolls back what a crash
 // cut off. Then the seal destroys the old root if it is a Destroyer, and it leaves
-// seal.json; ErrOldRoot if that failed after the new root came into force.
+// seal.json; ErrOldRoot if that failed after the new root came into force,
+// ErrPending if an older one is in the way.
 //
 // Lookups go on meanwhile; NewAccount and RemoveAccount wait for the rewrite,
 // about 0.5 s per 100,000 accounts (docs/PERFORMANCE.md).
@@ -39,7 +46,8 @@ func (k *Keyring) RotateRootTo(ctx context.Context, s Seal) error { return k.rot
 
 // DestroyAccount is RotateRoot without the account, in one commit: no keyring
 // that opens with the root in force ever had its key. ErrNoAccount if there is
-// none; ErrOldRoot if the account is gone and the old root is not.
+// none; ErrOldRoot if the account is gone and the old root is not; ErrPending
+// if the account is still there, because an older root is in the way.
 func (k *Keyring) DestroyAccount(ctx context.Context, id AccountID) error {
 	return k.rotateRoot(ctx, k.sealNow(), id)
 }
@@ -49,7 +57,24 @@ func (k *Keyring) DestroyAccount(ctx context.Context, id AccountID) error {
 func (k *Keyring) DestroyOldRoot(ctx context.Context) error {
 	k.rotating.Lock()
 	defer k.rotating.Unlock()
-	return k.dropRoots(ctx)
+	return oldRoot(k.dropRoots(ctx))
+}
+
+// oldRoot says that a change is in force and the old root is still there.
+func oldRoot(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrOldRoot, err)
+}
+
+// ready finishes an earlier rotation before seal.json is changed again, for it
+// has room for one old root. Called with rotating held.
+func (k *Keyring) ready(ctx context.Context) error {
+	if err := k.dropRoots(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrPending, err)
+	}
+	return nil
 }
 
 func (k *Keyring) rotateRoot(ctx context.Context, s Seal, without ...AccountID) error {
@@ -58,7 +83,7 @@ func (k *Keyring) rotateRoot(ctx context.Context, s Seal, without ...AccountID) 
 	if err := checkOutside(s, k.dir); err != nil {
 		return err
 	}
-	if err := k.dropRoots(ctx); err != nil {
+	if err := k.ready(ctx); err != nil {
 		return err
 	}
 	epoch := k.Epoch()
@@ -93,7 +118,7 @@ func (k *Keyring) rotateRoot(ctx context.Context, s Seal, without ...AccountID) 
 	k.mu.Lock()
 	k.seal = s
 	k.mu.Unlock()
-	return k.dropRoots(context.WithoutCancel(ctx))
+	return oldRoot(k.dropRoots(context.WithoutCancel(ctx)))
 }
 
 func (k *Keyring) sealNow() Seal {
@@ -180,9 +205,18 @@ func (k *Keyring) writeSeal(roots []sealedRoot) error {
 	return k.replaceSeal(k.sealed.withRoots(roots...))
 }
 
-// replaceSeal makes f the seal.json. Called with rotating held.
+// replaceSeal makes f the seal.json. On error the disk holds the one that was
+// there, or ErrUnsure: it may need the secret of either, and the caller must
+// throw neither away. Called with rotating held.
 func (k *Keyring) replaceSeal(f *sealFile) error {
-	if err := k.replace(filepath.Join(k.dir, sealName), f.encode(), fileMode); err != nil {
+	path := filepath.Join(k.dir, sealName)
+	err := k.replace(path, f.encode(), fileMode)
+	if errors.Is(err, durable.ErrUncertain) { // f is there now, and nobody knows for how long
+		if again := k.replace(path, k.sealed.encode(), fileMode); again != nil {
+			err = fmt.Errorf("%w: %w", ErrUnsure, errors.Join(err, again))
+		}
+	}
+	if err != nil {
 		return err
 	}
 	k.sealed = f
@@ -195,7 +229,7 @@ func (k *Keyring) dropRoots(ctx context.Context) (err error) {
 	if len(k.sealed.Roots) < 2 {
 		return nil
 	}
-	defer func() { k.oldErr = err }()
+	defer func() { k.oldErr = oldRoot(err) }()
 	if err := k.Settle(); err != nil { // the disk may name the other root
 		return err
 	}
@@ -213,14 +247,11 @@ func (k *Keyring) dropRoots(ctx context.Context) (err error) {
 		// take the older one, which is in force, with it.
 		if d, ok := k.sealNow().(Destroyer); ok && r.Epoch < epoch {
 			if err := d.DestroyOld(ctx, r.Wrapped); err != nil {
-				return fmt.Errorf("%w: epoch %d: %w", ErrOldRoot, r.Epoch, err)
+				return fmt.Errorf("epoch %d: %w", r.Epoch, err)
 			}
 		}
 	}
-	if err := k.writeSeal(keep); err != nil {
-		return fmt.Errorf("%w: %w", ErrOldRoot, err)
-	}
-	return nil
+	return k.writeSeal(keep)
 }
 
 // recoverRotation finishes or rolls back a rotation that a crash cut off. What

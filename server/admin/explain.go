@@ -70,7 +70,7 @@ func (a answerer) explain(name string, err error) *Error {
 		e.Code, e.Message = CodeInvalid, err.Error()
 	case errors.Is(err, keyring.ErrNoKit):
 		e.Code, e.Message, e.Hint = CodeNotFound, "no such recovery kit", "`sallyport seal status` shows them"
-	case errors.Is(err, keyring.ErrKeyFile), errors.Is(err, keyring.ErrOldRoot):
+	case errors.Is(err, keyring.ErrKeyFile), errors.Is(err, keyring.ErrOldRoot), errors.Is(err, keyring.ErrPending):
 		e.Code, e.Message = CodeRefused, err.Error()
 	case errors.Is(err, keyring.ErrSealed):
 		e.Code, e.Message = CodeSealed, "the server is sealed"

@@ -25,15 +25,24 @@ func (s *Server) sealChange(ctx context.Context, who Peer, r SealChange) (SealCh
 		return SealChanged{}, err
 	}
 	err = s.o.Keyring.Reseal(ctx, to)
-	if err != nil && !errors.Is(err, keyring.ErrOldRoot) {
+	switch {
+	case err == nil:
+		out.Old = fmt.Sprintf("the old %s seal opens older copies of %s still: rotate the root key", before.Kind, "seal.json")
+	case errors.Is(err, keyring.ErrOldRoot):
+		out.Old = err.Error()
+	case errors.Is(err, keyring.ErrUnsure):
+		// The next start may need the new secret: it must not get lost with the error.
+		out.Old = "the disk did not confirm the new seal.json: keep the secrets of BOTH seals, look after the disk, and change the seal again (" + err.Error() + ")"
+	default:
 		return SealChanged{}, err
 	}
-	out.Old = fmt.Sprintf("the old %s seal opens older copies of %s still: rotate the root key", before.Kind, "seal.json")
-	if err != nil {
-		out.Old = err.Error()
-	}
 	e := audit.Event{Action: audit.SealChange, Detail: join(before.Kind+" to "+describeSeal(out, r), r.Reason)}
-	return out, s.record(ctx, who, e)
+	if err := s.record(ctx, who, e); err != nil && len(out.Shares) == 0 {
+		return SealChanged{}, err
+	} else if err != nil { // the shares are nowhere else, and nothing opens without them from now on
+		out.Old += "; " + err.Error()
+	}
+	return out, nil
 }
 
 func describeSeal(out SealChanged, r SealChange) string {
