@@ -56,7 +56,7 @@ func (k *Keyring) Reseal(ctx context.Context, to Seal) error {
 	k.seal = to
 	k.mu.Unlock()
 	if d, ok := before.(Destroyer); ok {
-		if err := d.DestroyOld(context.WithoutCancel(ctx), old); err != nil {
+		if err := d.DestroyOld(context.WithoutCancel(ctx), old, nil); err != nil {
 			return fmt.Errorf("%w: the new seal is in force: %w", ErrOldRoot, err)
 		}
 	}

@@ -1,11 +1,13 @@
 package keyring
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 
 	"sallyport/crypto/durable"
 	"sallyport/crypto/record"
@@ -25,7 +27,13 @@ var ErrPending = errors.New("keyring: nothing was changed, because an older root
 type Destroyer interface {
 	// DestroyOld makes wrapped impossible to unwrap. What Wrap returned later
 	// must still unwrap. It may be called again for what it destroyed before.
-	DestroyOld(ctx context.Context, wrapped []byte) error
+	//
+	// keep wraps the root in force. wrapped is from seal.json, where nothing
+	// authenticates it after a crash: whoever can write there could name a key
+	// that is in use, and have it destroyed for every backup, too. So what
+	// cannot be destroyed without harm to keep must be refused. nil = another
+	// seal has the root in force.
+	DestroyOld(ctx context.Context, wrapped, keep []byte) error
 }
 
 // RotateRoot puts a new root key in force, under the next epoch, and rewraps
@@ -237,21 +245,21 @@ func (k *Keyring) dropRoots(ctx context.Context) (err error) {
 	if epoch == 0 {
 		return ErrSealed
 	}
-	var keep []sealedRoot
+	i := slices.IndexFunc(k.sealed.Roots, func(r sealedRoot) bool { return r.Epoch == epoch })
+	if i < 0 {
+		return fmt.Errorf("keyring: internal error: the root in force is not in %s", sealName)
+	}
+	inForce := k.sealed.Roots[i]
 	for _, r := range k.sealed.Roots {
-		if r.Epoch == epoch {
-			keep = append(keep, r)
-			continue
-		}
 		// A root that never came into force wraps nothing; to destroy it could
 		// take the older one, which is in force, with it.
-		if d, ok := k.sealNow().(Destroyer); ok && r.Epoch < epoch {
-			if err := d.DestroyOld(ctx, r.Wrapped); err != nil {
+		if d, ok := k.sealNow().(Destroyer); ok && r.Epoch < epoch && !bytes.Equal(r.Wrapped, inForce.Wrapped) {
+			if err := d.DestroyOld(ctx, r.Wrapped, inForce.Wrapped); err != nil {
 				return fmt.Errorf("epoch %d: %w", r.Epoch, err)
 			}
 		}
 	}
-	return k.writeSeal(keep)
+	return k.writeSeal([]sealedRoot{inForce})
 }
 
 // recoverRotation finishes or rolls back a rotation that a crash cut off. What

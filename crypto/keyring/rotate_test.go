@@ -50,7 +50,10 @@ func (s *vaultSeal) Unwrap(_ context.Context, wrapped []byte) ([]byte, error) {
 	return nil, ErrWrongKey
 }
 
-func (s *vaultSeal) DestroyOld(_ context.Context, wrapped []byte) error {
+func (s *vaultSeal) DestroyOld(_ context.Context, wrapped, keep []byte) error {
+	if bytes.Equal(wrapped, keep) {
+		return ErrDamaged
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.onDestroy != nil {

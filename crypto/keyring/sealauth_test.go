@@ -1,6 +1,8 @@
 package keyring
 
 import (
+	"bytes"
+	"context"
 	"crypto/ecdh"
 	"crypto/rand"
 	"errors"
@@ -156,4 +158,50 @@ func write(t *testing.T, path string, data []byte) {
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestAForgedOldRootDestroysNothing: seal.json may have a second root, which
+// nothing authenticates. Somebody who can write there puts in what wraps the
+// root in force as an older one, to have it destroyed.
+func TestAForgedOldRootDestroysNothing(t *testing.T) {
+	t.Parallel()
+	seal := &vaultSeal{}
+	k, dir, tokens := filled(t, seal, 1)
+	k.Close()
+	f, err := readSeal(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := f.Roots[0]
+	forged.Epoch--
+	if err := f.withRoots(forged, f.Roots[0]).write(dir); err != nil {
+		t.Fatal(err)
+	}
+	opened := mustOpen(t, dir, seal)
+	if len(seal.destroyed) != 0 || len(opened.sealed.Roots) != 1 {
+		t.Errorf("%d roots destroyed, %d in seal.json", len(seal.destroyed), len(opened.sealed.Roots))
+	}
+	sameTokens(t, "again", mustOpen(t, dir, seal), tokens)
+}
+
+// lossy is a key service that answers, and wraps something else.
+type lossy struct{ *vaultSeal }
+
+func (s lossy) Wrap(ctx context.Context, root []byte) ([]byte, error) {
+	return s.vaultSeal.Wrap(ctx, bytes.Repeat([]byte{1}, len(root)))
+}
+
+// TestARootIsTriedBeforeAnythingDependsOnIt: what a helper or a key service
+// gave back must unwrap before data lie under it and the older root is destroyed.
+func TestARootIsTriedBeforeAnythingDependsOnIt(t *testing.T) {
+	t.Parallel()
+	if _, err := Create(t.Context(), t.TempDir(), lossy{&vaultSeal{}}); !errors.Is(err, ErrWrongKey) {
+		t.Errorf("created: %v", err)
+	}
+	seal := &vaultSeal{}
+	k, dir, tokens := filled(t, seal, 1)
+	if err := k.RotateRootTo(t.Context(), lossy{seal}); !errors.Is(err, ErrWrongKey) {
+		t.Errorf("rotated: %v", err)
+	}
+	sameTokens(t, "afterwards", mustOpen(t, dir, seal), tokens)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -89,7 +90,29 @@ func (f *sealFile) wrap(ctx context.Context, s Seal, root *root) (sealedRoot, er
 	if err != nil {
 		return sealedRoot{}, fmt.Errorf("sealing the root key: %w", err)
 	}
+	if err := tried(ctx, s, wrapped, root); err != nil {
+		return sealedRoot{}, fmt.Errorf("trying what the seal made of the root key: %w", err)
+	}
 	return f.completed(sealedRoot{Epoch: root.epoch, Wrapped: wrapped, Commitment: root.commitment()}, root)
+}
+
+// tried unwraps what a seal made, before data depend on it and an older root is
+// destroyed. A seal that people open cannot without them; it wraps with a public
+// key, and no other program has a part in that.
+func tried(ctx context.Context, s Seal, wrapped []byte, root *root) error {
+	switch s.(type) {
+	case *peopleSeal, *recoverySeal:
+		return nil
+	}
+	again, err := s.Unwrap(ctx, wrapped)
+	if err != nil {
+		return err
+	}
+	defer clear(again)
+	if subtle.ConstantTimeCompare(again, root.key()) != 1 {
+		return fmt.Errorf("%w: it gives another root key back", ErrWrongKey)
+	}
+	return nil
 }
 
 // completed is r with what depends on the kits and the parameters of f made anew.

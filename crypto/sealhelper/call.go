@@ -30,6 +30,7 @@ type request struct {
 	Protocol int    `json:"protocol"`
 	Op       string `json:"op"`
 	Data     []byte `json:"data,omitempty"`
+	Keep     []byte `json:"keep,omitempty"` // of destroy: what must still unwrap
 }
 
 // answer is what the helper writes.

@@ -107,8 +107,9 @@ func (s *Seal) Unwrap(ctx context.Context, wrapped []byte) ([]byte, error) {
 	return out.Data, nil
 }
 
-// DestroyOld has the helper destroy the key that wrapped.
-func (s *destroyer) DestroyOld(ctx context.Context, wrapped []byte) error {
-	_, err := s.call(ctx, request{Op: "destroy", Data: wrapped})
+// DestroyOld has the helper destroy the key that wrapped, unless that of keep
+// is the same.
+func (s *destroyer) DestroyOld(ctx context.Context, wrapped, keep []byte) error {
+	_, err := s.call(ctx, request{Op: "destroy", Data: wrapped, Keep: keep})
 	return err
 }

@@ -265,11 +265,21 @@ func (s *Seal) Unwrap(ctx context.Context, wrapped []byte) ([]byte, error) {
 }
 
 // DestroyOld destroys the version of the key that wrapped, and every one before
-// it: decryption with them is forbidden, then they are deleted.
-func (s *destroyer) DestroyOld(ctx context.Context, wrapped []byte) error {
+// it: decryption with them is forbidden, then they are deleted. ErrUnsuitable
+// if keep was wrapped by one of them.
+func (s *destroyer) DestroyOld(ctx context.Context, wrapped, keep []byte) error {
 	v, err := version(string(wrapped))
 	if err != nil {
 		return err
+	}
+	if keep != nil {
+		kept, err := version(string(keep))
+		if err != nil {
+			return err
+		}
+		if kept <= v {
+			return fmt.Errorf("%w: version %d of %s is in use and cannot be destroyed", ErrUnsuitable, kept, s.Label())
+		}
 	}
 	info, err := s.info(ctx)
 	if err != nil {

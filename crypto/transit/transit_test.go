@@ -115,7 +115,7 @@ func TestDestroyOldDestroysWhatWasWrappedBefore(t *testing.T) {
 	old, current := wrap(t, s), wrap(t, s)
 	d := s.(keyring.Destroyer)
 	for range 2 { // repeating it is harmless
-		if err := d.DestroyOld(t.Context(), old); err != nil {
+		if err := d.DestroyOld(t.Context(), old, current); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -128,8 +128,24 @@ func TestDestroyOldDestroysWhatWasWrappedBefore(t *testing.T) {
 	if got := b.vault.Versions("root"); !slices.Equal(got, []int{3}) {
 		t.Errorf("versions %v are left", got)
 	}
-	if err := d.DestroyOld(t.Context(), current); !errors.Is(err, ErrUnsuitable) {
+	if err := d.DestroyOld(t.Context(), current, nil); !errors.Is(err, ErrUnsuitable) {
 		t.Errorf("destroying the newest: %v", err)
+	}
+}
+
+// TestWhatIsInForceIsNotDestroyed: seal.json names what is to be destroyed, and
+// a rotation that was rolled back leaves a version that is newer than the one in use.
+func TestWhatIsInForceIsNotDestroyed(t *testing.T) {
+	t.Parallel()
+	_, s := newBench(t)
+	current := wrap(t, s)
+	wrap(t, s)
+	forged := bytes.Replace(current, current[len("vault:v2:"):], []byte("AAAA"), 1)
+	if err := s.(keyring.Destroyer).DestroyOld(t.Context(), forged, current); !errors.Is(err, ErrUnsuitable) {
+		t.Errorf("destroying the version in use: %v", err)
+	}
+	if got, err := s.Unwrap(t.Context(), current); err != nil || !bytes.Equal(got, root) {
+		t.Errorf("the root in force: %v", err)
 	}
 }
 

@@ -43,7 +43,8 @@ def main():
         op = {"info": info, "wrap": wrap, "unwrap": unwrap, "destroy": destroy}.get(request.get("op"))
         if op is None:
             raise Refused("failed", "unknown operation")
-        answer = op(args, base64.b64decode(request.get("data", "")))
+        data = [base64.b64decode(request[name]) for name in ("data", "keep") if name in request]
+        answer = op(args, *(data or [b""]))
     except Refused as r:
         answer = {"error": {"code": r.args[0], "message": r.args[1]}}
     json.dump({"protocol": 1, **answer}, sys.stdout)
@@ -105,8 +106,10 @@ def unwrap(args, wrapped):
     return {"data": base64.b64encode(root).decode()}
 
 
-def destroy(args, wrapped):
+def destroy(args, wrapped, keep=b""):
     key, _ = split(wrapped)
+    if keep[:8].hex() == key:
+        raise Refused("damaged", "this key is in use")
     if exists(args, key):  # repeating it is harmless
         tool(args, "--delete-object", "--type", "privkey", "--id", key)
         tool(args, "--delete-object", "--type", "pubkey", "--id", key)

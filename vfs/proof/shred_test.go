@@ -251,7 +251,7 @@ func (s *vault) Unwrap(_ context.Context, wrapped []byte) ([]byte, error) {
 	return nil, keyring.ErrWrongKey
 }
 
-func (s *vault) DestroyOld(_ context.Context, wrapped []byte) error {
+func (s *vault) DestroyOld(_ context.Context, wrapped, _ []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.roots, string(wrapped))
