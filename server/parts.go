@@ -71,15 +71,9 @@ func (p *parts) open(ctx context.Context, c *Config, seal keyring.Seal) (err err
 	}
 	at, daily := c.Shred.time()
 	p.shredder = shred.Start(shred.Options{
-		Volumes: p.volumes, Record: p.audit.AppendSeq, Log: p.log.With("part", "shred"), Repack: repack, Daily: daily, At: at, Jitter: c.Shred.Jitter,
+		Volumes: p.volumes, Record: p.audit.AppendSeq, Log: p.log.With("part", "shred"), Repack: vfs.Repack, Daily: daily, At: at, Jitter: c.Shred.Jitter,
 	})
 	return nil
-}
-
-// repack moves what is live out of blobs of which a part was purged.
-func repack(ctx context.Context, v *vfs.Volume) error {
-	_, err := v.RepackAll(ctx)
-	return err
 }
 
 func (p *parts) openAudit(c *Config) error {

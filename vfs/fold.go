@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"context"
+	"slices"
 
 	"sallyport/vfs/extent"
 	"sallyport/vfs/meta"
@@ -78,6 +79,7 @@ func (c *core) fold(ctx context.Context, id meta.Inode, all bool) (copied uint64
 	var v *meta.Version
 	var now *extent.Layout
 	var plan []bool
+	var refs []extent.BlobRef
 	err = c.db.View(func(tx *meta.Tx) error {
 		n, err := tx.Node(id)
 		if err != nil || n.Kind != meta.File || n.Version == 0 || c.pins.pinned(id) {
@@ -89,8 +91,8 @@ func (c *core) fold(ctx context.Context, id meta.Inode, all bool) (copied uint64
 		if plan = foldPlan(&v.Layout, all); plan == nil {
 			return nil
 		}
-		refs, ok, err := sealedRefs(tx, v.Layout.Blobs)
-		if err != nil || !ok {
+		var ok bool
+		if refs, ok, err = sealedRefs(tx, v.Layout.Blobs); err != nil || !ok {
 			plan = nil
 			return err
 		}
@@ -126,7 +128,12 @@ func (c *core) fold(ctx context.Context, id meta.Inode, all bool) (copied uint64
 		if err := r.seal(tx); err != nil {
 			return err
 		}
-		_, err = tx.Release(id, ids(v.Layout.Blobs))
+		doomed, err := tx.Release(id, ids(v.Layout.Blobs))
+		for i, ref := range refs {
+			if slices.Contains(doomed, ref.ID) {
+				tx.AwaitShred(ref.Bytes - min(v.Layout.Used(i), ref.Bytes))
+			}
+		}
 		return err
 	})
 	if err != nil || !done {

@@ -95,7 +95,7 @@ func (v *Volume) PlanPurge(ctx context.Context, expired func(Superseded) bool) (
 func (v *Volume) PlanPurgeBefore(ctx context.Context, before time.Time, expired func(Superseded) bool) (*PurgePlan, error) {
 	p := &PurgePlan{v: v, expired: expired, until: nanos(before)}
 	err := v.do(ctx, func(c *core) error {
-		err := c.db.View(func(tx *meta.Tx) error { p.until = min(p.until, tx.Instant()); return nil })
+		err := c.db.View(func(tx *meta.Tx) error { p.until = min(p.until, tx.Stats().LastInstant+1); return nil })
 		if err != nil {
 			return err
 		}

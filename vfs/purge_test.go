@@ -348,3 +348,29 @@ func TestPlanReadsNothingThatIsTooYoung(t *testing.T) {
 		t.Errorf("asked for %d items, plan %+v", asked, plan)
 	}
 }
+
+// TestWhatIsCommittedAfterThePlanIsNoPartOfIt, though it has an instant from before: it was being committed.
+func TestWhatIsCommittedAfterThePlanIsNoPartOfIt(t *testing.T) {
+	t.Parallel()
+	var now atomic.Int64
+	now.Store(time.Now().UnixNano())
+	b := newBenchWith(t, Options{Now: func() time.Time { return time.Unix(0, now.Add(1)) }})
+	put(t, b.view(), "/f", []byte("content"))
+	removing, planned := make(chan struct{}), make(chan struct{})
+	w := b.vol.View(ViewOptions{Writer: "late", Note: func(Change) []byte {
+		close(removing)
+		<-planned
+		return nil
+	}})
+	defer w.Close()
+	done := make(chan error, 1)
+	go func() { done <- w.Remove("/f") }()
+	<-removing
+	p := must(b.vol.PlanPurge(t.Context(), all))(t)
+	close(planned)
+	ok(t, <-done)
+	ok(t, p.Execute(t.Context(), nil))
+	if r := p.Result(); p.Names != 0 || r.Names != 0 {
+		t.Errorf("planned %d names, purged %d", p.Names, r.Names)
+	}
+}

@@ -177,7 +177,7 @@ func (r *relocation) point(ctx context.Context, old []extent.BlobRef, live map[b
 				return err
 			}
 			if last {
-				_, err = tx.Release(r.id, append(ids(old), r.to.ID))
+				err = r.release(tx, old, live)
 			}
 			done = true
 			return absentIsFine(err)
@@ -189,6 +189,17 @@ func (r *relocation) point(ctx context.Context, old []extent.BlobRef, live map[b
 		from = next
 	}
 	return true, nil
+}
+
+// release gives up the old blobs. What of them was dead was purged, perhaps before the account got its present key.
+func (r *relocation) release(tx *meta.Tx, old []extent.BlobRef, live map[blob.ID]spans) error {
+	doomed, err := tx.Release(r.id, append(ids(old), r.to.ID))
+	for _, ref := range old {
+		if slices.Contains(doomed, ref.ID) {
+			tx.AwaitShred(ref.Bytes - min(live[ref.ID].bytes(), ref.Bytes))
+		}
+	}
+	return err
 }
 
 // batch rewrites a few versions from a number on.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sallyport/crypto/keyring"
+	"sallyport/vfs/meta"
 )
 
 // ShredOptions of Shred.
@@ -15,7 +16,8 @@ type ShredOptions struct {
 	// Accounts that get a new key whether something awaits shredding in them or not. nil = those in which something does.
 	Accounts []keyring.AccountID
 	// Repack moves what is live out of the blobs of which a part was purged, so that the rest goes with their
-	// keys. nil = such blobs stay readable to who has their account's key. An error keeps the account for another time.
+	// keys: the function Repack, or one that does more. nil = such blobs stay readable to who has their account's key. An error keeps
+	// the account for another time.
 	Repack func(context.Context, *Volume) error
 	// Epoch gives the keyring a new root even if nothing is owed.
 	Epoch bool
@@ -91,11 +93,18 @@ func (f *FS) readyToShred(ctx context.Context, id keyring.AccountID, o ShredOpti
 	if err != nil {
 		return 0, err
 	}
-	n := v.Stats().AwaitingShred
-	if o.Repack == nil || n == 0 && o.Accounts == nil {
-		return n, nil
+	n := uint64(0)
+	err = v.do(ctx, func(c *core) error {
+		return c.db.View(func(tx *meta.Tx) error { n = tx.Stats().AwaitingShred; return nil })
+	})
+	if err != nil || o.Repack == nil || n == 0 && o.Accounts == nil {
+		return n, err
 	}
-	return n, o.Repack(ctx, v)
+	err = o.Repack(ctx, v)
+	if n == 0 && (errors.Is(err, ErrBusy) || errors.Is(err, ErrIntegrity)) {
+		err = nil // nothing was promised to be gone: the new key is what was asked for
+	}
+	return n, err
 }
 
 // endEpoch gives the keyring a new root if it owes anything, and finishes what an earlier epoch left.
@@ -113,4 +122,20 @@ func (f *FS) endEpoch(ctx context.Context, always bool, out *Shredded) error {
 		return fmt.Errorf("vfs: shredding: %w", err)
 	}
 	return err
+}
+
+// Repack is a ShredOptions.Repack that is done with all or with nothing: a
+// file that is being written, or that cannot be read, may hold a part that was
+// purged under a key that lives on, so its account waits for another time, and the receipt says why.
+func Repack(ctx context.Context, v *Volume) error {
+	r, err := v.RepackAll(ctx)
+	switch {
+	case err != nil:
+		return err
+	case r.Busy > 0:
+		return fmt.Errorf("%d files are being written, and hold what was purged: %w", r.Busy, ErrBusy)
+	case r.Damaged > 0:
+		return fmt.Errorf("%d files that cannot be read may hold what was purged: %w", r.Damaged, ErrIntegrity)
+	}
+	return nil
 }

@@ -232,9 +232,12 @@ func (t *tidier) sweep(ctx context.Context) error {
 			if !free[b.Inode] {
 				return nil
 			}
-			_, err := tx.Release(b.Inode, [][16]byte{b.ID}) // looks again whether a version relies on it
+			doomed, err := tx.Release(b.Inode, [][16]byte{b.ID}) // looks again whether a version relies on it
 			if errors.Is(err, fs.ErrNotExist) {
-				err = tx.Doom(b.ID)
+				doomed, err = [][16]byte{b.ID}, tx.Doom(b.ID)
+			}
+			if len(doomed) > 0 {
+				tx.AwaitShred(max(b.Size, 1))
 			}
 			return err
 		})
@@ -257,7 +260,7 @@ func (c *core) strays(ctx context.Context) (out []*meta.BlobKey, err error) {
 	err = c.db.View(func(tx *meta.Tx) error {
 		return tx.Blobs(func(b *meta.BlobKey) bool {
 			if b.State == meta.BlobSealed {
-				sealed[b.ID] = &meta.BlobKey{ID: b.ID, Inode: b.Inode}
+				sealed[b.ID] = &meta.BlobKey{ID: b.ID, Inode: b.Inode, Size: b.Size}
 			}
 			return true
 		})

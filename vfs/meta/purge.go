@@ -43,8 +43,15 @@ func (tx *Tx) Purge(items []Superseded, known map[Inode]*Usage) (Purged, error) 
 			return Purged{}, fmt.Errorf("meta: purging: %w", err)
 		}
 	}
+	if p.Bytes == 0 && p.Names+p.Versions > 0 {
+		tx.AwaitShred(1) // names and targets lie in free pages, too
+	}
 	return p.Purged, nil
 }
+
+// AwaitShred adds to the bytes that await shredding: what was purged before can be read by whoever has a data key that goes
+// only now, and no purge counts that again.
+func (tx *Tx) AwaitShred(bytes uint64) { tx.head.shred += bytes }
 
 type purge struct {
 	Purged

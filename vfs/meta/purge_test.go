@@ -145,7 +145,7 @@ func TestAnInodeGoesWithWhatWasSupersededLast(t *testing.T) {
 	d.sound(t)
 	d.view(t, func(tx *Tx) error {
 		s := tx.Stats()
-		if s.Records != 2 || s.HistoryBytes != 0 || s.AwaitingShred != 3 { // the root and its attributes
+		if s.Records != 2 || s.HistoryBytes != 0 || s.AwaitingShred != 3+2 { // the root and its attributes; two names were purged alone
 			t.Errorf("left: %+v", s)
 		}
 		return nil
@@ -299,4 +299,38 @@ func TestADatabaseOfFormat1IsBroughtUp(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestWhatHadNoBytesAwaitsShreddingToo: names, targets of symlinks and empty
+// files are in free pages like all else, and only the count brings the account a new key.
+func TestWhatHadNoBytesAwaitsShreddingToo(t *testing.T) {
+	t.Parallel()
+	for what, make := range map[string]func(*Tx) error{
+		"an empty file": func(tx *Tx) error { _, err := addFile(tx, Root, "secret", 0); return err },
+		"a directory": func(tx *Tx) error {
+			n := &Node{Kind: Dir}
+			return errors.Join(tx.NewNode(n), tx.Link(Root, "secret", n.ID))
+		},
+		"a symlink": func(tx *Tx) error {
+			n := &Node{Kind: Symlink, Target: "elsewhere"}
+			return errors.Join(tx.NewNode(n), tx.Link(Root, "secret", n.ID))
+		},
+	} {
+		d := newDB(t)
+		d.update(t, make)
+		d.update(t, func(tx *Tx) error { return tx.Unlink(Root, "secret") })
+		if p := d.purge(t, d.all(t), nil); p.Names != 1 || p.Bytes != 0 {
+			t.Errorf("%s: purged %+v", what, p)
+		}
+		d.sound(t)
+		d.view(t, func(tx *Tx) error {
+			if tx.Stats().AwaitingShred == 0 {
+				t.Errorf("%s was purged, and nothing awaits shredding", what)
+			}
+			return nil
+		})
+		if p := d.purge(t, d.all(t), nil); p.Names != 0 {
+			t.Errorf("%s: purged twice", what)
+		}
+	}
 }
