@@ -69,6 +69,12 @@ func start(t testing.TB) *fixture {
 			f.acts = append(f.acts, a)
 			return f.actError
 		},
+		RecordSeq: func(_ context.Context, a audit.Event) (uint64, error) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.acts = append(f.acts, a)
+			return uint64(len(f.acts)), f.actError
+		},
 		Tail:        f.tail,
 		VerifyAudit: func() (*audit.Result, error) { return nil, errors.New("secret place /x") },
 	})

@@ -247,7 +247,15 @@ func (s *Server) accountDestroy(ctx context.Context, who Peer, r AccountRef) (De
 	}
 	ctx = context.WithoutCancel(ctx) // half a removal helps nobody
 	err = s.o.Keyring.DestroyAccount(ctx, a.ID)
-	out := Destroyed{ID: a.ID.String(), Version: age.Version, Epoch: s.o.Keyring.Epoch(), At: time.Now()}
+	waits := ""
+	if err != nil && !errors.Is(err, keyring.ErrOldRoot) {
+		// The seal is away, or an older root is in the way. Nobody could name the account any more to try again: its key
+		// goes now, and the root that older keyrings open with goes with the next epoch, which the keyring owes.
+		if again := s.o.Keyring.RemoveAccount(ctx, a.ID); again == nil || errors.Is(again, keyring.ErrNoAccount) {
+			waits, err = "the root key is not replaced yet: "+err.Error(), nil
+		}
+	}
+	out := Destroyed{ID: a.ID.String(), Version: age.Version, Epoch: s.o.Keyring.Epoch(), At: time.Now(), Pending: waits}
 	switch {
 	case errors.Is(err, keyring.ErrOldRoot):
 		out.Pending = err.Error()
@@ -256,7 +264,9 @@ func (s *Server) accountDestroy(ctx context.Context, who Peer, r AccountRef) (De
 	}
 	removed := s.removeVolume(ctx, a.ID)
 	detail := "root epoch " + fmt.Sprint(out.Epoch)
-	if out.Pending != "" {
+	if waits != "" {
+		detail += ", root not replaced yet"
+	} else if out.Pending != "" {
 		detail += ", old root still at the seal"
 	}
 	out.Audit, err = s.recordSeq(ctx, who, audit.Event{
