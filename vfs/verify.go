@@ -59,47 +59,77 @@ func (v *Volume) verify(ctx context.Context, p *pace, condemn bool, report func(
 	return res, condemned, err
 }
 
+// blobPage is how many blobs' records are in memory at once: an account may have millions.
+const blobPage = 1024
+
 func (c *core) verifyBlobs(ctx context.Context, p *pace, res *VerifyResult, tell func(string)) error {
-	var keys []*meta.BlobKey
 	err := c.db.View(func(tx *meta.Tx) error {
 		st := tx.Stats()
 		res.Records, res.Files, res.Versions = st.Records, st.Files, st.Versions
-		return tx.Blobs(func(b *meta.BlobKey) bool {
-			b.Wrapped, b.Name, b.Writer = nil, "", "" // not needed, and there may be a million
-			keys = append(keys, b)
-			return true
-		})
+		return nil
 	})
-	if errors.Is(err, meta.ErrIntegrity) { // a record was damaged below the open database: the blobs before it can be read
-		tell(fmt.Sprintf("only %d of the blobs were looked at: %v", len(keys), err))
-		err = nil
-	}
 	if err != nil {
 		return err
 	}
-	for _, b := range keys {
-		ref := extent.Sealed(b.ID, b.Size)
-		if b.State == meta.BlobOpen {
-			var ok bool
-			if ref, ok, err = c.reliedOn(b); err != nil {
+	seen := 0
+	page := make([]*meta.BlobKey, 0, blobPage)
+	for from, more := (blob.ID{}), true; more; {
+		page = page[:0]
+		err := c.db.View(func(tx *meta.Tx) error {
+			return tx.BlobsFrom(from, func(b *meta.BlobKey) bool {
+				page = append(page, b)
+				return len(page) < cap(page)
+			})
+		})
+		seen += len(page)
+		if err != nil && !errors.Is(err, meta.ErrIntegrity) {
+			return err
+		}
+		if err != nil { // a record was damaged below the open database: the blobs before it can be read
+			tell(fmt.Sprintf("only %d of the blobs were looked at: %v", seen, err))
+		}
+		more = err == nil && len(page) == cap(page)
+		for _, b := range page {
+			if err := c.verifyBlob(ctx, p, b, res, tell); err != nil {
 				return err
 			}
-			if !ok {
-				continue // an upload in progress that no version relies on yet
-			}
+			from = b.ID
 		}
-		n, err := c.readWhole(ctx, p, ref)
-		res.Bytes += n
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err == nil:
-			res.Blobs++
-			res.Segments += ref.Segments + 1
-		case c.gone(b.ID):
-		default:
-			tell(fmt.Sprintf("blob %s, inode %d: %v after %d of %d bytes", blob.ID(b.ID), b.Inode, public(c.missing(err)), n, ref.Bytes))
+		more = more && increment(&from)
+	}
+	return nil
+}
+
+// increment makes the next ID in order; it returns false after the last.
+func increment(id *blob.ID) bool {
+	for i := len(id) - 1; i >= 0; i-- {
+		if id[i]++; id[i] != 0 {
+			return true
 		}
+	}
+	return false
+}
+
+func (c *core) verifyBlob(ctx context.Context, p *pace, b *meta.BlobKey, res *VerifyResult, tell func(string)) error {
+	ref := extent.Sealed(b.ID, b.Size)
+	if b.State == meta.BlobOpen {
+		var ok bool
+		var err error
+		if ref, ok, err = c.reliedOn(b); err != nil || !ok {
+			return err // or an upload in progress that no version relies on yet
+		}
+	}
+	n, err := c.readWhole(ctx, p, ref)
+	res.Bytes += n
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err == nil:
+		res.Blobs++
+		res.Segments += ref.Segments + 1
+	case c.gone(b.ID):
+	default:
+		tell(fmt.Sprintf("blob %s, inode %d: %v after %d of %d bytes", blob.ID(b.ID), b.Inode, public(c.missing(err)), n, ref.Bytes))
 	}
 	return nil
 }

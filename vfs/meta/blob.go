@@ -80,8 +80,11 @@ func (tx *Tx) KnowsBlob(id [16]byte) bool {
 }
 
 // Blobs calls fn with every blob's record until fn returns false.
-func (tx *Tx) Blobs(fn func(*BlobKey) bool) error {
-	for f := range tx.scan(record.DomainBlobKey, nil, nil) {
+func (tx *Tx) Blobs(fn func(*BlobKey) bool) error { return tx.BlobsFrom([16]byte{}, fn) }
+
+// BlobsFrom is Blobs from an ID on; the order is that of the IDs.
+func (tx *Tx) BlobsFrom(from [16]byte, fn func(*BlobKey) bool) error {
+	for f := range tx.scan(record.DomainBlobKey, nil, from[:]) {
 		plain, err := tx.openFound(record.DomainBlobKey, f)
 		if err != nil {
 			return err

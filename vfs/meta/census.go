@@ -1,6 +1,8 @@
 package meta
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"hash/maphash"
 	"sync"
@@ -10,129 +12,159 @@ import (
 	"sallyport/crypto/record"
 )
 
-// census is what Verify has counted of the records, before it compares them with each other. A volume may hold millions:
-// of each record it keeps the numbers that are compared, and no names but those that history has.
+// census is what Verify has counted of the records. A volume may hold very many: nothing is kept of a single one,
+// except of directories and blobs.
 type census struct {
-	tx *Tx
+	tx         *Tx
+	seeds      [2]maphash.Seed
+	tableLimit int // blobs in a table
 
-	mu       sync.Mutex // guards all below, which the workers fill
-	findings []string
-	sum      record.Sum
-	records  uint64
+	tell     sync.Mutex // guards the two below
+	report   func(string)
+	findings uint64
 
-	nodes    map[Inode]*nodeCount
-	seed     maphash.Seed
-	live     []nameCount
-	past     []Entry
-	folds    []foldCount
-	odd      map[string]bool // keys of the fold records that live names must have
-	versions []versionCount
-	blobs    map[[16]byte]*blobCount
-	pages    map[string]bool       // key → a version refers to it
-	indexed  map[versionName]int64 // superseded version → since when
+	mu sync.Mutex // guards all below, which the workers fill
+	tally
+	dirs  []dirCount
+	root  bool // there is one
+	blobs blobTable
+}
 
+// tally is what can be added up. Each trace is that of one side less that of the other: zero at the end.
+type tally struct {
+	records uint64
+	sum     record.Sum
+
+	names, pasts, index trace // names and inodes; past names and inodes; the time index and superseded versions
+
+	entries, children       uint64 // live names; those that lie in directories
+	past                    uint64 // past names
 	whenNames, whenVersions uint64 // records of the time index
-	liveBytes               uint64 // current versions of files that have a name
-	lastSeq                 uint64
+	old, gaps               uint64 // superseded versions; those of them that do not tell since when
+
+	files, directories, versions, live, history uint64 // as the head counts them, but history is of all versions
+	keyed, folds, lastSeq                       uint64 // blobs that have a key; records
 }
 
-// nodeCount is an inode's record, without what is not compared, and what refers to it.
-type nodeCount struct {
-	ID, Parent, Home          Inode
-	Version, Versions         uint64
-	Children, Size, Past      uint64
-	Left                      int64
-	name                      uint64 // hash
-	children                  uint64
-	left                      int64
-	names, pastNames          int32 // entries that refer to it
-	old                       int32 // versions beside the current one
-	Kind                      Kind
-	unplaced, rooted, current bool // of format 1; known to hang below the root; its current version is there
-}
-
-func (c *census) node(n *Node) *nodeCount {
-	return &nodeCount{
-		ID: n.ID, Parent: n.Parent, Home: n.Home, Version: n.Version, Versions: n.Versions, Children: n.Children, Size: n.Size, Past: n.Past,
-		Left: n.Left, name: c.hash(n.Name), Kind: n.Kind, unplaced: n.unplaced,
+func (t *tally) add(o *tally) {
+	t.sum = addSums(t.sum, o.sum)
+	t.names.add(o.names)
+	t.pasts.add(o.pasts)
+	t.index.add(o.index)
+	for _, x := range [][2]*uint64{
+		{&t.records, &o.records}, {&t.entries, &o.entries}, {&t.children, &o.children}, {&t.past, &o.past}, {&t.whenNames, &o.whenNames},
+		{&t.whenVersions, &o.whenVersions}, {&t.old, &o.old}, {&t.gaps, &o.gaps}, {&t.files, &o.files}, {&t.directories, &o.directories},
+		{&t.versions, &o.versions}, {&t.live, &o.live}, {&t.history, &o.history}, {&t.keyed, &o.keyed}, {&t.folds, &o.folds},
+	} {
+		*x[0] += *x[1]
 	}
+	t.lastSeq = max(t.lastSeq, o.lastSeq)
 }
 
-// nameCount is a live name.
-type nameCount struct {
-	Dir, Inode Inode
-	Since      int64
-	name       uint64 // hash
+// trace is a sum of random hashes, in two words under different seeds.
+type trace [2]uint64
+
+func (t *trace) add(o trace) { t[0], t[1] = t[0]+o[0], t[1]+o[1] }
+
+// times is the trace of n equal records; -n takes them away.
+func (t trace) times(n uint64) trace { return trace{t[0] * n, t[1] * n} }
+
+const less = ^uint64(0) // -1
+
+// dirCount is a directory and what it lies in.
+type dirCount struct{ id, parent Inode }
+
+// worker is what one goroutine needs: bbolt's transactions are shared, the scratch of ours is not.
+type worker struct {
+	c     *census
+	tx    *Tx
+	plain []byte
+	buf   []byte
+	tally
 }
 
-// versionCount is a version; stored is nil unless its extents lie in pages.
-type versionCount struct {
-	Inode   Inode
-	N, prev uint64
-	At      int64
-	Size    uint64
-	stored  *storedVersion
-	State   State
+func newCensus(tx *Tx, report func(string)) *census {
+	return &census{tx: tx, report: report, tableLimit: blobTableLimit, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
 }
 
-func (c *census) hash(name string) uint64 { return maphash.String(c.seed, name) }
-
-type blobCount struct {
-	size   uint64
-	used   uint64 // most plaintext bytes that a version relies on
-	refs   uint64
-	state  BlobState // 0 = it has no key
-	doomed bool
+func (c *census) newWorker() *worker {
+	return &worker{c: c, tx: &Tx{db: c.tx.db, snap: newSnapshot(c.tx.snap.tx), head: c.tx.head, instant: c.tx.instant}}
 }
 
-type versionName struct {
-	inode Inode
-	n     uint64
-}
-
-type foldCount struct {
-	key  string
-	dir  Inode
-	name string
-}
-
-func newCensus(tx *Tx) *census {
-	h := &tx.head // its counts are checked at the end; until then they spare growing
-	return &census{
-		tx: tx, seed: maphash.MakeSeed(), nodes: map[Inode]*nodeCount{}, live: make([]nameCount, 0, min(h.files+h.dirs, h.records)), odd: map[string]bool{},
-		versions: make([]versionCount, 0, min(h.versions, h.records)), blobs: map[[16]byte]*blobCount{}, pages: map[string]bool{},
-		indexed: map[versionName]int64{},
-	}
-}
-
-// find notes a finding. Findings name inodes by number, never names.
+// find reports a finding. Findings name inodes by number, never names.
 func (c *census) find(format string, args ...any) {
-	c.findings = append(c.findings, fmt.Sprintf(format, args...))
+	c.tell.Lock()
+	defer c.tell.Unlock()
+	c.findings++
+	c.report(fmt.Sprintf(format, args...))
 }
 
-// take opens, decodes and counts a batch; several workers call it at once.
-func (c *census) take(batch []sealedRecord) error {
-	keys := c.tx.db.keys
-	var plain []byte
-	var sum record.Sum
-	for _, r := range batch {
-		keys.Set().Add(&sum, r.dbkey, r.sealed)
-		kind := record.Domain(r.dbkey[0])
-		var err error
-		if plain, err = keys.Box().Open(plain[:0], kind, r.dbkey, r.sealed); err == nil {
-			err = c.count(kind, r.dbkey[1:], plain)
-		}
-		if err != nil {
-			c.mu.Lock()
-			c.find("%s record %x: %v", kindName(kind), r.dbkey[1:], err)
-			c.mu.Unlock()
-		}
-	}
+func (c *census) found() uint64 {
+	c.tell.Lock()
+	defer c.tell.Unlock()
+	return c.findings
+}
+
+func (c *census) malformed(kind record.Domain, key []byte, err error) {
+	c.find("%s record %x: %v", kindName(kind), key, err)
+}
+
+func (c *census) locked(fn func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.sum = addSums(c.sum, sum)
-	c.records += uint64(len(batch))
-	return nil
+	fn()
+}
+
+// flush adds what the worker has counted to the census.
+func (w *worker) flush() {
+	w.c.locked(func() { w.c.add(&w.tally) })
+	w.tally = tally{}
+}
+
+// trace hashes an inode's number and what belongs to it.
+func (w *worker) trace(id Inode, number uint64, name string) trace {
+	w.buf = append(appendU64(appendU64(w.buf[:0], uint64(id)), number), name...)
+	return trace{maphash.Bytes(w.c.seeds[0], w.buf), maphash.Bytes(w.c.seeds[1], w.buf)}
+}
+
+// node reads an inode past the cache, which is for those who work; nil if there is none that can be read.
+func (w *worker) node(id Inode) *Node {
+	plain, err := w.tx.load(record.DomainInode, inodeKey(id))
+	if err != nil || plain == nil {
+		return nil
+	}
+	n, err := decodeNode(id, plain)
+	if err != nil {
+		return nil
+	}
+	return n
+}
+
+// takeAll adds up the set hash, and opens and counts the records that do not lie by inode.
+func (c *census) takeAll(ctx context.Context) error {
+	workers := c.workers()
+	return sweep(ctx, c.tx.snap.tx, len(workers), func(i int, batch []sealedRecord) error {
+		w := workers[i]
+		keys := c.tx.db.keys
+		for _, r := range batch {
+			keys.Set().Add(&w.sum, r.dbkey, r.sealed)
+			kind, key := record.Domain(r.dbkey[0]), r.dbkey[1:]
+			switch kind {
+			case record.DomainInode, record.DomainVersion, record.DomainExtents:
+				continue // walkInodes opens them
+			}
+			var err error
+			if w.plain, err = keys.Box().Open(w.plain[:0], kind, r.dbkey, r.sealed); err == nil {
+				err = w.count(kind, key, w.plain)
+			}
+			if err != nil {
+				c.malformed(kind, key, err)
+			}
+		}
+		w.records += uint64(len(batch))
+		w.flush()
+		return nil
+	})
 }
 
 // keySizes are the lengths of keys; those of the time index vary.
@@ -141,59 +173,46 @@ var keySizes = [kinds]int{
 	record.DomainBlobKey: 16, record.DomainOutbox: 8, record.DomainDoomed: 16, record.DomainFold: 49,
 }
 
-func (c *census) count(kind record.Domain, key, plain []byte) error {
+func (w *worker) count(kind record.Domain, key, plain []byte) error {
 	if n := keySizes[kind]; n != 0 && n != len(key) {
 		return errMalformed
 	}
 	switch kind {
 	case record.DomainEntry, record.DomainPast:
-		return c.countEntry(kind, key, plain)
-	case record.DomainInode:
-		n, err := decodeNode(Inode(be64(key)), plain)
-		return c.counted(err, func() { c.nodes[n.ID] = c.node(n) })
-	case record.DomainVersion:
-		return c.countVersion(key, plain)
-	case record.DomainExtents:
-		_, err := appendPage(nil, plain)
-		return c.counted(err, func() { c.pages[string(key)] = c.pages[string(key)] })
+		return w.countEntry(kind, key, plain)
 	case record.DomainBlobKey:
 		k, err := decodeBlobKey([16]byte(key), plain)
-		return c.counted(err, func() { b := c.blob(k.ID); b.state, b.size = k.State, k.Size })
+		if err != nil {
+			return err
+		}
+		w.keyed++
+		w.c.locked(func() { w.c.blobs.key(k) })
 	case record.DomainWhen:
-		_, err := decodeWhen(key, plain)
-		return c.counted(err, func() {
-			if key[0] == whenAll && key[9] == whenVersion {
-				c.indexed[versionName{Inode(be64(key[10:])), be64(key[18:])}] = int64(be64(key[1:]))
-				c.whenVersions++
-			} else {
-				c.whenNames++
-			}
-		})
+		if _, err := decodeWhen(key, plain); err != nil {
+			return err
+		}
+		if key[0] == whenAll && key[9] == whenVersion {
+			w.whenVersions++
+			w.index.add(w.trace(Inode(be64(key[10:])), be64(key[18:]), ""))
+		} else {
+			w.whenNames++
+		}
 	case record.DomainOutbox:
 		_, err := decodeEvent(plain)
-		return c.counted(err, func() { c.lastSeq = max(c.lastSeq, be64(key)) })
+		w.lastSeq = max(w.lastSeq, be64(key))
+		return err
 	case record.DomainDoomed:
 		_, err := decodeInstant(plain)
-		return c.counted(err, func() { c.blob([16]byte(key)).doomed = true })
+		return err // that it is doomed, its key says
 	case record.DomainFold:
-		dir, name, err := decodeFold(plain)
-		return c.counted(err, func() { c.folds = append(c.folds, foldCount{string(key), dir, name}) })
+		return w.countFold(key, plain)
+	default:
+		return errMalformed
 	}
-	return errMalformed
-}
-
-// counted runs note under the lock if err is nil.
-func (c *census) counted(err error, note func()) error {
-	if err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	note()
 	return nil
 }
 
-func (c *census) countEntry(kind record.Domain, key, plain []byte) error {
+func (w *worker) countEntry(kind record.Domain, key, plain []byte) error {
 	until := int64(0)
 	if kind == record.DomainPast {
 		if until = int64(be64(key[2*tokenSize:])); until == 0 {
@@ -204,49 +223,63 @@ func (c *census) countEntry(kind record.Domain, key, plain []byte) error {
 	if err != nil {
 		return err
 	}
-	keys := c.tx.db.keys
-	if token(key[:tokenSize]) != keys.DirToken(uint64(en.Dir)) || token(key[tokenSize:2*tokenSize]) != keys.NameToken(uint64(en.Dir), en.Name) {
+	keys := w.c.tx.db.keys
+	dirTok, nameTok := token(key[:tokenSize]), token(key[tokenSize:2*tokenSize])
+	if dirTok != keys.DirToken(uint64(en.Dir)) || nameTok != keys.NameToken(uint64(en.Dir), en.Name) {
 		return fmt.Errorf("its key is not that of its name in inode %d", en.Dir)
 	}
-	return c.counted(nil, func() {
-		if kind == record.DomainPast {
-			c.past = append(c.past, *en)
-			return
+	state := byte(foldLive)
+	if kind == record.DomainPast {
+		state = foldPast
+		w.countPast(en, dirTok, nameTok)
+	} else {
+		w.entries++
+		w.names.add(w.trace(en.Inode, uint64(en.Dir), en.Name))
+		if en.Since > w.tx.head.last {
+			w.c.find("a live name of inode %d is from the future", en.Inode)
 		}
-		c.live = append(c.live, nameCount{en.Dir, en.Inode, en.Since, c.hash(en.Name)})
-		if folded := norm.NFC.String(en.Name); folded != en.Name {
-			fold := foldKey(token(key[:tokenSize]), keys.FoldToken(uint64(en.Dir), folded), foldLive, token(key[tokenSize:2*tokenSize]))
-			c.odd[string(fold)] = true
-		}
-	})
+	}
+	// Names that are not in NFC can be found by it.
+	if folded := norm.NFC.String(en.Name); folded != en.Name && !w.tx.exists(record.DomainFold, foldKey(dirTok, keys.FoldToken(uint64(en.Dir), folded), state, nameTok)) {
+		w.c.find("a name in inode %d is not listed under its other form", en.Dir)
+	}
+	return nil
 }
 
-func (c *census) countVersion(key, plain []byte) error {
-	v, err := decodeVersion(Inode(be64(key)), be64(key[8:]), plain)
+// countPast checks that a past name is indexed and that its inode, if it has none now, had it no longer than it says.
+func (w *worker) countPast(en *Entry, dirTok, nameTok token) {
+	w.past++
+	w.pasts.add(w.trace(en.Inode, 0, ""))
+	if n := w.node(en.Inode); n == nil {
+		w.c.find("a past name of inode %d, which is missing", en.Inode)
+	} else if n.Parent == 0 && en.Until > n.Left {
+		w.c.find("inode %d had a name until after it says", en.Inode)
+	}
+	index, err := w.tx.load(record.DomainWhen, whenDirKey(dirTok, en.Until, nameTok))
+	if err != nil || !bytes.Equal(index, encodeSince(en.Since)) || !w.tx.exists(record.DomainWhen, whenNameKey(en.Until, dirTok, nameTok)) {
+		w.c.find("a past name of inode %d is not in the time index", en.Inode)
+	}
+}
+
+// countFold checks that a name which is listed under another form exists.
+func (w *worker) countFold(key, plain []byte) error {
+	dir, name, err := decodeFold(plain)
 	if err != nil {
 		return err
 	}
-	return c.counted(nil, func() {
-		for _, ref := range v.Layout.Blobs {
-			b := c.blob(ref.ID)
-			b.refs++
-			b.used = max(b.used, ref.Bytes)
+	w.folds++
+	keys := w.c.tx.db.keys
+	dirTok, nameTok := keys.DirToken(uint64(dir)), keys.NameToken(uint64(dir), name)
+	state := key[2*tokenSize]
+	exists := state == foldLive && w.tx.exists(record.DomainEntry, entryKey(dirTok, nameTok))
+	if state == foldPast {
+		for range w.tx.scan(record.DomainPast, entryKey(dirTok, nameTok), nil) {
+			exists = true
+			break
 		}
-		for _, p := range v.pages {
-			c.pages[string(pageKey(v.Inode, p.n, p.page))] = true
-		}
-		kept := versionCount{Inode: v.Inode, N: v.N, prev: v.prev, At: v.At, Size: v.Size, State: v.State}
-		if len(v.pages) > 0 {
-			v.Writer = ""
-			kept.stored = v
-		}
-		c.versions = append(c.versions, kept)
-	})
-}
-
-func (c *census) blob(id [16]byte) *blobCount {
-	if c.blobs[id] == nil {
-		c.blobs[id] = &blobCount{}
 	}
-	return c.blobs[id]
+	if !exists || !bytes.Equal(key, foldKey(dirTok, keys.FoldToken(uint64(dir), norm.NFC.String(name)), state, nameTok)) {
+		w.c.find("a name in inode %d is listed under another form but does not exist", dir)
+	}
+	return nil
 }

@@ -347,6 +347,12 @@ func (m *mender) supersededSince(v *storedVersion, after []*storedVersion) int64
 	return since
 }
 
+// versionName names a version of an inode.
+type versionName struct {
+	inode Inode
+	n     uint64
+}
+
 // indexed is what the index by time said of versions.
 func (m *mender) indexed() map[versionName]int64 {
 	if m.since == nil {
@@ -360,11 +366,15 @@ func (m *mender) indexed() map[versionName]int64 {
 	return m.since
 }
 
-// canSupersede is supersededAt for what was salvaged.
+// canSupersede tells whether v can be superseded since an instant, by one of the versions after it or by one that was purged.
 func canSupersede(since int64, v *storedVersion, after []*storedVersion) bool {
-	counts := make([]versionCount, 0, len(after))
-	for _, next := range after {
-		counts = append(counts, versionCount{N: next.N, prev: next.prev, At: next.At, State: next.State})
+	if v.State == Interrupted {
+		return since == v.At
 	}
-	return supersededAt(since, &versionCount{N: v.N, At: v.At, State: v.State}, counts)
+	for _, next := range after {
+		if next.State != Interrupted {
+			return since == next.At || next.prev != v.N && v.At <= since && since < next.At
+		}
+	}
+	return false
 }

@@ -23,6 +23,11 @@ const sweepBatch = 512
 // sweep hands every record but the head to the workers, one batch at a time
 // each; which worker gets which is not determined. It ends with the first error. Keys must rise strictly.
 func sweep(ctx context.Context, tx *bbolt.Tx, workers int, work func(worker int, batch []sealedRecord) error) error {
+	return sweepKinds(ctx, tx, buckets(), workers, work)
+}
+
+// sweepKinds is sweep of some kinds of records.
+func sweepKinds(ctx context.Context, tx *bbolt.Tx, kinds []record.Domain, workers int, work func(worker int, batch []sealedRecord) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	batches := make(chan []sealedRecord, workers)
 	for w := range workers {
@@ -39,12 +44,12 @@ func sweep(ctx context.Context, tx *bbolt.Tx, workers int, work func(worker int,
 	}
 	g.Go(func() error {
 		defer close(batches)
-		return guard(func() error { return produce(ctx, tx, batches) })
+		return guard(func() error { return produce(ctx, tx, kinds, batches) })
 	})
 	return g.Wait()
 }
 
-func produce(ctx context.Context, tx *bbolt.Tx, batches chan<- []sealedRecord) error {
+func produce(ctx context.Context, tx *bbolt.Tx, kinds []record.Domain, batches chan<- []sealedRecord) error {
 	send := func(batch []sealedRecord) error {
 		select {
 		case batches <- batch:
@@ -54,7 +59,7 @@ func produce(ctx context.Context, tx *bbolt.Tx, batches chan<- []sealedRecord) e
 		}
 	}
 	batch := make([]sealedRecord, 0, sweepBatch)
-	for _, kind := range buckets() {
+	for _, kind := range kinds {
 		if kind == record.DomainHead {
 			continue
 		}

@@ -1,40 +1,38 @@
 package meta
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"runtime"
 	"slices"
 
-	"golang.org/x/text/unicode/norm"
-
 	"sallyport/crypto/record"
 )
 
 // Verify walks every record of a snapshot, checks the set hash and every reference, and calls report for each
-// finding; findings name inodes and blobs, never file names. The error is nil unless it could not walk to
-// the end. Writes go on meanwhile, but the file cannot reuse pages; memory is some 250 bytes per file, and up to three times that until the collector runs.
+// finding, one at a time; findings name inodes and blobs, never file names. The error is nil unless it could not walk
+// to the end. Writes go on meanwhile, but the file cannot reuse pages. Memory does not grow with files, names or
+// versions: it is 16 bytes for each directory, at most 40 MiB for blobs, and the longest history of one inode.
+//
+// What lies together in the file (an inode, its versions, their pages) is compared in one walk by inode number. What lies
+// elsewhere is looked up; and where that would be dear, both sides are added up under random hashes: the sums
+// agree only if every record has its partner, up to chance of 2^-64 and less. Only if they do not is the culprit looked for.
 func (db *DB) Verify(ctx context.Context, report func(finding string)) error {
-	return db.View(func(tx *Tx) error {
-		c := newCensus(tx)
-		err := sweep(ctx, tx.snap.tx, runtime.GOMAXPROCS(0), func(_ int, batch []sealedRecord) error { return c.take(batch) })
-		if err != nil {
+	return db.View(func(tx *Tx) error { return newCensus(tx, report).verify(ctx) })
+}
+
+func (c *census) verify(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{
+		c.firstBlobs, c.takeAll, c.walkInodes, c.checkBlobs, c.checkNames, c.checkIndex,
+	} {
+		if err := step(ctx); err != nil {
 			return err
 		}
-		c.checkHead()
-		c.checkNames()
-		c.checkVersions()
-		c.checkNodes()
-		c.checkPages()
-		c.checkFolds()
-		c.checkBlobs()
-		c.checkStats()
-		for _, f := range c.findings {
-			report(f)
-		}
-		return ctx.Err()
-	})
+	}
+	c.checkHead()
+	c.checkDirs()
+	c.checkStats()
+	return ctx.Err()
 }
 
 func (c *census) checkHead() {
@@ -54,258 +52,182 @@ func (c *census) checkHead() {
 	if c.lastSeq > h.lastSeq {
 		c.find("an audit event has number %d, the last given is %d", c.lastSeq, h.lastSeq)
 	}
-	for id := range c.nodes {
-		if id >= h.nextInode {
-			c.find("inode %d, but the next to be given is %d", id, h.nextInode)
-		}
+	if c.folds != h.folds {
+		c.find("%d names are listed under another form, the head says %d", c.folds, h.folds)
 	}
 }
 
-// checkNames checks that every entry refers to an inode and lies in a directory, and that past ones are indexed.
-func (c *census) checkNames() {
-	for i := range c.live {
-		en := &c.live[i]
-		n, dir := c.nodes[en.Inode], c.nodes[en.Dir]
-		if n == nil || dir == nil || dir.Kind != Dir {
-			c.find("a live name in inode %d of inode %d: one of them is missing or no directory", en.Dir, en.Inode)
-			continue
+// checkNames tells which names and inodes do not belong together, if there are any.
+func (c *census) checkNames(ctx context.Context) error {
+	if c.names != (trace{}) || c.children != c.entries {
+		before := c.found()
+		if err := c.sweep(ctx, c.explainName, record.DomainEntry, record.DomainInode); err != nil {
+			return err
 		}
-		n.names++
-		dir.children++
-		if n.Parent != en.Dir {
-			c.find("inode %d has a name in inode %d, but says %d", en.Inode, en.Dir, n.Parent)
-		}
-		if n.Home != en.Dir || n.name != en.name || n.Left != 0 {
-			c.find("inode %d does not know its name in inode %d", en.Inode, en.Dir)
-		}
-		if en.Since > c.tx.head.last {
-			c.find("a live name of inode %d is from the future", en.Inode)
+		if c.found() == before {
+			c.find("the live names are not those that the inodes say")
 		}
 	}
-	for i := range c.past {
-		en := &c.past[i]
-		dirTok, nameTok := c.tx.tokens(en.Dir, en.Name)
-		if n := c.nodes[en.Inode]; n == nil {
-			c.find("a past name of inode %d, which is missing", en.Inode)
-		} else {
-			n.pastNames++
-			n.left = max(n.left, en.Until)
+	if c.pasts == (trace{}) {
+		return nil
+	}
+	// Each past name says its inode, but an inode says only how many it has: here all are counted.
+	count := map[Inode]uint64{}
+	before := c.found()
+	err := c.sweep(ctx, func(w *worker, kind record.Domain, key, plain []byte) {
+		if en, err := decodeEntry(plain, int64(be64(key[2*tokenSize:]))); err == nil {
+			c.locked(func() { count[en.Inode]++ })
 		}
-		index, err := c.tx.load(record.DomainWhen, whenDirKey(dirTok, en.Until, nameTok))
-		if err != nil || !bytes.Equal(index, encodeSince(en.Since)) || !c.tx.exists(record.DomainWhen, whenNameKey(en.Until, dirTok, nameTok)) {
-			c.find("a past name of inode %d is not in the time index", en.Inode)
+	}, record.DomainPast)
+	if err == nil {
+		err = c.sweep(ctx, func(w *worker, kind record.Domain, key, plain []byte) {
+			n, err := decodeNode(Inode(be64(key)), plain)
+			if err == nil && n.Past != count[n.ID] {
+				c.find("inode %d has %d past names, its record says %d", n.ID, count[n.ID], n.Past)
+			}
+		}, record.DomainInode)
+	}
+	if err == nil && c.found() == before {
+		c.find("the past names are not as many as the inodes say")
+	}
+	return err
+}
+
+// explainName looks for the other side of a live name or of an inode that says it has one.
+func (c *census) explainName(w *worker, kind record.Domain, key, plain []byte) {
+	if kind == record.DomainInode {
+		n, err := decodeNode(Inode(be64(key)), plain)
+		if err != nil || n.Parent == 0 || n.ID == Root {
+			return
 		}
+		dirTok, nameTok := c.tx.db.keys.DirToken(uint64(n.Home)), c.tx.db.keys.NameToken(uint64(n.Home), n.Name)
+		plain, err := w.tx.load(record.DomainEntry, entryKey(dirTok, nameTok))
+		if err != nil {
+			return // found when all records were opened
+		}
+		if en, err := decodeEntry(plain, 0); plain == nil || err == nil && en.Inode != n.ID {
+			c.find("inode %d has 0 live names, its record says 1", n.ID)
+		}
+		return
+	}
+	en, err := decodeEntry(plain, 0)
+	if err != nil {
+		return
+	}
+	n, dir := w.node(en.Inode), w.node(en.Dir)
+	switch {
+	case n == nil || dir == nil || dir.Kind != Dir:
+		c.find("a live name in inode %d of inode %d: one of them is missing or no directory", en.Dir, en.Inode)
+	case n.Parent != en.Dir:
+		c.find("inode %d has a name in inode %d, but says %d", en.Inode, en.Dir, n.Parent)
+	case n.Home != en.Dir || n.Name != en.Name || n.Left != 0:
+		c.find("inode %d does not know its name in inode %d", en.Inode, en.Dir)
 	}
 }
 
-func (c *census) checkNodes() {
-	for id, n := range c.nodes {
-		names := int32(1)
-		if n.Parent == 0 || id == Root {
-			names = 0
-		}
-		switch {
-		case n.names != names:
-			c.find("inode %d has %d live names, its record says %d", id, n.names, names)
-		case names == 0 && n.pastNames == 0 && n.old == 0 && id != Root:
-			c.find("inode %d has no name, present or past, and no version that was superseded", id)
-		case n.unplaced:
-			c.find("inode %d does not say where it lies", id)
-		case uint64(n.pastNames) != n.Past:
-			c.find("inode %d has %d past names, its record says %d", id, n.pastNames, n.Past)
-		case names == 0 && id != Root && n.left > n.Left:
-			c.find("inode %d had a name until after it says", id)
-		}
-		if n.children != n.Children {
-			c.find("directory inode %d has %d entries, its record says %d", id, n.children, n.Children)
-		}
-		if n.Parent != 0 && !c.rooted(n) {
-			c.find("inode %d does not hang below the root", id)
-		}
+// checkIndex compares the time index with the history. Where a purge left a gap behind a version, its own record does not
+// tell when it was superseded: then every record of the index is held against its version.
+func (c *census) checkIndex(ctx context.Context) error {
+	if names := 2 * c.past; names != c.whenNames || c.old != c.whenVersions || c.index != (trace{}) {
+		c.find("the time index has %d records of names and %d of versions, the history is of %d and %d", c.whenNames, c.whenVersions, names, c.old)
 	}
-	if root := c.nodes[Root]; root == nil || root.Kind != Dir || root.Parent != Root {
+	if c.gaps == 0 {
+		return nil
+	}
+	return c.sweep(ctx, func(w *worker, kind record.Domain, key, plain []byte) {
+		if key[0] != whenAll || key[9] != whenVersion {
+			return
+		}
+		since, id, number := int64(be64(key[1:])), Inode(be64(key[10:])), be64(key[18:])
+		v, err := w.tx.stored(id, number)
+		if err != nil || v.State == Interrupted {
+			return // counted, or looked up
+		}
+		for f := range w.tx.scan(record.DomainVersion, inodeKey(id), versionKey(id, number+1)) {
+			next, err := w.tx.openVersion(f)
+			if err != nil {
+				return // found when all records were opened
+			}
+			if next.State == Interrupted {
+				continue
+			}
+			if next.prev != number && since != next.At && (since < v.At || since >= next.At) {
+				c.find("inode %d: superseded version %d is not in the time index", id, number)
+			}
+			return
+		}
+	}, record.DomainWhen)
+}
+
+// checkDirs checks that every directory hangs below the root. So does then what lies in them: names lie in directories only.
+func (c *census) checkDirs() {
+	if !c.root {
 		c.find("there is no root directory")
 	}
-}
-
-// rooted climbs to the root, or to what is known to hang below it. More steps than there are inodes are a circle.
-func (c *census) rooted(n *nodeCount) bool {
-	var way []*nodeCount
-	for up := n; !up.rooted; up = c.nodes[up.Parent] {
-		if up.ID == Root {
-			break
-		}
-		if way = append(way, up); c.nodes[up.Parent] == nil || len(way) > len(c.nodes) {
-			return false
-		}
+	slices.SortFunc(c.dirs, func(a, b dirCount) int { return cmp.Compare(a.id, b.id) })
+	at := func(id Inode) (int, bool) {
+		return slices.BinarySearchFunc(c.dirs, id, func(d dirCount, id Inode) int { return cmp.Compare(d.id, id) })
 	}
-	for _, w := range way {
-		w.rooted = true
-	}
-	return true
-}
-
-// checkVersions checks that versions rise in time, the current one is there, and those it superseded are indexed.
-func (c *census) checkVersions() {
-	slices.SortFunc(c.versions, func(a, b versionCount) int {
-		return cmp.Or(cmp.Compare(a.Inode, b.Inode), cmp.Compare(a.N, b.N))
-	})
-	indexed := uint64(0)
-	for rest := c.versions; len(rest) > 0; {
-		id, n := rest[0].Inode, 1
-		for n < len(rest) && rest[n].Inode == id {
-			n++
-		}
-		indexed += c.checkHistory(c.nodes[id], rest[:n])
-		rest = rest[n:]
-	}
-	if names := 2 * uint64(len(c.past)); names != c.whenNames || indexed != c.whenVersions {
-		c.find("the time index has %d records of names and %d of versions, the history is of %d and %d", c.whenNames, c.whenVersions, names, indexed)
-	}
-	for id, n := range c.nodes {
-		if n.Version != 0 && !n.current {
-			c.find("inode %d: its current version %d is missing", id, n.Version)
-		}
-	}
-}
-
-// checkHistory checks the versions of one inode and counts those that must be in the time index: all but the current one.
-// What a purge took leaves gaps, over which instants still rise.
-func (c *census) checkHistory(n *nodeCount, history []versionCount) (indexed uint64) {
-	id := history[0].Inode
-	if n == nil {
-		c.find("%d versions of inode %d, which is missing", len(history), id)
-		return 0
-	}
-	var before, newest *versionCount
-	for i := range history {
-		v := &history[i]
-		if before != nil && v.At < before.At || v.At > c.tx.head.last || v.N > n.Versions {
-			c.find("inode %d: version %d is out of order", id, v.N)
-		}
-		before = v
-		if v.State != Interrupted {
-			newest = v
-		}
-		if v.N == n.Version {
-			n.current = true
-			if n.Kind == File && n.Parent != 0 {
-				c.liveBytes += v.Size
-			}
-		} else {
-			indexed++
-			n.old++
-			if since, ok := c.indexed[versionName{id, v.N}]; !ok || !supersededAt(since, v, history[i+1:]) {
-				c.find("inode %d: superseded version %d is not in the time index", id, v.N)
+	rooted := make([]bool, len(c.dirs))
+	var way []int
+	for i := range c.dirs {
+		way = way[:0]
+		up, ok := i, true
+		for ok && !rooted[up] && c.dirs[up].id != Root {
+			way = append(way, up)
+			if up, ok = at(c.dirs[up].parent); len(way) > len(c.dirs) { // more steps than there are directories are a circle
+				ok = false
 			}
 		}
-		if v.stored == nil {
+		if !ok {
+			c.find("inode %d does not hang below the root", c.dirs[i].id)
 			continue
 		}
-		if err := c.tx.readPages(v.stored); err != nil {
-			c.find("inode %d: version %d: %v", id, v.N, err)
-		}
-		v.stored = nil
-	}
-	if newest == nil || newest.N != n.Version || n.Kind == File && newest.Size != n.Size {
-		c.find("inode %d: its record does not agree with its newest version", id)
-	}
-	return indexed
-}
-
-// supersededAt tells whether v can be superseded since an instant, by one of the versions after it or by one that was purged.
-func supersededAt(since int64, v *versionCount, after []versionCount) bool {
-	if v.State == Interrupted {
-		return since == v.At
-	}
-	for _, next := range after {
-		if next.State == Interrupted {
-			continue
-		}
-		return since == next.At || next.prev != v.N && v.At <= since && since < next.At
-	}
-	return false
-}
-
-func (c *census) checkPages() {
-	for key, used := range c.pages {
-		id := Inode(be64([]byte(key)))
-		if !used {
-			c.find("inode %d: a page of extents belongs to no version", id)
+		for _, w := range way {
+			rooted[w] = true
 		}
 	}
 }
 
-// checkFolds checks that names that are not in NFC, and only those, can be found by it.
-func (c *census) checkFolds() {
-	want := c.odd
-	for i := range c.past {
-		en := &c.past[i]
-		if folded := norm.NFC.String(en.Name); folded != en.Name {
-			dirTok, nameTok := c.tx.tokens(en.Dir, en.Name)
-			want[string(foldKey(dirTok, c.tx.db.keys.FoldToken(uint64(en.Dir), folded), foldPast, nameTok))] = true
-		}
-	}
-	if n := uint64(len(c.folds)); n != uint64(len(want)) || n != c.tx.head.folds {
-		c.find("%d names to be found by another form, %d are listed, the head says %d", len(want), n, c.tx.head.folds)
-	}
-	for _, f := range c.folds {
-		if !want[f.key] {
-			c.find("a name in inode %d is listed under another form but does not exist", f.dir)
-		}
-	}
-}
-
-func (c *census) checkBlobs() {
-	for id, b := range c.blobs {
-		switch {
-		case b.doomed && (b.refs > 0 || b.state != 0):
-			c.find("blob %x is to be unlinked but in use", id)
-		case b.state == 0 && !b.doomed:
-			c.find("blob %x is used by %d versions but has no key", id, b.refs)
-		case b.state == BlobSealed && b.refs == 0:
-			c.find("blob %x is used by no version", id)
-		case b.state == BlobSealed && b.used > b.size:
-			c.find("blob %x has %d bytes, a version relies on %d", id, b.size, b.used)
-		}
-	}
-}
-
-// checkStats counts again what the head counts on the way.
+// checkStats compares with what the head counts on the way.
 func (c *census) checkStats() {
-	var s head
-	for _, n := range c.nodes {
-		switch {
-		case n.Kind == Dir && n.Parent != 0:
-			s.dirs++
-		case n.Kind == File && n.Parent != 0:
-			s.files++
-		}
-	}
-	s.live = c.liveBytes
-	for i := range c.versions {
-		v := &c.versions[i]
-		if n := c.nodes[v.Inode]; n != nil && n.Kind == File {
-			s.history += v.Size
-		}
-	}
-	s.history -= s.live
-	for _, b := range c.blobs {
-		if b.state != 0 {
-			s.blobs++
-		}
-	}
-	s.versions = uint64(len(c.versions))
 	h := &c.tx.head
 	for _, x := range []struct {
 		what      string
 		got, want uint64
 	}{
-		{"files", h.files, s.files}, {"directories", h.dirs, s.dirs}, {"versions", h.versions, s.versions}, {"blobs", h.blobs, s.blobs},
-		{"live bytes", h.live, s.live}, {"bytes in history", h.history, s.history},
+		{"files", h.files, c.files}, {"directories", h.dirs, c.directories}, {"versions", h.versions, c.versions}, {"blobs", h.blobs, c.keyed},
+		{"live bytes", h.live, c.live}, {"bytes in history", h.history, c.history - c.live},
 	} {
 		if x.got != x.want {
 			c.find("the head counts %d %s, there are %d", x.got, x.what, x.want)
 		}
 	}
+}
+
+// sweep opens every record of some kinds and hands those to fn that authenticate and whose keys have their length.
+func (c *census) sweep(ctx context.Context, fn func(w *worker, kind record.Domain, key, plain []byte), kinds ...record.Domain) error {
+	workers := c.workers()
+	return sweepKinds(ctx, c.tx.snap.tx, kinds, len(workers), func(i int, batch []sealedRecord) error {
+		w := workers[i]
+		for _, r := range batch {
+			kind, key := record.Domain(r.dbkey[0]), r.dbkey[1:]
+			if n := keySizes[kind]; n != 0 && n != len(key) {
+				continue
+			}
+			var err error
+			if w.plain, err = c.tx.db.keys.Box().Open(w.plain[:0], kind, r.dbkey, r.sealed); err == nil {
+				fn(w, kind, key, w.plain)
+			}
+		}
+		return nil
+	})
+}
+
+func (c *census) workers() []*worker {
+	all := make([]*worker, runtime.GOMAXPROCS(0))
+	for i := range all {
+		all[i] = c.newWorker()
+	}
+	return all
 }
