@@ -13,47 +13,57 @@ import (
 )
 
 func (a *app) auditCommand() *cobra.Command {
-	return group("audit", "The tamper-evident log of what happened", a.auditTail(), a.auditVerify())
+	return group("audit", "The tamper-evident log of what happened", a.auditTail(), a.auditSearch(), a.auditVerify(), a.auditExport(), a.auditKey())
 }
 
 func (a *app) auditTail() *cobra.Command {
-	var last int
+	var r admin.AuditTail
 	var follow bool
 	c := &cobra.Command{Use: "tail", Short: "Show the latest events", Args: exactly(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if follow {
 				return a.call(c.Context(), 0, func(ctx context.Context, cl *admin.Client) error {
-					return a.followAudit(ctx, cl, last)
+					return a.followAudit(ctx, cl, r)
 				})
 			}
 			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
-				r, err := cl.AuditTail(ctx, admin.AuditTail{Last: last})
+				got, err := cl.AuditTail(ctx, r)
 				if err != nil {
 					return err
 				}
-				return a.showAudit(r)
+				return a.showAudit(got)
 			})
 		}}
-	c.Flags().IntVarP(&last, "lines", "n", 20, "how many events")
+	c.Flags().IntVarP(&r.Last, "lines", "n", 20, "how many events")
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with new events as they come")
+	resolveFlag(c, &r.Resolve)
 	return c
 }
 
 // followAudit prints one line per event (JSON lines with -o json) until
 // interrupted, which is the way to end it and no error.
-func (a *app) followAudit(ctx context.Context, cl *admin.Client, last int) error {
+func (a *app) followAudit(ctx context.Context, cl *admin.Client, r admin.AuditTail) error {
+	err := cl.AuditFollow(ctx, r, a.auditLine())
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// auditLine prints events as they come: one line each, JSON lines with -o json.
+func (a *app) auditLine() func(admin.AuditRecord) error {
 	enc := json.NewEncoder(a.stdout)
-	err := cl.AuditFollow(ctx, last, func(rec admin.AuditRecord) error {
+	return func(rec admin.AuditRecord) error {
 		if a.output == "json" {
 			return enc.Encode(rec)
 		}
 		_, err := fmt.Fprintln(a.stdout, clean(strings.Join(auditRow(rec), "  "), false))
 		return err
-	})
-	if ctx.Err() != nil {
-		return nil
 	}
-	return err
+}
+
+func resolveFlag(c *cobra.Command, to *bool) {
+	c.Flags().BoolVar(to, "resolve", false, "names for account ids; needs the right (admin.resolve_uids)")
 }
 
 func (a *app) showAudit(r admin.AuditRecords) error {
@@ -92,16 +102,6 @@ func auditRow(r admin.AuditRecord) []string {
 		from = r.Who
 	}
 	return []string{fmt.Sprint(r.Seq), stamp(r.Time), r.Action, orDash(r.Account), orDash(from), orDash(r.Result), strings.Join(detail, " ")}
-}
-
-func (a *app) auditVerify() *cobra.Command {
-	var offline bool
-	c := &cobra.Command{Use: "verify", Short: "Check the whole chain; exit 1 when something was changed or is missing", Args: exactly(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			return a.verify(c.Context(), offline, "the audit log", (*admin.Client).AuditVerify, server.VerifyAuditOffline)
-		}}
-	c.Flags().BoolVar(&offline, "offline", false, "do not ask a running server")
-	return c
 }
 
 // verify asks a running server, or where none answers looks at the state directory itself.

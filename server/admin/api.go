@@ -337,10 +337,43 @@ type Revision struct {
 
 // AuditTail asks for the last records, oldest first.
 type AuditTail struct {
-	Last int `json:"last,omitempty"`
+	Last    int  `json:"last,omitempty"`
+	Resolve bool `json:"resolve,omitempty"` // names instead of account ids; needs the right
 }
 
-// AuditRecord is one event, with names for account ids. Fields vary by action.
+// AuditSearch asks for the records to which all applies that is set.
+type AuditSearch struct {
+	Account string    `json:"account,omitempty"` // id or name
+	Action  string    `json:"action,omitempty"`
+	Code    string    `json:"code,omitempty"`
+	Addr    string    `json:"addr,omitempty"` // address or network
+	Session string    `json:"session,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+	Until   time.Time `json:"until,omitzero"`
+	Limit   int       `json:"limit,omitempty"` // 0 = all
+	Resolve bool      `json:"resolve,omitempty"`
+}
+
+// AuditExport asks for the log in a form that proves itself.
+type AuditExport struct {
+	Change
+	Format string    `json:"format"` // json, cef
+	Since  time.Time `json:"since,omitzero"`
+	Until  time.Time `json:"until,omitzero"`
+}
+
+// AuditLine of an export, without its newline.
+type AuditLine struct {
+	Line string `json:"line"`
+}
+
+// AuditKey checks checkpoints and exports.
+type AuditKey struct {
+	Version uint32 `json:"version"`
+	Public  string `json:"public"` // PEM
+}
+
+// AuditRecord is one event. Account is an id, or a name where that was asked for. Fields vary by action.
 type AuditRecord struct {
 	Seq      uint64    `json:"seq"`
 	Time     time.Time `json:"time"`

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 
 	"sallyport/crypto/keyring"
 	"sallyport/server/audit"
@@ -12,33 +14,50 @@ import (
 // maxTail bounds one answer of audit tail, records.
 const maxTail = 10_000
 
-func (s *Server) auditTail(ctx context.Context, _ Peer, r AuditTail) (AuditRecords, error) {
+func (s *Server) auditTail(ctx context.Context, who Peer, r AuditTail) (AuditRecords, error) {
 	out := AuditRecords{[]AuditRecord{}}
-	err := s.o.Tail(ctx, clamp(r.Last), false, s.resolved(func(rec AuditRecord) error {
+	if err := s.mayResolve(who, r.Resolve); err != nil {
+		return out, err
+	}
+	err := s.o.Tail(ctx, clamp(r.Last), false, s.resolved(r.Resolve, func(rec AuditRecord) error {
 		out.Records = append(out.Records, rec)
 		return nil
 	}))
 	return out, err
 }
 
-func (s *Server) auditFollow(ctx context.Context, r AuditTail, send func(AuditRecord) error) error {
-	return s.o.Tail(ctx, clamp(r.Last), true, s.resolved(send))
+func (s *Server) auditFollow(ctx context.Context, who Peer, r AuditTail) (func(func(AuditRecord) error) error, error) {
+	return func(send func(AuditRecord) error) error {
+		return s.o.Tail(ctx, clamp(r.Last), true, s.resolved(r.Resolve, send))
+	}, s.mayResolve(who, r.Resolve)
+}
+
+// mayResolve says whether somebody may have names for the account ids of the log: root, the server's own user, and whom
+// admin.resolve_uids names.
+func (s *Server) mayResolve(who Peer, asked bool) error {
+	if !asked || who.UID == 0 || who.UID == uint32(os.Getuid()) || slices.Contains(s.o.ResolveUIDs, who.UID) {
+		return nil
+	}
+	return newError(CodeRefused, "this user may not have names for the account ids of the audit log", "leave out --resolve, or add your uid to admin.resolve_uids in sallyport.yaml")
 }
 
 func clamp(n int) int { return max(0, min(n, maxTail)) }
 
 // resolved turns audit records, which hold account ids, into what operators
-// read. Accounts that are gone keep their id.
-func (s *Server) resolved(send func(AuditRecord) error) func(audit.Record) error {
-	names := map[audit.ID]string{}
+// read: ids, or on request names. Accounts that are gone keep their id.
+func (s *Server) resolved(names bool, send func(AuditRecord) error) func(audit.Record) error {
+	known := map[audit.ID]string{}
 	return func(r audit.Record) error {
-		name, known := names[r.Account]
-		if !known && !r.Account.IsZero() {
+		if r.Account.IsZero() {
+			return send(describeRecord(r, ""))
+		}
+		name, found := known[r.Account]
+		if !found {
 			name = r.Account.String()
-			if a, err := s.o.Policy.AccountByID(keyring.AccountID(r.Account)); err == nil {
+			if a, err := s.o.Policy.AccountByID(keyring.AccountID(r.Account)); names && err == nil {
 				name = a.Name
 			}
-			names[r.Account] = name
+			known[r.Account] = name
 		}
 		return send(describeRecord(r, name))
 	}

@@ -12,14 +12,14 @@ func TestAuditShowsNamesAndFollows(t *testing.T) {
 	f := start(t)
 	_, err := f.AccountAdd(t.Context(), AccountAdd{Name: "acme"})
 	check(t, err)
-	r, err := f.AuditTail(t.Context(), AuditTail{Last: 5})
+	r, err := f.AuditTail(t.Context(), AuditTail{Last: 5, Resolve: true})
 	check(t, err)
 	if len(r.Records) != 1 || r.Records[0].Account != "acme" || r.Records[0].Seq != 7 || r.Records[0].Bytes != 5 {
 		t.Errorf("got %+v", r.Records)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var got []AuditRecord
-	err = f.AuditFollow(ctx, 3, func(r AuditRecord) error {
+	err = f.AuditFollow(ctx, AuditTail{Last: 3, Resolve: true}, func(r AuditRecord) error {
 		got = append(got, r)
 		cancel() // as Ctrl-C does
 		return nil
@@ -37,7 +37,7 @@ func TestAStreamEndsWithTheServer(t *testing.T) {
 	f := start(t)
 	seen := make(chan struct{})
 	go func() {
-		ended <- f.AuditFollow(context.Background(), 1, func(AuditRecord) error { close(seen); return nil })
+		ended <- f.AuditFollow(context.Background(), AuditTail{Last: 1}, func(AuditRecord) error { close(seen); return nil })
 	}()
 	<-seen
 }

@@ -187,8 +187,22 @@ func (c *Client) AuditTail(ctx context.Context, r AuditTail) (AuditRecords, erro
 
 // AuditFollow calls fn with the last records and with every new one, until ctx
 // ends, fn fails or the server stops.
-func (c *Client) AuditFollow(ctx context.Context, last int, fn func(AuditRecord) error) error {
-	return stream(ctx, c, "audit/follow", AuditTail{Last: last}, fn)
+func (c *Client) AuditFollow(ctx context.Context, r AuditTail, fn func(AuditRecord) error) error {
+	return stream(ctx, c, "audit/follow", r, fn)
+}
+
+// AuditSearch calls fn with every record that matches. Without an error these were all.
+func (c *Client) AuditSearch(ctx context.Context, r AuditSearch, fn func(AuditRecord) error) error {
+	return stream(ctx, c, "audit/search", r, fn)
+}
+
+// AuditExport calls fn with every line. Without an error these were all.
+func (c *Client) AuditExport(ctx context.Context, r AuditExport, fn func(AuditLine) error) error {
+	return stream(ctx, c, "audit/export", r, fn)
+}
+
+func (c *Client) AuditKey(ctx context.Context) (AuditKey, error) {
+	return call[AuditKey](ctx, c, "audit/key", Empty{})
 }
 
 func (c *Client) AuditVerify(ctx context.Context) (Check, error) {

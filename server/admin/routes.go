@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"crypto/ed25519"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -61,6 +62,10 @@ type Options struct {
 	RecordSeq   func(context.Context, audit.Event) (uint64, error)
 	Tail        func(ctx context.Context, n int, follow bool, fn func(audit.Record) error) error
 	VerifyAudit func() (*audit.Result, error)
+	ExportAudit func(ctx context.Context, o audit.ExportOptions, fn func(line []byte) error) error
+	AuditKey    func() (ed25519.PublicKey, uint32)
+	// ResolveUIDs may have names for account ids, beside root and the server's own user.
+	ResolveUIDs []uint32
 }
 
 // routes binds the operations that need keys; calls.go has the other side, door.go the rest.
@@ -104,7 +109,10 @@ func (s *Server) routes(mux *http.ServeMux) {
 	handle(s, mux, "policy/test", s.policyTest)
 	handle(s, mux, "policy/explain", s.policyExplain)
 	handle(s, mux, "audit/tail", s.auditTail)
-	handleStream(s, mux, "audit/follow", s.auditFollow)
+	handleStream(s, mux, "audit/follow", true, s.auditFollow)
+	handleStream(s, mux, "audit/search", false, s.auditSearch)
+	handleStream(s, mux, "audit/export", false, s.auditExport)
+	handle(s, mux, "audit/key", s.auditKey)
 	handle(s, mux, "audit/verify", s.auditVerify)
 	handle(s, mux, "hostkey/rotate", s.hostKeyRotate)
 	handle(s, mux, "cert/rotate", s.certRotate)

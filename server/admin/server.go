@@ -85,9 +85,13 @@ func handle[Req, Resp any](a answering, mux *http.ServeMux, name string, fn op[R
 	})
 }
 
+// streaming is an operation that answers one JSON value per line. It may refuse before the first.
+type streaming[Req, T any] func(ctx context.Context, who Peer, req Req) (func(send func(T) error) error, error)
+
 // handleStream makes the route of an operation that answers one JSON value per
-// line for as long as the client stays and the server serves.
-func handleStream[Req, T any](s *Server, mux *http.ServeMux, name string, fn func(ctx context.Context, req Req, send func(T) error) error) {
+// line for as long as the client stays and the server serves. The answer of one
+// that is not endless is either whole or visibly broken off.
+func handleStream[Req, T any](s *Server, mux *http.ServeMux, name string, endless bool, fn streaming[Req, T]) {
 	mux.HandleFunc("POST /v1/"+name, func(w http.ResponseWriter, r *http.Request) {
 		var req Req
 		if err := decode(r.Body, &req); err != nil {
@@ -105,17 +109,25 @@ func handleStream[Req, T any](s *Server, mux *http.ServeMux, name string, fn fun
 			case <-ctx.Done():
 			}
 		}()
+		run, err := fn(ctx, r.Context().Value(peerKey{}).(Peer), req)
+		if err != nil {
+			writeError(w, s.explain(name, err))
+			return
+		}
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		enc := json.NewEncoder(w)
 		_ = rc.Flush() // the client knows at once that it was let in
-		err := fn(ctx, req, func(v T) error {
-			if err := enc.Encode(v); err != nil {
+		err = run(func(v T) error {
+			if err := enc.Encode(v); err != nil || !endless {
 				return err
 			}
 			return rc.Flush()
 		})
 		if err != nil && ctx.Err() == nil {
 			s.o.Log.Warn("admin stream ended", "operation", name, "error", err)
+		}
+		if err != nil && !endless {
+			panic(http.ErrAbortHandler) // net/http's way to say that the answer is not whole
 		}
 	})
 }

@@ -101,10 +101,11 @@ type logFile interface {
 
 // Log is safe for concurrent use. One goroutine writes; it ends in Close.
 type Log struct {
-	o    Options
-	quit chan struct{}
-	done chan struct{}
-	wake chan struct{} // capacity 1: there is something to write now
+	o     Options
+	quit  chan struct{}
+	done  chan struct{}
+	wake  chan struct{}   // capacity 1: there is something to write now
+	asked chan chan error // for a checkpoint
 
 	failed atomic.Pointer[error]
 
@@ -159,7 +160,7 @@ func Open(o Options) (*Log, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	l := &Log{o: o, quit: make(chan struct{}), done: make(chan struct{}), wake: make(chan struct{}, 1), changed: make(chan struct{}), origins: newOrigins()}
+	l := &Log{o: o, quit: make(chan struct{}), done: make(chan struct{}), wake: make(chan struct{}, 1), asked: make(chan chan error), changed: make(chan struct{}), origins: newOrigins()}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("opening the audit log: %w", err)
 	}
@@ -355,6 +356,13 @@ func (l *Log) run() {
 		select {
 		case <-l.wake:
 			l.flush()
+		case ask := <-l.asked:
+			err := l.Failure()
+			if err == nil {
+				err = l.checkpoint()
+			}
+			l.note()
+			ask <- err
 		case <-tick.C:
 			l.tend()
 		case <-l.quit:

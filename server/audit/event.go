@@ -75,17 +75,6 @@ const (
 	Export Action = "audit-export" // somebody took a copy of the log that can be read
 )
 
-// Actions is the closed list.
-func Actions() []Action {
-	return []Action{
-		Login, LoginRefused, Logout, ConnectRefused, Ban, Unban, SessionKill, Upload, Download, Mkdir,
-		Remove, Rmdir, Rename, Symlink, SetAttr, Copy, Truncate, Refused, Damage, Repair, AccountAdd,
-		AccountRemove, AccountEnable, AccountDisable, AccountSet, Password, KeyAdd, KeyRemove, SecondFactor, AccountUnlock, TrustChange,
-		AccountDestroy, AccountRekey, RootRotate, Shred,
-		PolicyApply, PolicyConfirm, ServerStart, ServerStop, Unseal, SealNow, UnsealRefused, UnsealShare, SealChange, KitExport, KitRevoke, CertRotate, HostRotate, Expire, Lost, Export,
-	}
-}
-
 // Event is one record. It holds account ids, never names; what is zero is left out.
 type Event struct {
 	Time     time.Time      `json:"time"` // zero = now, when it is written

@@ -69,7 +69,7 @@ func (m *Manager) refusedConnect(c *Conn, f policy.Facts, d *policy.Denial, now 
 	if n == 0 {
 		return
 	}
-	m.later(audit.Event{Action: audit.ConnectRefused, Remote: f.Remote, Protocol: string(f.Protocol), Code: d.Code, Detail: d.Rule, Count: n})
+	m.later(audit.Event{Action: audit.ConnectRefused, Remote: f.Remote, Protocol: string(f.Protocol), Code: d.Code, Detail: because(d), Count: n})
 	m.o.Log.Info("connection refused", "remote", f.Remote.String(), "code", d.Code, "rule", d.Rule, "origin", d.Origin, "hint", d.Hint, "count", n)
 }
 
@@ -247,7 +247,7 @@ func (c *Conn) Precheck(account string) *policy.Denial {
 	if d != nil {
 		if n := c.m.throttle.note(c.addr, c.m.o.Now()); n > 0 {
 			f := c.current()
-			c.m.later(audit.Event{Action: audit.LoginRefused, Session: c.id, Remote: f.Remote, Protocol: string(f.Protocol), Code: d.Code, Detail: d.Rule, Count: n})
+			c.m.later(audit.Event{Action: audit.LoginRefused, Session: c.id, Remote: f.Remote, Protocol: string(f.Protocol), Code: d.Code, Detail: because(d), Count: n})
 			c.m.o.Log.Info("login refused", "session", c.id, "remote", f.Remote.String(), "protocol", string(f.Protocol),
 				"code", d.Code, "rule", d.Rule, "origin", d.Origin, "hint", d.Hint, "count", n)
 		}

@@ -297,7 +297,7 @@ func (m *Manager) refusedLogin(c *Conn, a *policydb.Account, f policy.Facts, d *
 		m.later(e)
 		return
 	}
-	e.Code, e.Detail = d.Code, d.Rule
+	e.Code, e.Detail = d.Code, because(d)
 	switch d.Code {
 	case policy.CodeAddressRate, policy.CodeAccountRate, policy.CodeBusy, policy.CodeBanned, policy.CodeSSLRequired:
 		if e.Count = m.throttle.note(c.addr, m.o.Now()); e.Count == 0 {

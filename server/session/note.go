@@ -50,8 +50,16 @@ func (s *Session) denied(d *policy.Denial, op policy.Op, path string) error {
 	m := s.conn.m
 	if n := s.guard.refusals.note(m.o.Now()); n > 0 {
 		e := s.event(audit.Refused)
-		e.Code, e.Detail, e.Op, e.Path, e.Count = d.Code, d.Rule, op.String(), audit.Text(path), n
+		e.Code, e.Detail, e.Op, e.Path, e.Count = d.Code, because(d), op.String(), audit.Text(path), n
 		m.later(e)
 	}
 	return d
+}
+
+// because is the rule of a denial and where it stands.
+func because(d *policy.Denial) string {
+	if d.Origin == "" {
+		return d.Rule
+	}
+	return d.Rule + " of " + d.Origin
 }
