@@ -47,10 +47,14 @@ func (p *parts) open(ctx context.Context, c *Config, seal keyring.Seal) (err err
 	if err != nil {
 		return err
 	}
+	names, err := p.keyring.Names()
+	if err != nil {
+		return err
+	}
 	if err := policyIsThere(c, len(p.keyring.Accounts())); err != nil {
 		return err
 	}
-	if p.policy, err = policydb.Open(ctx, policydb.Options{Path: filepath.Join(c.State.Dir, policyFile), Box: box, Token: p.keyring.PolicyToken}); err != nil {
+	if p.policy, err = policydb.Open(ctx, policydb.Options{Path: filepath.Join(c.State.Dir, policyFile), Box: box, Token: p.keyring.PolicyToken, Names: names, NameToken: p.keyring.NameToken}); err != nil {
 		return policyError(c, err)
 	}
 	if err := p.openAudit(c); err != nil {

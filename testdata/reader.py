@@ -41,7 +41,7 @@ except ImportError:
 
 NOBODY = bytes(16)
 (ENTRY, PAST, INODE, VERSION, EXTENTS, BLOBKEY, WHEN, OUTBOX, DOOMED, HEAD, FOLD) = range(1, 12)
-ROOTKEY, ACCOUNTKEY, POLICYKEY, AUDITKEY, DATAKEY, POLICY, ACCOUNTS, AUDIT, KEYRING, SEALKEY = range(32, 42)
+ROOTKEY, ACCOUNTKEY, POLICYKEY, AUDITKEY, DATAKEY, POLICY, ACCOUNTS, AUDIT, KEYRING, SEALKEY, NAMES = range(32, 43)
 SEGMENT, PLAIN, OVERHEAD = 65568, 65536, 32
 
 
@@ -505,25 +505,39 @@ def policy(state, site):
     if not (state / "policy.db").exists():
         return None
     record, token_key = site_key(site.policy, b"record"), site_key(site.policy, b"token")
+    names_key, name_token_key = site_key(site.policy, b"names"), site_key(site.policy, b"nametoken")
 
-    def token(kind, name):
-        return mac(token_key, be(len(kind), 1) + kind + name)[:16]
+    def token(kind, name, key=token_key):
+        return mac(key, be(len(kind), 1) + kind + name)[:16]
 
-    records = bolt(state / "policy.db")[b"policy1"]
-    plain = {k: open_record(record, site.policy[0], NOBODY, ACCOUNTS if k[:1] in b"ai" else POLICY, k, v)
+    buckets = bolt(state / "policy.db")
+    records, old = buckets[b"policy1"], b"names1" not in buckets
+    of_accounts = b"ai" if old else b"a"
+    plain = {k: open_record(record, site.policy[0], NOBODY, ACCOUNTS if k[:1] in of_accounts else POLICY, k, v)
              for k, v in records.items()}
     head = json.loads(plain.pop(b"h"))
-    check(head["format"] == 1, "format of the policy")
+    check(head["format"] == (1 if old else 2), "format of the policy")
+    names = {}
+    if not old:
+        check(all(k[:1] in b"ni" for k in buckets[b"names1"]) and not any(k[:1] in b"ni" for k in records), "record in the wrong table")
+        names = {k: open_record(names_key, site.policy[0], NOBODY, NAMES, k, v) for k, v in buckets[b"names1"].items()}
     set_key = token(b"policydb set key", b"left") + token(b"policydb set key", b"right")
-    elements = [(k, v) for k, v in records.items() if k != b"h"]
+    elements = [(k, v) for k, v in records.items() if k != b"h"] + list(buckets.get(b"names1", {}).items())
     check(head["count"] == len(elements) and bytes(head["sum"]) == set_hash(set_key, elements), "set hash of the policy")
     accounts, details = {}, {}
     for k, v in plain.items():
         if k[:1] == b"a":
             a = json.loads(v)
-            check(k[1:] == token(b"account", a["name"].encode()), "account token")
-            check(plain[b"i" + token(b"account id", a["id"].encode())] == a["name"].encode(), "account id")
+            if old:
+                check(k[1:] == token(b"account", a["name"].encode()), "account token")
+                check(plain[b"i" + token(b"account id", a["id"].encode())] == a["name"].encode(), "account id")
+            else:
+                check(k[1:] == token(b"account record", a["id"].encode()), "account token")
+                a["name"] = names[b"i" + token(b"id", a["id"].encode(), name_token_key)].decode()
+                back = names[b"n" + token(b"name", a["name"].encode(), name_token_key)]
+                check(back.hex() == a["id"], "name of another account")
             accounts[a["name"]], details[a["name"]] = a["id"], a
+    check(len(names) == (0 if old else 2 * len(accounts)), "number of names")
     revisions = [json.loads(plain[b"r" + be(n, 8)]) for n in range(1, head["revision"] + 1)]
     texts = [base64.b64decode(r["text"]).decode() for r in revisions]
     return {"revision": head["revision"], "accounts": accounts, "text": texts[-1] if texts else "", "texts": texts, "details": details}

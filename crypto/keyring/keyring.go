@@ -101,6 +101,8 @@ type Keyring struct {
 type site struct {
 	policy, audit *record.Box
 	token         *record.Key
+	names         *record.Box // of the table of names
+	nameToken     *record.Key
 	sign          *record.Key // seed of the Ed25519 key that signs checkpoints of the audit log
 	signVersion   uint32
 }
@@ -238,6 +240,12 @@ func newKeyring(dir string, s Seal, sealed *sealFile, root *root, ring *ring) (*
 			return nil, fmt.Errorf("%w: site key: %w", ErrDamaged, err)
 		}
 		*s.other = expand(key[:], siteLabel, s.label, s.key.version)
+		if s.domain == record.DomainPolicyKey {
+			err = k.site.deriveNames(key, s.key.version)
+		}
+		if err != nil {
+			return nil, err
+		}
 		*s.box, err = record.NewBox(expand(key[:], siteLabel, "record", s.key.version), AccountID{}, s.key.version)
 		clear(key[:])
 		if err != nil {
@@ -246,6 +254,14 @@ func newKeyring(dir string, s Seal, sealed *sealFile, root *root, ring *ring) (*
 	}
 	k.site.signVersion = ring.audit.version
 	return k, nil
+}
+
+// deriveNames makes the keys of the table of names, which are others than those of accounts and policy: who is given that
+// table learns names, and who is given the rest learns none.
+func (s *site) deriveNames(policy *record.Key, version uint32) (err error) {
+	s.nameToken = expand(policy[:], siteLabel, "nametoken", version)
+	s.names, err = record.NewBox(expand(policy[:], siteLabel, "names", version), AccountID{}, version)
+	return err
 }
 
 // store writes the ring to the disk. On error the disk holds the ring that was
@@ -405,6 +421,11 @@ func (k *Keyring) Policy() (*record.Box, error) {
 	return k.siteBox(func(s *site) *record.Box { return s.policy })
 }
 
+// Names is the box of the table of account names in policy.db.
+func (k *Keyring) Names() (*record.Box, error) {
+	return k.siteBox(func(s *site) *record.Box { return s.names })
+}
+
 // Audit is the box of the audit log.
 func (k *Keyring) Audit() (*record.Box, error) {
 	return k.siteBox(func(s *site) *record.Box { return s.audit })
@@ -435,12 +456,21 @@ func (k *Keyring) siteBox(of func(*site) *record.Box) (*record.Box, error) {
 // caller, of at most 255 bytes. PolicyToken panics after Close, because any
 // answer would make a record that is never found again.
 func (k *Keyring) PolicyToken(kind, name string) [16]byte {
+	return k.siteToken(func(s *site) *record.Key { return s.token }, kind, name)
+}
+
+// NameToken is PolicyToken under the key of the table of account names.
+func (k *Keyring) NameToken(kind, name string) [16]byte {
+	return k.siteToken(func(s *site) *record.Key { return s.nameToken }, kind, name)
+}
+
+func (k *Keyring) siteToken(of func(*site) *record.Key, kind, name string) [16]byte {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	if k.root == nil {
 		panic("keyring: internal error: token asked for after Close")
 	}
-	mac := hmac.New(sha256.New, k.site.token[:])
+	mac := hmac.New(sha256.New, of(&k.site)[:])
 	mac.Write([]byte{uint8(len(kind))})
 	mac.Write([]byte(kind))
 	mac.Write([]byte(name))
@@ -467,6 +497,7 @@ func (k *Keyring) Close() error {
 	if k.root != nil {
 		k.root.destroy()
 		clear(k.site.token[:])
+		clear(k.site.nameToken[:])
 		clear(k.site.sign[:])
 	}
 	k.root, k.ring, k.site = nil, nil, site{}

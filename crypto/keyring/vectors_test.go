@@ -45,7 +45,9 @@ func testFrozenState(t *testing.T, ringFile string) {
 		Epoch         uint32
 		Policy, Audit []byte
 		Token         []byte
-		RootMade      int64 `json:"root_made"`
+		Name          []byte
+		NameToken     []byte `json:"name_token"`
+		RootMade      int64  `json:"root_made"`
 		Made          []int64
 		Accounts      []struct {
 			ID      []byte
@@ -79,6 +81,9 @@ func testFrozenState(t *testing.T, ringFile string) {
 	if token := k.PolicyToken("account", "alice"); !bytes.Equal(token[:], want.Token) {
 		t.Errorf("policy token %x, want %x", token, want.Token)
 	}
+	if token := k.NameToken("name", "alice"); !bytes.Equal(token[:], want.NameToken) || token == k.PolicyToken("name", "alice") {
+		t.Errorf("name token %x, want %x", token, want.NameToken)
+	}
 	if ringFile == "keyring" { // of a time without times
 		want.RootMade, want.Made = 0, make([]int64, len(want.Accounts))
 	}
@@ -96,6 +101,13 @@ func testFrozenState(t *testing.T, ringFile string) {
 	}
 	if got, err := policy.Open(nil, record.DomainPolicy, []byte("place"), want.Policy); err != nil || string(got) != "a policy value" {
 		t.Errorf("policy: got %q, %v", got, err)
+	}
+	names, err := k.Names()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := names.Open(nil, record.DomainNames, []byte("place"), want.Name); err != nil || string(got) != "a name" {
+		t.Errorf("name: got %q, %v", got, err)
 	}
 	audit, err := k.Audit()
 	if err != nil {

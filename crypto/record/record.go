@@ -39,10 +39,11 @@ const (
 	DomainAuditKey
 	DomainDataKey  // data key of a blob wrapped by ACCOUNT
 	DomainPolicy   // values of policy.db
-	DomainAccounts // name <-> id map and credentials in policy.db
+	DomainAccounts // accounts and their credentials in policy.db
 	DomainAudit
 	DomainKeyring // head of the keyring file
 	DomainSealKey // private half of a seal that people open, wrapped by their secret
+	DomainNames   // names and ids of accounts in policy.db
 )
 
 const (

@@ -38,8 +38,8 @@ type Account struct {
 	secondVersion uint64   // of the last enrolment
 }
 
+// accountRecord has no name: that stands in the table of names.
 type accountRecord struct {
-	Name            string           `json:"name"`
 	ID              record.AccountID `json:"id"`
 	Enabled         bool             `json:"enabled"`
 	Created         time.Time        `json:"created"`
@@ -57,41 +57,54 @@ type accountRecord struct {
 }
 
 func (a *Account) encode() []byte {
-	return encode(accountRecord{Name: a.Name, ID: a.ID, Enabled: a.Enabled, Created: a.Created, CreatedBy: a.CreatedBy, Changed: a.Changed,
+	return encode(accountRecord{ID: a.ID, Enabled: a.Enabled, Created: a.Created, CreatedBy: a.CreatedBy, Changed: a.Changed,
 		ChangedBy: a.ChangedBy, Keys: a.Keys, PasswordAt: a.PasswordAt, PasswordVersion: a.PasswordVersion, Hash: a.hash, Earlier: a.earlier,
 		MustChange: a.MustChange, Second: a.Second, SecondVersion: a.secondVersion})
 }
 
-func decodeAccount(plain []byte) (*Account, error) {
+func decodeAccount(name string, plain []byte) (*Account, error) {
 	r, err := decode[accountRecord](plain)
 	if err != nil {
 		return nil, err
 	}
-	return &Account{Name: r.Name, ID: r.ID, Enabled: r.Enabled, Created: r.Created, CreatedBy: r.CreatedBy, Changed: r.Changed, ChangedBy: r.ChangedBy,
-		Keys: r.Keys, PasswordAt: r.PasswordAt, PasswordVersion: r.PasswordVersion, hash: r.Hash, earlier: r.Earlier, MustChange: r.MustChange,
-		Second: r.Second, secondVersion: r.SecondVersion}, nil
+	return r.account(name), nil
 }
 
-func (db *DB) nameKey(name string) []byte {
-	t := db.o.Token("account", name)
+func (r *accountRecord) account(name string) *Account {
+	return &Account{Name: name, ID: r.ID, Enabled: r.Enabled, Created: r.Created, CreatedBy: r.CreatedBy, Changed: r.Changed, ChangedBy: r.ChangedBy,
+		Keys: r.Keys, PasswordAt: r.PasswordAt, PasswordVersion: r.PasswordVersion, hash: r.Hash, earlier: r.Earlier, MustChange: r.MustChange,
+		Second: r.Second, secondVersion: r.SecondVersion}
+}
+
+func (db *DB) accountKey(id record.AccountID) []byte {
+	t := db.o.Token("account record", id.String())
 	return append([]byte{'a'}, t[:]...)
 }
 
-func (db *DB) idKey(id record.AccountID) []byte {
-	t := db.o.Token("account id", id.String())
-	return append([]byte{'i'}, t[:]...)
+func (t *tx) account(name string) (*Account, error) {
+	id, err := t.id(name)
+	if err != nil {
+		return nil, err
+	}
+	return t.accountOf(id, name)
 }
 
-func (t *tx) account(name string) (*Account, error) {
-	plain, err := t.get(t.db.nameKey(name))
+func (t *tx) accountOf(id record.AccountID, name string) (*Account, error) {
+	plain, err := t.get(t.db.accountKey(id))
 	if err != nil {
 		return nil, err
 	}
 	if plain == nil {
-		return nil, ErrNoAccount
+		return nil, fmt.Errorf("%w: a name without an account", ErrDamaged)
 	}
-	return decodeAccount(plain)
+	a, err := decodeAccount(name, plain)
+	if err == nil && a.ID != id {
+		err = fmt.Errorf("%w: an account in the place of another", ErrDamaged)
+	}
+	return a, err
 }
+
+func (t *tx) putAccount(a *Account) error { return t.put(t.db.accountKey(a.ID), a.encode()) }
 
 // Account finds an account by name; ErrNoAccount if there is none.
 func (db *DB) Account(name string) (a *Account, err error) {
@@ -102,14 +115,11 @@ func (db *DB) Account(name string) (a *Account, err error) {
 // AccountByID finds an account by its id, for showing the audit log with names.
 func (db *DB) AccountByID(id record.AccountID) (a *Account, err error) {
 	err = db.view(func(t *tx) error {
-		name, err := t.get(db.idKey(id))
+		name, err := t.name(id)
 		if err != nil {
 			return err
 		}
-		if name == nil {
-			return ErrNoAccount
-		}
-		a, err = t.account(string(name))
+		a, err = t.accountOf(id, name)
 		return err
 	})
 	return a, err
@@ -119,12 +129,8 @@ func (db *DB) AccountByID(id record.AccountID) (a *Account, err error) {
 func (db *DB) Accounts() ([]*Account, error) {
 	var list []*Account
 	err := db.view(func(t *tx) error {
-		return t.scan([]byte{'a'}, func(key, sealed []byte) error {
-			plain, err := t.open(key, sealed)
-			if err != nil {
-				return err
-			}
-			a, err := decodeAccount(plain)
+		return t.scanNames(func(name string, id record.AccountID) error {
+			a, err := t.accountOf(id, name)
 			list = append(list, a)
 			return err
 		})
@@ -158,10 +164,8 @@ func (db *DB) CreateAccount(ctx context.Context, n NewAccount) (*Account, error)
 	a := &Account{Name: n.Name, ID: n.ID, Enabled: true, Created: now, CreatedBy: n.Who, Changed: now, ChangedBy: n.Who}
 	var r *policy.Revision
 	err := db.change(ctx, func(t *tx) error {
-		for _, key := range [][]byte{db.nameKey(n.Name), db.idKey(n.ID)} {
-			if t.b.Get(key) != nil {
-				return ErrExists
-			}
+		if t.known(n.Name, n.ID) {
+			return ErrExists
 		}
 		doc, err := db.granted(n)
 		if err != nil {
@@ -172,10 +176,10 @@ func (db *DB) CreateAccount(ctx context.Context, n NewAccount) (*Account, error)
 				return err
 			}
 		}
-		if err := t.put(db.idKey(n.ID), []byte(n.Name)); err != nil {
+		if err := t.putName(n.Name, n.ID); err != nil {
 			return err
 		}
-		return t.put(db.nameKey(n.Name), a.encode())
+		return t.putAccount(a)
 	}, func() { db.storeRevision(r) })
 	if err != nil {
 		return nil, err
@@ -237,10 +241,10 @@ func (db *DB) RemoveAccount(ctx context.Context, name, who string) (*Account, er
 				return err
 			}
 		}
-		if err := t.remove(db.idKey(a.ID)); err != nil {
+		if err := t.removeName(name, a.ID); err != nil {
 			return err
 		}
-		return t.remove(db.nameKey(name))
+		return t.remove(db.accountKey(a.ID))
 	}, func() { db.storeRevision(r) })
 	if err != nil {
 		return nil, err
@@ -270,7 +274,7 @@ func (db *DB) edit(ctx context.Context, name, who string, fn func(*Account) erro
 			return err
 		}
 		a.Changed, a.ChangedBy = db.o.Now().UTC().Round(0), who
-		return t.put(db.nameKey(name), a.encode())
+		return t.putAccount(a)
 	}, func() {})
 	if err != nil {
 		return fmt.Errorf("account: %w", err)

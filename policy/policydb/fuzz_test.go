@@ -68,12 +68,17 @@ func FuzzValues(f *testing.F) {
 	fill(f, db)
 	var keys [][]byte
 	err := db.view(func(t *tx) error {
-		return t.scan(nil, func(key, sealed []byte) error {
-			plain, err := t.open(key, sealed)
-			keys = append(keys, bytes.Clone(key))
-			f.Add(uint8(len(keys)-1), plain)
-			return err
-		})
+		for _, b := range []*bbolt.Bucket{t.b, t.names} {
+			if err := scan(b, nil, func(key, sealed []byte) error {
+				plain, err := t.open(key, sealed)
+				keys = append(keys, bytes.Clone(key))
+				f.Add(uint8(len(keys)-1), plain)
+				return err
+			}); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err == nil {
 		err = db.Close()
@@ -93,7 +98,7 @@ func FuzzValues(f *testing.F) {
 		if err := os.WriteFile(o.Path, image, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		raw(t, o.Path, func(b *bbolt.Bucket) error { return put(o, b, key, plain) })
+		raw(t, o.Path, func(tx *bbolt.Tx) error { return put(o, tx, key, plain) })
 		db, err := Open(t.Context(), o)
 		if err != nil {
 			return
@@ -116,8 +121,9 @@ func FuzzValues(f *testing.F) {
 }
 
 // put writes a record as the database would, head and set hash included.
-func put(o Options, b *bbolt.Bucket, key, plain []byte) error {
-	sealed := o.Box.Seal(nil, domain(key), key, plain)
+func put(o Options, tx *bbolt.Tx, key, plain []byte) error {
+	b, at := tx.Bucket(bucket), tx.Bucket(tableOf(key))
+	sealed := o.box(key).Seal(nil, domain(key), key, plain)
 	if string(key) == "h" {
 		return b.Put(key, sealed)
 	}
@@ -130,9 +136,9 @@ func put(o Options, b *bbolt.Bucket, key, plain []byte) error {
 		return err
 	}
 	set := newSet(o.Token)
-	set.Remove(&h.Sum, key, b.Get(key))
+	set.Remove(&h.Sum, key, at.Get(key))
 	set.Add(&h.Sum, key, sealed)
-	if err := b.Put(key, sealed); err != nil {
+	if err := at.Put(key, sealed); err != nil {
 		return err
 	}
 	return b.Put([]byte("h"), o.Box.Seal(nil, record.DomainPolicy, []byte("h"), encode(h)))

@@ -155,7 +155,7 @@ func (db *DB) Upgrade(ctx context.Context, checked *Account, secret string) erro
 			return err
 		}
 		a.hash = stored
-		return t.put(t.db.nameKey(a.Name), a.encode())
+		return t.putAccount(a)
 	}, func() {})
 }
 

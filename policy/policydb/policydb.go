@@ -1,5 +1,5 @@
-// Package policydb keeps what the operator decides: policy revisions, the table of accounts (name <-> id) and their
-// credentials.
+// Package policydb keeps what the operator decides: policy revisions, accounts and their credentials, and which name an
+// account has.
 //
 // On disk it is one bbolt file. Every value is a sealed record and every key a number or a token, so that a copied disk
 // shows neither names nor networks nor password hashes. The head holds a keyed hash over all other records: a record
@@ -9,14 +9,18 @@
 // Every change is durable on return. After a failed commit nothing is known of the state of the disk, so nothing more
 // is written until the file is closed, reopened and verified (ErrReadOnly).
 //
-// Layout of the bucket "policy1", keys and the domains their values are sealed for:
+// Two buckets, with keys and domains of their own (docs/FORMAT.md). "policy1":
 //
 //	h                          head: format, last revision, record count, set hash      DomainPolicy
 //	t                          trust: certificate authorities, revocations              DomainPolicy
 //	r ‖ u64 revision           revision: who, when, why, the whole document             DomainPolicy
-//	c                          change that waits for its confirmation, if there is one   DomainPolicy
-//	a ‖ token(account name)    account: name, id, enabled, password hash, public keys   DomainAccounts
-//	i ‖ token(account id)      account name                                             DomainAccounts
+//	c                          the change that waits for its confirmation               DomainPolicy
+//	a ‖ token(account id)      account: id, enabled, password hash, public keys         DomainAccounts
+//
+// and "names1", the only place but the documents where a name stands:
+//
+//	n ‖ token(account name)    account id                                               DomainNames
+//	i ‖ token(account id)      account name                                             DomainNames
 package policydb
 
 import (
@@ -63,8 +67,11 @@ var (
 
 var bucket = []byte("policy1")
 
-// format of the head; another one is refused.
-const format = 1
+// format of the head; another one is refused, but oldFormat, which Open makes into it.
+const (
+	format    = 2
+	oldFormat = 1
+)
 
 // Options of Open.
 type Options struct {
@@ -72,7 +79,10 @@ type Options struct {
 	// Box seals every value; Token hides names in keys. Both come from the keyring.
 	Box   *record.Box
 	Token func(kind, name string) [16]byte
-	Now   func() time.Time // nil = time.Now
+	// Names and NameToken are the same for the table of names, under keys of their own.
+	Names     *record.Box
+	NameToken func(kind, name string) [16]byte
+	Now       func() time.Time // nil = time.Now
 	// PasswordCost is bcrypt's; 0 = 12. Lower ones are for tests.
 	PasswordCost int
 	// LockTimeout is how long to wait for another process to let the file go; 0 = 1 s.
@@ -170,6 +180,11 @@ func (db *DB) open() error {
 		return err
 	}
 	err := db.load()
+	if errors.Is(err, errOldFormat) {
+		if err = db.migrate(); err == nil {
+			err = db.load()
+		}
+	}
 	if err != nil {
 		db.bolt.Close()
 	}
@@ -222,30 +237,19 @@ func (db *DB) create() (err error) {
 
 // load verifies the whole file against the head and reads the current revision.
 func (db *DB) load() error {
-	return db.view(func(t *tx) error {
+	return db.viewAny(func(t *tx) error {
 		h, err := t.head()
 		if err != nil {
 			return err
 		}
-		if h.Format != format { // it is authentic: a newer program wrote it
+		if h.Format != format && h.Format != oldFormat { // it is authentic: a newer program wrote it
 			return fmt.Errorf("format %d of the policy database is unknown to this program: %w", h.Format, errors.ErrUnsupported)
 		}
-		var sum record.Sum
-		var count uint64
-		err = t.scan(nil, func(key, sealed []byte) error {
-			if len(key) == 1 && key[0] == 'h' {
-				return nil
-			}
-			db.set.Add(&sum, key, sealed)
-			count++
-			_, err := t.open(key, sealed)
-			return err
-		})
-		if err != nil {
+		if err := t.verify(h); err != nil {
 			return err
 		}
-		if sum != h.Sum || count != h.Count {
-			return fmt.Errorf("%w: the set of records is not the one that was written", ErrDamaged)
+		if h.Format == oldFormat {
+			return errOldFormat
 		}
 		r, err := t.revision(h.Revision)
 		if err != nil {

@@ -30,18 +30,24 @@ var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 // options of a database under a fresh key.
 func options(t testing.TB) Options {
 	t.Helper()
-	key := record.NewKey()
+	key, namesKey := record.NewKey(), record.NewKey()
 	box, err := record.NewBox(key, record.AccountID{}, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Options{Path: filepath.Join(t.TempDir(), "policy.db"), Box: box, Now: func() time.Time { return noon }, PasswordCost: bcrypt.MinCost,
-		LockTimeout: 50 * time.Millisecond,
-		Token: func(kind, name string) [16]byte {
+	names, err := record.NewBox(namesKey, record.AccountID{}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := func(key *record.Key) func(kind, name string) [16]byte {
+		return func(kind, name string) [16]byte {
 			m := hmac.New(sha256.New, key[:])
 			m.Write([]byte(kind + "\x00" + name))
 			return [16]byte(m.Sum(nil))
-		}}
+		}
+	}
+	return Options{Path: filepath.Join(t.TempDir(), "policy.db"), Box: box, Now: func() time.Time { return noon }, PasswordCost: bcrypt.MinCost,
+		LockTimeout: 50 * time.Millisecond, Token: token(key), Names: names, NameToken: token(namesKey)}
 }
 
 func open(t testing.TB, o Options) *DB {

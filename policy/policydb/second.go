@@ -136,7 +136,7 @@ func (db *DB) UseCode(ctx context.Context, name, code string) (recovery bool, le
 		}
 		left = len(s.Recovery)
 		a.Second = &s
-		return t.put(t.db.nameKey(name), a.encode())
+		return t.putAccount(a)
 	}, func() {})
 	return recovery, left, err
 }

@@ -20,24 +20,34 @@ type pair struct{ key, value []byte }
 func records(t *testing.T, path string) []pair {
 	t.Helper()
 	var list []pair
-	raw(t, path, func(b *bbolt.Bucket) error {
-		return b.ForEach(func(k, v []byte) error {
-			list = append(list, pair{bytes.Clone(k), bytes.Clone(v)})
-			return nil
+	raw(t, path, func(tx *bbolt.Tx) error {
+		return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error {
+			return b.ForEach(func(k, v []byte) error {
+				list = append(list, pair{bytes.Clone(k), bytes.Clone(v)})
+				return nil
+			})
 		})
 	})
 	return list
 }
 
+// tableOf is the bucket in which a record stands.
+func tableOf(key []byte) []byte {
+	if isName(key) {
+		return namesBucket
+	}
+	return bucket
+}
+
 // raw changes the file as somebody with the disk could.
-func raw(t *testing.T, path string, fn func(*bbolt.Bucket) error) {
+func raw(t *testing.T, path string, fn func(*bbolt.Tx) error) {
 	t.Helper()
 	b, err := bbolt.Open(path, 0o600, &bbolt.Options{NoSync: true, NoFreelistSync: true, PageSize: pagecheck.Size})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	if err := b.Update(func(tx *bbolt.Tx) error { return fn(tx.Bucket(bucket)) }); err != nil {
+	if err := b.Update(fn); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -54,6 +64,12 @@ func TestTamperedRecords(t *testing.T) {
 	if err := db.SetEnabled(t.Context(), "alice-canary", false, "root"); err != nil { // the record that an attacker wants back
 		t.Fatal(err)
 	}
+	if _, err := db.RemoveAccount(t.Context(), "bob-canary", "root"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.CreateAccount(t.Context(), NewAccount{Name: "bob-canary", ID: id(9), Who: "root"}); err != nil { // the name of another now
+		t.Fatal(err)
+	}
 	db.Close()
 	image, err := os.ReadFile(o.Path)
 	if err != nil {
@@ -62,7 +78,7 @@ func TestTamperedRecords(t *testing.T) {
 	now := records(t, o.Path)
 	o.Path = filepath.Join(t.TempDir(), "tampered.db")
 	cases := 0
-	try := func(what string, fn func(*bbolt.Bucket) error) {
+	try := func(what string, fn func(*bbolt.Tx) error) {
 		t.Helper()
 		cases++
 		if err := os.WriteFile(o.Path, image, 0o600); err != nil {
@@ -80,22 +96,44 @@ func TestTamperedRecords(t *testing.T) {
 		for _, at := range []int{0, 1, 5, 29, len(p.value) / 2, len(p.value) - 1} {
 			flipped := bytes.Clone(p.value)
 			flipped[at] ^= 1
-			try("flip", func(b *bbolt.Bucket) error { return b.Put(p.key, flipped) })
+			try("flip", func(tx *bbolt.Tx) error { return tx.Bucket(tableOf(p.key)).Put(p.key, flipped) })
 		}
-		try("cut", func(b *bbolt.Bucket) error { return b.Put(p.key, p.value[:len(p.value)-1]) })
-		try("drop", func(b *bbolt.Bucket) error { return b.Delete(p.key) })
+		try("cut", func(tx *bbolt.Tx) error { return tx.Bucket(tableOf(p.key)).Put(p.key, p.value[:len(p.value)-1]) })
+		try("drop", func(tx *bbolt.Tx) error { return tx.Bucket(tableOf(p.key)).Delete(p.key) })
 		for j, q := range now {
 			if i < j {
-				try("exchange", func(b *bbolt.Bucket) error { return errors.Join(b.Put(p.key, q.value), b.Put(q.key, p.value)) })
+				try("exchange", func(tx *bbolt.Tx) error {
+					return errors.Join(tx.Bucket(tableOf(p.key)).Put(p.key, q.value), tx.Bucket(tableOf(q.key)).Put(q.key, p.value))
+				})
 			}
 		}
 	}
 	for _, p := range before {
 		if i := find(now, p.key); i < 0 || !bytes.Equal(now[i].value, p.value) {
-			try("put back", func(b *bbolt.Bucket) error { return b.Put(p.key, p.value) })
+			try("put back", func(tx *bbolt.Tx) error { return tx.Bucket(tableOf(p.key)).Put(p.key, p.value) })
 		}
 	}
-	try("add", func(b *bbolt.Bucket) error { return b.Put([]byte("a-new-record-here"), now[0].value) })
+	for _, p := range now { // the set hash does not say which table
+		try("other table", func(tx *bbolt.Tx) error {
+			from, to := bucket, namesBucket
+			if isName(p.key) {
+				from, to = to, from
+			}
+			return errors.Join(tx.Bucket(from).Delete(p.key), tx.Bucket(to).Put(p.key, p.value))
+		})
+	}
+	for _, table := range [][]byte{bucket, namesBucket} {
+		try("add", func(tx *bbolt.Tx) error { return tx.Bucket(table).Put([]byte("a-new-record-here"), now[0].value) })
+		try("add a name", func(tx *bbolt.Tx) error { return tx.Bucket(table).Put([]byte("n-new-record-here"), now[0].value) })
+		try("no table", func(tx *bbolt.Tx) error { return tx.DeleteBucket(table) })
+		try("empty table", func(tx *bbolt.Tx) error {
+			err := tx.DeleteBucket(table)
+			if err == nil {
+				_, err = tx.CreateBucket(table)
+			}
+			return err
+		})
+	}
 	t.Logf("%d cases", cases)
 	if cases < 90 {
 		t.Errorf("only %d cases", cases)

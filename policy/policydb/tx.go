@@ -13,9 +13,10 @@ import (
 // tx is one transaction as get, put, remove and scan over sealed records, so that another store can stand behind it.
 // Values it returns are copies.
 type tx struct {
-	db *DB
-	b  *bbolt.Bucket
-	h  *head // of a writing transaction
+	db    *DB
+	b     *bbolt.Bucket
+	names *bbolt.Bucket // nil in a file of the old format
+	h     *head         // of a writing transaction
 }
 
 // newSet derives the key of the set hash from tokens, which are MACs under the keyring's policy key.
@@ -30,14 +31,36 @@ func newSet(token func(kind, name string) [16]byte) *record.Set {
 
 // domain of the record at a key.
 func domain(key []byte) record.Domain {
-	if key[0] == 'a' || key[0] == 'i' {
+	switch {
+	case isName(key):
+		return record.DomainNames
+	case key[0] == 'a':
 		return record.DomainAccounts
+	default:
+		return record.DomainPolicy
 	}
-	return record.DomainPolicy
+}
+
+// isName says whether a key belongs into the table of names. No letter is used in both tables, so that the set hash needs
+// no more than the key to tell them apart.
+func isName(key []byte) bool { return key[0] == 'n' || key[0] == 'i' }
+
+func (t *tx) bucket(key []byte) *bbolt.Bucket {
+	if isName(key) {
+		return t.names
+	}
+	return t.b
+}
+
+func (o *Options) box(key []byte) *record.Box {
+	if isName(key) {
+		return o.Names
+	}
+	return o.Box
 }
 
 func (t *tx) open(key, sealed []byte) ([]byte, error) {
-	plain, err := t.db.o.Box.Open(nil, domain(key), key, sealed)
+	plain, err := t.db.o.box(key).Open(nil, domain(key), key, sealed)
 	if err != nil {
 		return nil, fmt.Errorf("%w: a record does not open: %w", ErrDamaged, err)
 	}
@@ -46,7 +69,7 @@ func (t *tx) open(key, sealed []byte) ([]byte, error) {
 
 // get returns nil if there is no record.
 func (t *tx) get(key []byte) ([]byte, error) {
-	sealed := t.b.Get(key)
+	sealed := t.bucket(key).Get(key)
 	if sealed == nil {
 		return nil, nil
 	}
@@ -57,25 +80,26 @@ func (t *tx) put(key, plain []byte) error {
 	if err := t.remove(key); err != nil {
 		return err
 	}
-	sealed := t.db.o.Box.Seal(nil, domain(key), key, plain)
+	sealed := t.db.o.box(key).Seal(nil, domain(key), key, plain)
 	t.db.set.Add(&t.h.Sum, key, sealed)
 	t.h.Count++
-	return t.b.Put(key, sealed)
+	return t.bucket(key).Put(key, sealed)
 }
 
 func (t *tx) remove(key []byte) error {
-	old := t.b.Get(key)
+	b := t.bucket(key)
+	old := b.Get(key)
 	if old == nil {
 		return nil
 	}
 	t.db.set.Remove(&t.h.Sum, key, old)
 	t.h.Count--
-	return t.b.Delete(key)
+	return b.Delete(key)
 }
 
-// scan calls fn with every key that begins with prefix, in order, and its sealed value; both are valid in fn only.
-func (t *tx) scan(prefix []byte, fn func(key, sealed []byte) error) error {
-	c := t.b.Cursor()
+// scan calls fn with every key of a bucket that begins with prefix, in order, and its sealed value; both are valid in fn only.
+func scan(b *bbolt.Bucket, prefix []byte, fn func(key, sealed []byte) error) error {
+	c := b.Cursor()
 	for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
 		if len(k) == 0 {
 			return fmt.Errorf("%w: an empty key", ErrDamaged)
@@ -99,12 +123,22 @@ func (t *tx) head() (*head, error) {
 }
 
 func (db *DB) view(fn func(*tx) error) error {
+	return db.viewAny(func(t *tx) error {
+		if t.names == nil {
+			return fmt.Errorf("%w: no table of names", ErrDamaged)
+		}
+		return fn(t)
+	})
+}
+
+// viewAny is view also of a file of the old format.
+func (db *DB) viewAny(fn func(*tx) error) error {
 	return db.bolt.View(func(b *bbolt.Tx) error {
-		bkt := b.Bucket(bucket)
-		if bkt == nil {
+		t := &tx{db: db, b: b.Bucket(bucket), names: b.Bucket(namesBucket)}
+		if t.b == nil {
 			return fmt.Errorf("%w: no records", ErrDamaged)
 		}
-		return fn(&tx{db: db, b: bkt})
+		return fn(t)
 	})
 }
 
@@ -137,7 +171,11 @@ func (db *DB) update(fn func(*tx) error) error {
 	if err != nil {
 		return db.fail(err)
 	}
-	t := &tx{db: db, b: bkt}
+	names, err := b.CreateBucketIfNotExists(namesBucket)
+	if err != nil {
+		return db.fail(err)
+	}
+	t := &tx{db: db, b: bkt, names: names}
 	if bkt.Get([]byte("h")) == nil && db.current.Load().N == 0 {
 		t.h = &head{Format: format}
 	} else if t.h, err = t.head(); err != nil {

@@ -140,12 +140,16 @@ func (h *house) start() (err error) {
 	if err != nil {
 		return err
 	}
+	names, err := h.ring.Names()
+	if err != nil {
+		return err
+	}
 	auditBox, err := h.ring.Audit()
 	if err != nil {
 		return err
 	}
 	if h.policyDB, err = policydb.Open(ctx, policydb.Options{
-		Path: filepath.Join(h.state, "policy.db"), Box: policyBox, Token: h.ring.PolicyToken, PasswordCost: bcrypt.MinCost,
+		Path: filepath.Join(h.state, "policy.db"), Box: policyBox, Token: h.ring.PolicyToken, Names: names, NameToken: h.ring.NameToken, PasswordCost: bcrypt.MinCost,
 	}); err != nil {
 		return err
 	}

@@ -51,12 +51,16 @@ func build(t testing.TB, change func(*Options)) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
+	names, err := ring.Names()
+	if err != nil {
+		t.Fatal(err)
+	}
 	abox, err := ring.Audit()
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := &house{ring: ring, key: newKey(t)}
-	if h.db, err = policydb.Open(ctx, policydb.Options{Path: filepath.Join(dir, "policy.db"), Box: pbox, Token: ring.PolicyToken, PasswordCost: bcrypt.MinCost}); err != nil {
+	if h.db, err = policydb.Open(ctx, policydb.Options{Path: filepath.Join(dir, "policy.db"), Box: pbox, Token: ring.PolicyToken, Names: names, NameToken: ring.NameToken, PasswordCost: bcrypt.MinCost}); err != nil {
 		t.Fatal(err)
 	}
 	if h.log, err = audit.Open(audit.Options{Dir: filepath.Join(dir, "audit"), Box: abox}); err != nil {

@@ -57,12 +57,14 @@ func newStack(t *testing.T, grants map[string]string) *stack {
 	t.Cleanup(func() { ring.Close() })
 	policyBox, err := ring.Policy()
 	must(err)
+	names, err := ring.Names()
+	must(err)
 	auditBox, err := ring.Audit()
 	must(err)
 	s := &stack{rig: rig{t: t, key: newKey(t), logs: &logBuffer{}}}
 	log := slog.New(slog.NewTextHandler(s.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	s.policy, err = policydb.Open(ctx, policydb.Options{
-		Path: filepath.Join(dir, "policy.db"), Box: policyBox, Token: ring.PolicyToken, PasswordCost: bcrypt.MinCost,
+		Path: filepath.Join(dir, "policy.db"), Box: policyBox, Token: ring.PolicyToken, Names: names, NameToken: ring.NameToken, PasswordCost: bcrypt.MinCost,
 	})
 	must(err)
 	t.Cleanup(func() { s.policy.Close() })

@@ -131,7 +131,11 @@ func (c *child) policy(ctx context.Context, ring *keyring.Keyring) error {
 
 func policyOptions(root string, ring *keyring.Keyring) (policydb.Options, error) {
 	box, err := ring.Policy()
-	return policydb.Options{Path: filepath.Join(root, "policy.db"), Box: box, Token: ring.PolicyToken, PasswordCost: 4}, err
+	if err != nil {
+		return policydb.Options{}, err
+	}
+	names, err := ring.Names()
+	return policydb.Options{Path: filepath.Join(root, "policy.db"), Box: box, Token: ring.PolicyToken, Names: names, NameToken: ring.NameToken, PasswordCost: 4}, err
 }
 
 func (c *child) audit(ctx context.Context, ring *keyring.Keyring) error {

@@ -70,7 +70,11 @@ func openSite(dir string) (s *wholeSite, err error) {
 	if err != nil {
 		return s, err
 	}
-	s.policy, err = policydb.Open(ctx, policydb.Options{Path: filepath.Join(state, "policy.db"), Box: box, Token: s.ring.PolicyToken, PasswordCost: 4})
+	names, err := s.ring.Names()
+	if err != nil {
+		return s, err
+	}
+	s.policy, err = policydb.Open(ctx, policydb.Options{Path: filepath.Join(state, "policy.db"), Box: box, Token: s.ring.PolicyToken, Names: names, NameToken: s.ring.NameToken, PasswordCost: 4})
 	if err != nil {
 		return s, err
 	}

@@ -110,6 +110,11 @@ func TestFixtureV1(t *testing.T) {
 	for range 2 {
 		compare(t, readState(t, dir), want)
 	}
+	if _, err := readerPython(); err == nil { // and the document says what the program made of it
+		out, err := runReader(t, dir)
+		check(t, err)
+		compare(t, fromReader(t, out), want)
+	}
 	ring, err := keyring.Open(t.Context(), filepath.Join(dir, "state"), &keyring.KeyFile{Path: filepath.Join(dir, "key")})
 	check(t, err)
 	defer ring.Close()

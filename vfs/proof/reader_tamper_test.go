@@ -19,14 +19,18 @@ func TestSecondReaderFindsDamage(t *testing.T) {
 	t.Parallel()
 	const log = "state/audit/00000000000000000005.log"
 	for what, attack := range map[string]func(*future){
-		"seal.json: another root":         func(f *future) { f.replace("state/seal.json", `"epoch": 1`, `"epoch": 2`) },
-		"seal.json: a byte of the root":   func(f *future) { f.flip("state/seal.json", `"wrapped": "`) },
-		"keyring: a byte of a key":        func(f *future) { f.poke("state/keyring", 100, 0xaa) },
-		"keyring: cut":                    func(f *future) { f.edit("state/keyring", func(b []byte) []byte { return b[:len(b)-1] }) },
-		"audit: a byte":                   func(f *future) { f.poke(log, 300, 0xaa) },
-		"audit: a file is missing":        func(f *future) { check(f.t, os.Remove(f.path(log))) },
-		"audit: cut before the head":      func(f *future) { check(f.t, os.Remove(f.path("state/audit/00000000000000000033.log"))) },
-		"policy: a record is gone":        func(f *future) { f.drop(f.policyDB(), "policy1") },
+		"seal.json: another root":       func(f *future) { f.replace("state/seal.json", `"epoch": 1`, `"epoch": 2`) },
+		"seal.json: a byte of the root": func(f *future) { f.flip("state/seal.json", `"wrapped": "`) },
+		"keyring: a byte of a key":      func(f *future) { f.poke("state/keyring", 100, 0xaa) },
+		"keyring: cut":                  func(f *future) { f.edit("state/keyring", func(b []byte) []byte { return b[:len(b)-1] }) },
+		"audit: a byte":                 func(f *future) { f.poke(log, 300, 0xaa) },
+		"audit: a file is missing":      func(f *future) { check(f.t, os.Remove(f.path(log))) },
+		"audit: cut before the head":    func(f *future) { check(f.t, os.Remove(f.path("state/audit/00000000000000000033.log"))) },
+		"policy: a record is gone":      func(f *future) { f.drop(f.policyDB(), "policy1") },
+		"policy: a name is gone": func(f *future) {
+			check(f.t, openAndRead(f.dir)) // which makes the table of names
+			f.drop(f.policyDB(), "names1")
+		},
 		"database: a record is gone":      func(f *future) { f.drop(f.tree(), string([]byte{byte(record.DomainWhen)})) },
 		"database: two records exchanged": (*future).exchange,
 		"blob: a byte of each":            func(f *future) { f.blobs(150, []byte{0xaa}) },

@@ -20,7 +20,7 @@ sys.dont_write_bytecode = True
 from record_vectors import HKDFExpand, SHA256, be, derive, mac, rnd, seal, wrap  # noqa: E402
 
 NOBODY = bytes(16)
-ROOT_KEY, ACCOUNT_KEY, POLICY_KEY, AUDIT_KEY, POLICY, AUDIT, KEYRING = 32, 33, 34, 35, 37, 39, 40
+ROOT_KEY, ACCOUNT_KEY, POLICY_KEY, AUDIT_KEY, POLICY, AUDIT, KEYRING, NAMES = 32, 33, 34, 35, 37, 39, 40, 42
 
 
 def expand(key, label, purpose, epoch):
@@ -73,12 +73,14 @@ ring2 = b"SPKEYR2\n" + be(epoch, 4) + be(len(entries), 4) + site2[b"policy"] + s
 ring2 += b"".join(i + e for i, e in entries2) + head2
 
 policy_record, audit_record = (expand(k, b"sallyport.site.v1", b"record", 1) for k in (policy, audit))
-token = expand(policy, b"sallyport.site.v1", b"token", 1)
+token, names, name_token = (expand(policy, b"sallyport.site.v1", p, 1) for p in (b"token", b"names", b"nametoken"))
 expected = {
     "epoch": epoch,
     "policy": text(seal("policy value", policy_record, 1, NOBODY, POLICY, b"place", b"a policy value")),
     "audit": text(seal("audit value", audit_record, 1, NOBODY, AUDIT, b"place", b"an audit value")),
     "token": text(mac(token, b"\x07account" + b"alice")[:16]),
+    "name": text(seal("name value", names, 1, NOBODY, NAMES, b"place", b"a name")),
+    "name_token": text(mac(name_token, b"\x04name" + b"alice")[:16]),
     "root_made": root_made,
     "made": made[:3],
     "accounts": [{"id": text(i), "version": v, "token": text(mac(derive(k, b"name", i, v), be(1, 8) + b"a")[:16])}
