@@ -76,8 +76,8 @@ fuzz: ## every fuzz target for FUZZTIME each
 	  done; \
 	done
 
-scale: ## one volume of FILES files, a tenth of them in one directory: time and memory of each step
-	SALLYPORT_SCALE=$(FILES) $(GO) test -count=1 -timeout 0 -v -run '^TestScale$$' ./vfs
+scale: ## one volume of FILES files of BYTES at least, a tenth of them in one directory: time and memory of each step
+	SALLYPORT_SCALE=$(FILES) SALLYPORT_SCALE_BYTES=$(BYTES) $(GO) test -count=1 -timeout 0 -v -run '^TestScale$$' ./vfs
 
 model: ## the state machines for long: the volume alone, and the volume, SFTP and FTPS side by side
 	$(GO) test -tags model -count=1 -timeout 0 -v -run '^TestModel$$' ./vfs ./server/facetest -rapid.checks=$(CHECKS) -rapid.steps=100

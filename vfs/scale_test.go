@@ -20,12 +20,16 @@ import (
 	"sallyport/vfs/meta"
 )
 
-// scaleEnv is the number of files of the volume; `make scale` sets it.
-const scaleEnv = "SALLYPORT_SCALE"
+// scaleEnv is the number of files of the volume, and scaleBytesEnv the least size of each: those above 4 KiB have a blob.
+// `make scale` sets them.
+const (
+	scaleEnv      = "SALLYPORT_SCALE"
+	scaleBytesEnv = "SALLYPORT_SCALE_BYTES"
+)
 
 // TestScale makes one volume of very many files, one in ten of them in one directory, and does with it what people do
 // with volumes. `make scale FILES=1000000` prints what each step takes, in time and in anonymous memory of the
-// process; in `go test` a small volume checks the answers, and that renaming a directory writes as much whatever it holds.
+// process; with BYTES=8192 every file has a blob. In `go test` a small volume checks the answers, and that renaming a directory writes as much whatever it holds.
 func TestScale(t *testing.T) {
 	if os.Getenv(scaleEnv) == "" {
 		t.Parallel()
@@ -35,6 +39,9 @@ func TestScale(t *testing.T) {
 		files = n
 	}
 	s := newScale(t, files)
+	if n, err := strconv.Atoi(os.Getenv(scaleBytesEnv)); err == nil {
+		s.bytes = n
+	}
 	s.create()
 	s.list("list, cold", s.large)
 	s.list("list, warm", s.large)
@@ -56,6 +63,7 @@ type scale struct {
 	t     *testing.T
 	b     *bench
 	files int
+	bytes int    // of content at least
 	large string // the directory of files/10 files
 	dirs  int    // with the rest
 	mem   *memory
@@ -118,7 +126,7 @@ func (s *scale) create() {
 		}
 		f, err := v.OpenHandle(context.Background(), name, os.O_WRONLY|os.O_CREATE, 0o644)
 		if err == nil {
-			if _, err = f.Write(scaleContent(i)); err == nil {
+			if _, err = f.Write(s.content(i)); err == nil {
 				err = f.Close()
 			}
 		}
@@ -154,7 +162,10 @@ func (s *scale) create() {
 	s.t.Logf("%d files, %d directories, %d records, tree.db of %d MiB", s.files, s.dirs+3, s.records(), s.size()>>20)
 }
 
-func scaleContent(i int) []byte { return fmt.Appendf(nil, "content of file %d\n", i) }
+func (s *scale) content(i int) []byte {
+	line := fmt.Appendf(nil, "content of file %d\n", i)
+	return bytes.Repeat(line, 1+s.bytes/len(line))
+}
 
 func (s *scale) size() int64 {
 	i, err := os.Stat(filepath.Join(s.b.dir(), "tree-1.db"))
@@ -183,13 +194,13 @@ func (s *scale) stat() {
 			i := rand.IntN(s.files / 10)
 			info, err := v.Stat(fmt.Sprintf("%s/file-%07d.dat", s.large, i))
 			ok(s.t, err)
-			if info.Size() != int64(len(scaleContent(i))) {
+			if info.Size() != int64(len(s.content(i))) {
 				s.t.Fatalf("file %d has %d bytes", i, info.Size())
 			}
 		}
 	})
 	i := rand.IntN(s.files / 10)
-	wantContent(s.t, v, fmt.Sprintf("%s/file-%07d.dat", s.large, i), scaleContent(i))
+	wantContent(s.t, v, fmt.Sprintf("%s/file-%07d.dat", s.large, i), s.content(i))
 }
 
 // rename moves a directory of very much and an empty one: both write the same records.

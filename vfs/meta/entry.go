@@ -169,7 +169,15 @@ func (tx *Tx) liveEntry(dir Inode, name string) (*Entry, error) {
 
 // openEntry decodes a live entry and remembers it.
 func (tx *Tx) openEntry(key [2 * tokenSize]byte, sealed []byte) (*Entry, error) {
-	plain, err := tx.open(record.DomainEntry, key[:], sealed)
+	en, err := tx.decodeSealedEntry(key[:], sealed)
+	if err == nil {
+		tx.db.entries.add(key, en, tx.snap.seen)
+	}
+	return en, err
+}
+
+func (tx *Tx) decodeSealedEntry(key, sealed []byte) (*Entry, error) {
+	plain, err := tx.open(record.DomainEntry, key, sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +185,6 @@ func (tx *Tx) openEntry(key [2 * tokenSize]byte, sealed []byte) (*Entry, error) 
 	if err != nil {
 		return nil, broken(record.DomainEntry, err)
 	}
-	tx.db.entries.add(key, en, tx.snap.seen)
 	return en, nil
 }
 

@@ -22,13 +22,16 @@ func (tx *Tx) List(dir Inode, cursor []byte, fn func(Entry, *Node) bool) (next [
 	if names != nil {
 		each = tx.eachMoved(names)
 	}
+	node := tx.Node
+	if tx.passing(dir) {
+		node = tx.nodePassing
+	}
 	last, err := each(dir, after, func(en *Entry) (bool, error) {
-		n, err := tx.node(en.Inode)
+		n, err := node(en.Inode)
 		if err != nil {
 			return false, dangling(record.DomainInode)
 		}
-		own := *n
-		return fn(*en, &own), nil
+		return fn(*en, n), nil
 	})
 	if err != nil || last == nil {
 		return nil, err
@@ -39,18 +42,25 @@ func (tx *Tx) List(dir Inode, cursor []byte, fn func(Entry, *Node) bool) (next [
 	return append(append([]byte(nil), cursor[:4]...), last...), nil
 }
 
+// passing tells whether a directory has more entries than the caches hold. What a listing of it remembered would be forgotten
+// before the next one comes to it, and with it what others use.
+func (tx *Tx) passing(dir Inode) bool {
+	d, err := tx.node(dir)
+	return err == nil && d.Children > 2*cacheLimit
+}
+
 // eachLive walks the shared live entries of dir after the name token cursor.
 func (tx *Tx) eachLive(dir Inode, cursor []byte, fn func(*Entry) (bool, error)) (next []byte, err error) {
 	if len(cursor) != 0 && len(cursor) != tokenSize {
 		return nil, invalid("cursor")
 	}
-	dirTok := tx.dirToken(dir)
+	dirTok, passing := tx.dirToken(dir), tx.passing(dir)
 	from := append([]byte(nil), dirTok[:]...)
 	if len(cursor) != 0 {
 		from = append(append(from, cursor...), 0) // the first key after the token's
 	}
 	for f := range tx.scan(record.DomainEntry, dirTok[:], from) {
-		en, err := tx.foundEntry(f)
+		en, err := tx.foundEntry(f, passing)
 		if err != nil {
 			return nil, err
 		}
@@ -65,8 +75,8 @@ func (tx *Tx) eachLive(dir Inode, cursor []byte, fn func(*Entry) (bool, error)) 
 	return nil, nil
 }
 
-// foundEntry returns the shared entry that scan met.
-func (tx *Tx) foundEntry(f found) (*Entry, error) {
+// foundEntry returns the shared entry that scan met, and remembers it unless it is met in passing.
+func (tx *Tx) foundEntry(f found, passing bool) (*Entry, error) {
 	if f.change != nil {
 		return f.change.obj.(*Entry), nil
 	}
@@ -76,6 +86,9 @@ func (tx *Tx) foundEntry(f found) (*Entry, error) {
 	key := [2 * tokenSize]byte(f.key)
 	if en, ok := tx.db.entries.get(key, tx.snap.seen); ok {
 		return en, nil
+	}
+	if passing {
+		return tx.decodeSealedEntry(key[:], f.sealed)
 	}
 	return tx.openEntry(key, f.sealed)
 }

@@ -135,31 +135,49 @@ func (tx *Tx) Node(id Inode) (*Node, error) {
 
 // node returns a shared record: it must not be changed.
 func (tx *Tx) node(id Inode) (*Node, error) {
+	n, shared, err := tx.readNode(id)
+	if err == nil && !shared {
+		tx.db.nodes.add(id, n, tx.snap.seen)
+	}
+	return n, err
+}
+
+// nodePassing is Node for what will not be asked for again soon: it is not remembered.
+func (tx *Tx) nodePassing(id Inode) (*Node, error) {
+	n, shared, err := tx.readNode(id)
+	if err == nil && shared {
+		own := *n
+		return &own, nil
+	}
+	return n, err
+}
+
+// readNode returns a record and whether others have it too.
+func (tx *Tx) readNode(id Inode) (n *Node, shared bool, err error) {
 	var kb [8]byte
 	key := appendU64(kb[:0], uint64(id))
 	p := tx.pending(record.DomainInode, key)
 	if p != nil {
 		if p.plain == nil {
-			return nil, absent("inode")
+			return nil, false, absent("inode")
 		}
-		return p.obj.(*Node), nil
+		return p.obj.(*Node), true, nil
 	}
 	if n, ok := tx.db.nodes.get(id, tx.snap.seen); ok {
-		return n, nil
+		return n, true, nil
 	}
 	plain, err := tx.load(record.DomainInode, key)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if plain == nil {
-		return nil, absent("inode")
+		return nil, false, absent("inode")
 	}
-	n, err := decodeNode(id, plain)
+	n, err = decodeNode(id, plain)
 	if err != nil {
-		return nil, broken(record.DomainInode, err)
+		return nil, false, broken(record.DomainInode, err)
 	}
-	tx.db.nodes.add(id, n, tx.snap.seen)
-	return n, nil
+	return n, false, nil
 }
 
 // edit returns a copy of an inode's record to change and give to putNode.

@@ -62,7 +62,7 @@ func (tx *Tx) places(to map[Inode]*place) error {
 		}
 	}
 	for f := range tx.scan(record.DomainEntry, nil, nil) {
-		en, err := tx.foundEntry(f)
+		en, err := tx.foundEntry(f, true)
 		if err != nil {
 			return err
 		}

@@ -3,7 +3,10 @@ package meta
 import (
 	"context"
 	"fmt"
+	"os"
+	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -312,4 +315,48 @@ func TestVerifyAcrossAGap(t *testing.T) {
 			t.Errorf("%s: %q", what, got)
 		}
 	}
+}
+
+// BenchmarkVerify walks FILES files (200,000 if it is not set), half of which have a blob, and as many past names.
+func BenchmarkVerify(b *testing.B) {
+	files := 200_000
+	if n, err := strconv.Atoi(os.Getenv("FILES")); err == nil {
+		files = n
+	}
+	d := newDB(b)
+	d.grow(b, files)
+	for from := 0; from < files; from += 5000 {
+		d.update(b, func(tx *Tx) error {
+			for i := from; i < min(from+5000, files); i++ {
+				id := [16]byte{byte(i * 37), byte(i >> 16), byte(i >> 8), byte(i)}
+				if err := tx.PutBlob(&BlobKey{ID: id, Wrapped: make([]byte, 100), State: BlobSealed, Size: 10}); err != nil {
+					return err
+				}
+				n, err := addFile(tx, Root, fmt.Sprint("blob-", i), 0)
+				if err != nil {
+					return err
+				}
+				l := extent.Layout{Size: 10, Blobs: []extent.BlobRef{extent.Sealed(id, 10)}, Extents: []extent.Extent{{Len: 10}}}
+				if err := tx.AddVersion(n, &Version{Attr: Attr{Size: 10, State: Complete}, Layout: l}); err != nil {
+					return err
+				}
+				if err := tx.Unlink(Root, fmt.Sprintf("file-%08d.txt", i)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	d.reopen(b)
+	records := d.published.Load().head.records
+	b.Logf("%d records", records)
+	debug.FreeOSMemory() // what making the files took
+	peak, cpu := watchHeap(b), cpuTime(b)
+	for b.Loop() {
+		if err := d.Verify(b.Context(), func(f string) { b.Fatal(f) }); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64((cpuTime(b)-cpu).Nanoseconds())/float64(b.N)/float64(records), "cpu-ns/record")
+	b.ReportMetric(float64(peak())/(1<<20), "anon-MiB")
 }
