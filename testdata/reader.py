@@ -94,6 +94,17 @@ class Fields:
     def attr(self):
         return {"size": self.u64(), "mode": self.u32(), "mtime": self.signed(), "atime": self.signed(), "created": self.signed(), "state": self.u8()}
 
+    def number(self):
+        """7 bits to a byte, lowest first, in as few bytes as do."""
+        value = shift = 0
+        while True:
+            byte = self.u8()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                check(value < 2**64 and (byte or not shift), "number in a page of extents")
+                return value
+            shift += 7
+
     def end(self):
         check(self.data == b"", "bytes left over")
 
@@ -354,6 +365,24 @@ def site_key(pair, purpose):
 
 # Volumes
 
+def page_of_extents(page):
+    """Returns the extents of a page of either form, 32 bytes each, as a version itself has them."""
+    check(page, "empty page of extents")
+    if page[0] < 0x80:
+        extents = [page[at:at + 32] for at in range(0, len(page), 32)]
+        check(len(extents) <= 2000 and all(len(e) == 32 and not any(e[28:]) for e in extents), "page of extents")
+        return page
+    check(page[0] == 0x81, "form of a page of extents")
+    f, out, end, shifts = Fields(page[1:]), [], 0, {}
+    while f.data or not out:
+        off, length, source, step = end + f.number(), f.number(), f.number(), f.number()
+        shifts[source % 16] = shifts.get(source % 16, 0) + (-(step + 1) // 2 if step & 1 else step // 2)
+        from_, end = (off + shifts[source % 16]) % 2**64, off + length
+        check(length and end < 2**63 and from_ + length < 2**63 and source < 2**32 - 1 and len(out) < 2000, "extent in a page")
+        out.append(be(off, 8) + be(length, 8) + be(from_, 8) + be((source - 1) % 2**32, 4) + bytes(4))
+    return b"".join(out)
+
+
 class Volume:
     def __init__(self, directory, account, version, key):
         self.blobs, self.account, self.version = directory / "blobs", account, version
@@ -413,8 +442,9 @@ class Volume:
         extents = layout.take(32 * extents)
         for first, page, count, digest in pages:
             data = self.get(EXTENTS, be(inode, 8) + be(first, 8) + be(page, 4))
-            check(len(data) == 32 * count and hashlib.sha256(data).digest()[:16] == digest, "page of extents")
-            extents += data
+            listed = page_of_extents(data)
+            check(len(listed) == 32 * count and hashlib.sha256(data).digest()[:16] == digest, "page of extents")
+            extents += listed
         inline = layout.take(inline)
         layout.end()
         check(attr["size"] == size, "size of a version")

@@ -211,15 +211,23 @@ func BenchmarkOpen100000Records(b *testing.B) {
 	}
 }
 
+// benchScattered stores a file of 262,144 extents, as random writes leave them.
+func benchScattered(b *testing.B, d *testDB) (n *Node, l extent.Layout) {
+	l = extent.Layout{Size: 1 << 40, Blobs: []extent.BlobRef{extent.Sealed([16]byte{1}, 1<<40), extent.Sealed([16]byte{2}, 1<<40)}}
+	l.Extents = overwritten(1 << 17)[:1<<18]
+	d.update(b, func(tx *Tx) (err error) {
+		if n, err = addFile(tx, Root, "big", 0); err != nil {
+			return err
+		}
+		return tx.AddVersion(n, &Version{Attr: Attr{Size: l.Size, State: Complete}, Layout: l})
+	})
+	return n, l
+}
+
 // BenchmarkFsyncScattered is the fsync of a file of 262,144 extents after one more of them changed.
 func BenchmarkFsyncScattered(b *testing.B) {
 	d := newDB(b)
-	l := extent.Layout{Size: 1 << 30, Blobs: []extent.BlobRef{extent.Sealed([16]byte{1}, 2<<30)}}
-	for i := range uint64(1 << 18) {
-		l.Extents = append(l.Extents, extent.Extent{Off: i * 4096, Len: 4096, BlobOff: (1<<18 - i) * 4096})
-	}
-	var n *Node
-	d.update(b, func(tx *Tx) (err error) { n, err = addFile(tx, Root, "big", 0); return err })
+	n, l := benchScattered(b, d)
 	i := uint64(0)
 	for b.Loop() {
 		i++
@@ -227,5 +235,29 @@ func BenchmarkFsyncScattered(b *testing.B) {
 		d.update(b, func(tx *Tx) error {
 			return tx.AddVersion(n, &Version{Attr: Attr{Size: l.Size, State: Complete}, Layout: l})
 		})
+	}
+}
+
+// BenchmarkFsyncOverwritten is the same after every extent of the second blob changed: all pages are written.
+func BenchmarkFsyncOverwritten(b *testing.B) {
+	d := newDB(b)
+	n, l := benchScattered(b, d)
+	for b.Loop() {
+		for i := range l.Extents {
+			l.Extents[i].BlobOff += uint64(l.Extents[i].Blob) * 4096
+		}
+		d.update(b, func(tx *Tx) error {
+			return tx.AddVersion(n, &Version{Attr: Attr{Size: l.Size, State: Complete}, Layout: l})
+		})
+	}
+}
+
+// BenchmarkReadScattered reads where the bytes of such a file lie, as opening it does.
+func BenchmarkReadScattered(b *testing.B) {
+	d := newDB(b)
+	n, _ := benchScattered(b, d)
+	b.ReportAllocs()
+	for b.Loop() {
+		d.view(b, func(tx *Tx) error { _, err := tx.Version(n.ID, n.Version); return err })
 	}
 }

@@ -57,8 +57,10 @@ func TestRecordRoundTrips(t *testing.T) {
 	h, err := decodeHead(sampleHead.encode())
 	check("head", h, sampleHead, err)
 	page := []extent.Extent{{Off: 1, Len: 2, BlobOff: 3, Blob: 4}, {Off: 5, Len: 6, BlobOff: 7, Blob: extent.Inline}}
-	x, err := appendPage(nil, encodePage(page))
+	x, err := appendPage(nil, appendPacked(nil, page))
 	check("page", x, page, err)
+	x, err = appendPage(nil, plainPage(page))
+	check("page of format 1", x, page, err)
 }
 
 // anyKind decodes b as every kind of record; what decodes must encode to the same bytes.
@@ -84,7 +86,7 @@ func anyKind(t *testing.T, b []byte) (accepted int) {
 	h, err := decodeHead(b)
 	same("head", err, func() []byte { return h.encode() })
 	page, err := appendPage(nil, b)
-	same("page", err, func() []byte { return encodePage(page) })
+	same("page", err, func() []byte { return pageAgain(b, page) })
 	dir, name, err := decodeFold(b)
 	same("fold", err, func() []byte { return encodeFold(dir, name) })
 	event, err := decodeEvent(b)
@@ -97,7 +99,7 @@ func anyKind(t *testing.T, b []byte) (accepted int) {
 func samples() [][]byte {
 	return [][]byte{
 		sampleNode.encode(), sampleUnplaced.encode(), sampleEntry.encode(), sampleVersion.encode(), samplePaged.encode(), sampleBlob.encode(), sampleHead.encode(),
-		encodePage([]extent.Extent{{Off: 1, Len: 2, BlobOff: 3, Blob: 4}}), encodeFold(1, "e\u0301"), encodeSince(5), {0, 0, 0, 1, 'x'},
+		plainPage([]extent.Extent{{Off: 1, Len: 2, BlobOff: 3, Blob: 4}}), appendPacked(nil, []extent.Extent{{Off: 1, Len: 2, BlobOff: 3, Blob: 4}}), encodeFold(1, "e\u0301"), encodeSince(5), {0, 0, 0, 1, 'x'},
 	}
 }
 

@@ -1,15 +1,13 @@
 package meta
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
+	"bytes"
 
 	"sallyport/crypto/record"
 	"sallyport/vfs/extent"
 )
 
 const (
-	extentSize  = 32 // docs/FORMAT.md "Extent"
 	pageRefSize = 8 + 4 + 4 + 16
 
 	// directExtents is how many extents stand in the version's own record; more go to pages.
@@ -27,7 +25,7 @@ type pageRef struct {
 	n     uint64
 	page  uint32
 	count uint32   // extents in it
-	hash  [16]byte // SHA-256 of them, cut off: the next version finds what it can share
+	hash  [16]byte // SHA-256 of the page, cut off: the next version finds what it can share
 }
 
 // layout writes the layout as package extent does, without its extents if those are in pages, and the references to the pages.
@@ -72,37 +70,6 @@ func (d *decoder) layout() (l extent.Layout, pages []pageRef) {
 	return *decoded, pages
 }
 
-// encodePage writes extents as package extent does.
-func encodePage(extents []extent.Extent) []byte {
-	e := encoder{make([]byte, 0, len(extents)*extentSize)}
-	for i := range extents {
-		x := &extents[i]
-		e.u64(x.Off)
-		e.u64(x.Len)
-		e.u64(x.BlobOff)
-		e.u32(x.Blob)
-		e.u32(0)
-	}
-	return e.b
-}
-
-// appendPage decodes a page. Whether its extents are right shows when the layout is whole.
-func appendPage(to []extent.Extent, b []byte) ([]extent.Extent, error) {
-	n := len(b) / extentSize
-	if n == 0 || n > pageMax || len(b)%extentSize != 0 {
-		return nil, errMalformed
-	}
-	for ; len(b) > 0; b = b[extentSize:] {
-		if binary.BigEndian.Uint32(b[28:]) != 0 {
-			return nil, errMalformed
-		}
-		to = append(to, extent.Extent{
-			Off: be64(b), Len: be64(b[8:]), BlobOff: be64(b[16:]), Blob: binary.BigEndian.Uint32(b[24:]),
-		})
-	}
-	return to, nil
-}
-
 // pageEnd tells whether a page may end after an extent: it depends on nothing but the extent's place in the file.
 func pageEnd(x *extent.Extent) bool {
 	return x.Off*0x9e3779b97f4a7c15>>(64-10) == 0 // once in 1,024 = pageMean; the factor is 2^64 over the golden ratio
@@ -118,7 +85,8 @@ func cutPage(extents []extent.Extent) int {
 	return min(len(extents), pageMax)
 }
 
-// putPages stores the extents of a new version in pages, but those that the version before it has too.
+// putPages stores the extents of a new version in pages, but those that the version before it has too. Where that has pages of the
+// older form none is shared: its extents are all written once more, packed.
 func (tx *Tx) putPages(s *storedVersion) error {
 	have := map[[16]byte]pageRef{}
 	if s.prev != 0 {
@@ -131,16 +99,16 @@ func (tx *Tx) putPages(s *storedVersion) error {
 		}
 	}
 	written := uint32(0)
+	var page []byte // most pages are shared: they are encoded to be compared, in one place
 	for rest := s.Layout.Extents; len(rest) > 0; {
 		n := cutPage(rest)
-		page := encodePage(rest[:n])
+		page = appendPacked(page[:0], rest[:n])
 		rest = rest[n:]
-		sum := sha256.Sum256(page)
-		hash := [16]byte(sum[:16])
+		hash := hashPage(page)
 		p, ok := have[hash]
 		if !ok {
 			p = pageRef{n: s.N, page: written, count: uint32(n), hash: hash}
-			tx.put(record.DomainExtents, pageKey(s.Inode, p.n, p.page), page, nil)
+			tx.put(record.DomainExtents, pageKey(s.Inode, p.n, p.page), bytes.Clone(page), nil)
 			written++
 		}
 		s.pages = append(s.pages, p)
@@ -169,8 +137,11 @@ func (tx *Tx) readPages(s *storedVersion) error {
 		}
 		before := len(s.Layout.Extents)
 		s.Layout.Extents, err = appendPage(s.Layout.Extents, plain)
-		if err != nil || len(s.Layout.Extents)-before != int(p.count) {
-			return broken(record.DomainExtents, errMalformed)
+		if err == nil && len(s.Layout.Extents)-before != int(p.count) {
+			err = errMalformed
+		}
+		if err != nil {
+			return broken(record.DomainExtents, err)
 		}
 	}
 	if err := s.Layout.Check(); err != nil {

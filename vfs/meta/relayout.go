@@ -2,7 +2,6 @@ package meta
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -53,10 +52,9 @@ func (tx *Tx) newPages(s *storedVersion) {
 	}
 	for rest := s.Layout.Extents; len(rest) > 0; next++ {
 		n := cutPage(rest)
-		page := encodePage(rest[:n])
+		page := appendPacked(make([]byte, 0, 1+n*packedGuess), rest[:n])
 		rest = rest[n:]
-		sum := sha256.Sum256(page)
-		p := pageRef{n: s.N, page: next, count: uint32(n), hash: [16]byte(sum[:16])}
+		p := pageRef{n: s.N, page: next, count: uint32(n), hash: hashPage(page)}
 		tx.put(record.DomainExtents, pageKey(s.Inode, p.n, p.page), page, nil)
 		s.pages = append(s.pages, p)
 	}

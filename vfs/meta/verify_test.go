@@ -161,7 +161,7 @@ func TestEachCheckOfVerify(t *testing.T) {
 		"not the newest":           {rewrite(2, func(n *Node) { n.Version = 1 }), "inode 2: its record does not agree with its newest version"},
 		"another size":             {rewrite(2, func(n *Node) { n.Size++ }), "inode 2: its record does not agree with its newest version"},
 		"page of nothing": {func(tx *Tx) error {
-			tx.put(record.DomainExtents, pageKey(2, 1, 9), make([]byte, extentSize), nil)
+			tx.put(record.DomainExtents, pageKey(2, 1, 9), make([]byte, plainExtent), nil)
 			return nil
 		}, "inode 2: a page of extents belongs to no version"},
 		"page gone":              {func(tx *Tx) error { tx.remove(record.DomainExtents, pageKey(2, 2, 0)); return nil }, "inode 2: version 2: "},

@@ -42,6 +42,7 @@ func TestUnknownFormatsAreRefused(t *testing.T) {
 		"format of the database":     {`format 9 of the database is unknown.*written by a newer program|written by a newer program.*format 9 of the database is unknown`, (*future).treeFormat},
 		"bucket of the database":     {`foreign bucket`, (*future).treeBucket},
 		"layout of a version":        {`version 9 of a layout is unknown`, (*future).layoutVersion},
+		"page of extents":            {`form 0x82 of a page of extents is unknown`, (*future).pageForm},
 		"blob":                       {`integrity`, func(f *future) { f.blobs(0, []byte("SPBLOB9\n")) }},
 		"algorithms of a blob":       {`integrity`, func(f *future) { f.blobs(24, []byte{9}) }},
 		"database of the policy":     {`policy.*(damaged|no records)`, (*future).policyBucket},
@@ -301,8 +302,22 @@ func (f *future) treeFormat() {
 func (f *future) layoutVersion()  { f.layouts(0) }
 func (f *future) layoutReserved() { f.layouts(1) }
 
-// layouts sets one byte of every layout to 9, and the set hash to what the records then are.
+// pageForm gives every page of extents a form that is not known.
+func (f *future) pageForm() {
+	f.records(record.DomainExtents, func(plain []byte) { plain[0] = 0x82 })
+}
+
+// layouts sets one byte of every layout to 9.
 func (f *future) layouts(at int) {
+	f.records(record.DomainVersion, func(plain []byte) {
+		writer := 8 + 8 + 37 // behind at, previous and attr
+		layout := writer + 2 + int(binary.BigEndian.Uint16(plain[writer:])) + 4
+		plain[layout+at] = 9
+	})
+}
+
+// records changes all records of a kind, and sets the set hash to what they then are.
+func (f *future) records(kind record.Domain, change func(plain []byte)) {
 	tree := f.tree()
 	f.account(tree, func(keys *record.AccountKeys) {
 		f.bolt(tree, func(tx *bbolt.Tx) error {
@@ -310,20 +325,18 @@ func (f *future) layouts(at int) {
 			head, err := keys.Box().Open(nil, record.DomainHead, headPlace, h.Get(headPlace[1:]))
 			check(f.t, err)
 			sum := record.Sum(head[18:50])
-			b := tx.Bucket([]byte{byte(record.DomainVersion)})
+			b := tx.Bucket([]byte{byte(kind)})
 			var all []rec
 			check(f.t, b.ForEach(func(k, v []byte) error {
 				all = append(all, rec{key: string(k), value: bytes.Clone(v)})
 				return nil
 			}))
 			for _, r := range all {
-				place := append([]byte{byte(record.DomainVersion)}, r.key...)
-				plain, err := keys.Box().Open(nil, record.DomainVersion, place, r.value)
+				place := append([]byte{byte(kind)}, r.key...)
+				plain, err := keys.Box().Open(nil, kind, place, r.value)
 				check(f.t, err)
-				writer := 8 + 8 + 37 // behind at, previous and attr
-				layout := writer + 2 + int(binary.BigEndian.Uint16(plain[writer:])) + 4
-				plain[layout+at] = 9
-				sealed := keys.Box().Seal(nil, record.DomainVersion, place, plain)
+				change(plain)
+				sealed := keys.Box().Seal(nil, kind, place, plain)
 				keys.Set().Remove(&sum, place, r.value)
 				keys.Set().Add(&sum, place, sealed)
 				check(f.t, b.Put([]byte(r.key), sealed))

@@ -128,6 +128,7 @@ func TestVectorsComeFromTheSecondImplementation(t *testing.T) {
 	for maker, vectors := range map[string]string{
 		"crypto/record/testdata/record_vectors.py": "record.json",
 		"crypto/stream/testdata/floe_vectors.py":   "floe.json",
+		"vfs/meta/testdata/page_vectors.py":        "pages.json",
 	} {
 		maker := filepath.Join("..", "..", filepath.FromSlash(maker))
 		want, err := os.ReadFile(filepath.Join(filepath.Dir(maker), vectors))
@@ -140,5 +141,39 @@ func TestVectorsComeFromTheSecondImplementation(t *testing.T) {
 		if !bytes.Contains(want, []byte(`"ok": false`)) && !bytes.Contains(want, []byte(`"bad": -2`)) {
 			t.Errorf("%s has none that must be refused", vectors)
 		}
+	}
+}
+
+// TestSecondReaderReadsPages lets testdata/reader.py decode the frozen pages of extents. The script prints the names of those that it
+// reads as anything but what they hold, or takes where it must not.
+func TestSecondReaderReadsPages(t *testing.T) {
+	t.Parallel()
+	python, err := readerPython()
+	if err != nil {
+		noReader(t)
+	}
+	const script = `
+import json, sys
+sys.dont_write_bytecode = True
+import reader
+for v in json.load(sys.stdin):
+    try:
+        got = reader.page_of_extents(bytes.fromhex(v["page"]))
+    except reader.Damaged:
+        got = None
+    extents = [[int.from_bytes(got[at + i:at + i + (4 if i == 24 else 8)], "big") for i in (0, 8, 16, 24)]
+               for at in range(0, len(got or b""), 32)]
+    if (got is not None) != v["ok"] or extents != v["extents"]:
+        print(v["name"])
+print("read all")
+`
+	vectors, err := os.ReadFile(filepath.Join("..", "meta", "testdata", "pages.json"))
+	check(t, err)
+	cmd := exec.CommandContext(t.Context(), python, "-c", script)
+	cmd.Dir, cmd.Stdin = filepath.Join("..", "..", "testdata"), bytes.NewReader(vectors)
+	out, err := cmd.Output()
+	check(t, err)
+	if string(out) != "read all\n" {
+		t.Errorf("not read as they are:\n%s", out)
 	}
 }
