@@ -5,7 +5,6 @@ package escrow
 
 import (
 	"bytes"
-	"crypto/fips140"
 	"errors"
 	"fmt"
 	"io"
@@ -14,11 +13,13 @@ import (
 	"filippo.io/age"
 	"filippo.io/age/agessh"
 	"filippo.io/age/armor"
+
+	"sallyport/crypto/approved"
 )
 
 // ErrNotFIPS means that an operation needs an algorithm that the process may
 // not use, because it runs with GODEBUG=fips140=only (docs/FIPS.md).
-var ErrNotFIPS = errors.New("not available with fips140=only")
+var ErrNotFIPS = approved.ErrNotFIPS
 
 var (
 	// ErrRecipient means that something is not the public key of a person.
@@ -36,12 +37,7 @@ const maxSize = 64 << 10
 
 // RefuseNotFIPS returns ErrNotFIPS, with what is refused and why, if the
 // process must use approved algorithms only.
-func RefuseNotFIPS(what string) error {
-	if fips140.Enforced() {
-		return fmt.Errorf("%s: %w", what, ErrNotFIPS)
-	}
-	return nil
-}
+func RefuseNotFIPS(what string) error { return approved.Refuse(what) }
 
 // Recipient is somebody's public key.
 type Recipient struct {

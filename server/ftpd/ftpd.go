@@ -16,7 +16,6 @@ package ftpd
 
 import (
 	"context"
-	"crypto/fips140"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -27,6 +26,7 @@ import (
 	"syscall"
 	"time"
 
+	"sallyport/crypto/approved"
 	"sallyport/server/session"
 )
 
@@ -115,7 +115,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		o: o, backend: o.backend, limits: o.limits.withDefaults(), ports: p,
-		legacy:    !o.NoLegacyHashes && !fips140.Enforced(),
+		legacy:    !o.NoLegacyHashes && !approved.Only(),
 		tickets:   &tls.Config{},
 		conns:     make(map[*conn]struct{}),
 		listeners: make(map[net.Listener]struct{}),
