@@ -20,6 +20,7 @@ const (
 	CodeSecondFactor = "SP-F11"
 	CodeCodeNeeded   = "SP-F12"
 	CodeCodeUsed     = "SP-F13"
+	CodeCodeNotFIPS  = "SP-F14"
 	CodeCodeRate     = "SP-F21"
 	CodeSessions     = "SP-S11"
 	CodeServerFull   = "SP-S12"
@@ -119,6 +120,9 @@ var refusals = []Refusal{
 	{CodeCodeUsed, StageSecondFactor, "This code was used already. Wait for the next one.",
 		"the code is right, and opened a connection before",
 		"each code opens one connection; a client that opens several needs a key or a certificate"},
+	{CodeCodeNotFIPS, StageSecondFactor, "This server may not check codes of your authenticator. Use a recovery code, or ask the operator for a new second factor.",
+		"the second factor uses HMAC-SHA-1, which fips140=only forbids",
+		"`sallyport account 2fa reset NAME`, then `enable`, makes one of HMAC-SHA-256 (docs/FIPS.md)"},
 	{CodeCodeRate, StageSecondFactor, "Too many wrong codes. Wait before you try again.",
 		"codes of the account failed more often lately than they may",
 		"somebody who has the first factor is guessing codes, or a clock is wrong; `sallyport account unlock NAME` ends the wait"},

@@ -187,7 +187,7 @@ type Password struct {
 	History       int // passwords, that of now among them, that a new one must differ from
 	MaxAgeDays    int
 	CheckBreached bool
-	Hash          string // bcrypt, argon2id
+	Hash          string // pbkdf2, bcrypt, argon2id
 }
 
 // Login limits guessing. Rates count failed logins; a login that succeeds costs nothing.

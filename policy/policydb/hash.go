@@ -2,15 +2,20 @@ package policydb
 
 import (
 	"crypto/hmac"
+	"crypto/pbkdf2"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/bcrypt"
+
+	"sallyport/crypto/approved"
 )
 
 // DefaultPasswordCost is bcrypt's cost: 2^12 rounds, about a quarter of a second (OWASP Password Storage Cheat Sheet asks
@@ -22,6 +27,16 @@ var (
 	argonNormal = argonCost{memory: 19 << 10, time: 2, threads: 1}
 	argonTests  = argonCost{memory: 64, time: 1, threads: 1}
 )
+
+// Iterations of PBKDF2-HMAC-SHA-256: OWASP Password Storage Cheat Sheet, 2023 and later, where FIPS 140 is asked for. Those of tests are the
+// least of NIST SP 800-132, section 5.2, because the module calls fewer not approved.
+const (
+	pbkdf2Normal = 600_000
+	pbkdf2Tests  = 1_000
+	pbkdf2Most   = 10_000_000
+)
+
+const pbkdf2Prefix = "$pbkdf2-sha256$"
 
 // argonCost is memory in KiB, passes, and lanes.
 type argonCost struct {
@@ -57,8 +72,33 @@ func (db *DB) argon() argonCost {
 	return argonNormal
 }
 
-// hash makes the stored form of a password: $2b$cost$… or $argon2id$v=19$….
+func (db *DB) iterations() int {
+	if db.o.PasswordCost < DefaultPasswordCost {
+		return pbkdf2Tests
+	}
+	return pbkdf2Normal
+}
+
+// allowed is the kind of hash that is made where the policy asks for kind: under fips140=only there is one.
+func allowed(kind string) string {
+	if approved.Only() {
+		return "pbkdf2"
+	}
+	return kind
+}
+
+// hash makes the stored form of a password: $pbkdf2-sha256$i=…, $2b$cost$… or $argon2id$v=19$….
 func (db *DB) hash(kind, secret string) (string, error) {
+	kind = allowed(kind)
+	if kind == "pbkdf2" {
+		salt := make([]byte, 16)
+		rand.Read(salt)
+		key, err := pbkdf2.Key(sha256.New, secret, salt, db.iterations(), 32)
+		if err != nil {
+			return "", fmt.Errorf("hashing a password: %w", err)
+		}
+		return formatPBKDF2(db.iterations(), salt, key), nil
+	}
 	if kind == "argon2id" {
 		salt := make([]byte, 16)
 		rand.Read(salt)
@@ -74,6 +114,11 @@ func (db *DB) hash(kind, secret string) (string, error) {
 
 // fresh says whether a stored hash is what hash would make today.
 func (db *DB) fresh(kind, stored string) bool {
+	kind = allowed(kind)
+	if kind == "pbkdf2" {
+		n, _, _, err := parsePBKDF2(stored)
+		return err == nil && n == db.iterations()
+	}
 	if kind == "argon2id" {
 		c, _, _, err := parseArgon(stored)
 		return err == nil && c == db.argon()
@@ -82,8 +127,28 @@ func (db *DB) fresh(kind, stored string) bool {
 	return err == nil && cost >= db.o.PasswordCost
 }
 
-// matches verifies a password against any stored form.
+// checkable returns approved.ErrNotFIPS for a stored form that may not be verified: bcrypt and argon2id come from outside the module,
+// which cannot forbid them.
+func checkable(stored string) error {
+	if strings.HasPrefix(stored, pbkdf2Prefix) {
+		return nil
+	}
+	return approved.Refuse("a password whose hash is bcrypt or argon2id")
+}
+
+// matches verifies a password against any stored form that is checkable.
 func matches(stored, secret string) bool {
+	if checkable(stored) != nil {
+		return false
+	}
+	if strings.HasPrefix(stored, pbkdf2Prefix) {
+		n, salt, key, err := parsePBKDF2(stored)
+		if err != nil {
+			return false
+		}
+		got, err := pbkdf2.Key(sha256.New, secret, salt, n, len(key))
+		return err == nil && subtle.ConstantTimeCompare(key, got) == 1
+	}
 	foreign, isForeign := strings.CutPrefix(stored, imported)
 	if strings.HasPrefix(foreign, "$argon2id$") {
 		c, salt, key, err := parseArgon(foreign)
@@ -125,8 +190,34 @@ func parseArgon(stored string) (c argonCost, salt, key []byte, err error) {
 	return c, salt, key, nil
 }
 
-// importHash checks a hash of another system and marks it.
+func formatPBKDF2(iterations int, salt, key []byte) string {
+	return fmt.Sprintf("%si=%d$%s$%s", pbkdf2Prefix, iterations, base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(key))
+}
+
+func parsePBKDF2(stored string) (iterations int, salt, key []byte, err error) {
+	rest, ok := strings.CutPrefix(stored, pbkdf2Prefix+"i=")
+	parts := strings.Split(rest, "$")
+	if !ok || len(parts) != 3 {
+		return 0, nil, nil, badHash("PBKDF2 is written $pbkdf2-sha256$i=…$salt$key")
+	}
+	if iterations, err = strconv.Atoi(parts[0]); err != nil || iterations < pbkdf2Tests || iterations > pbkdf2Most {
+		return 0, nil, nil, badHash("its iterations are out of range")
+	}
+	// NIST SP 800-132, section 5.1: at least 128 bits of salt; section 5.3: at least 112 of key.
+	if salt, err = base64.RawStdEncoding.DecodeString(parts[1]); err != nil || len(salt) < 16 || len(salt) > 64 {
+		return 0, nil, nil, badHash("its salt cannot be read")
+	}
+	if key, err = base64.RawStdEncoding.DecodeString(parts[2]); err != nil || len(key) < 16 || len(key) > 64 {
+		return 0, nil, nil, badHash("its key cannot be read")
+	}
+	return iterations, salt, key, nil
+}
+
+// importHash checks a hash of another system and marks it. approved.ErrNotFIPS where it could not be verified anyway.
 func importHash(text string) (string, error) {
+	if err := approved.Refuse("a hash of another system (bcrypt, argon2id)"); err != nil {
+		return "", err
+	}
 	switch {
 	case strings.HasPrefix(text, "$argon2id$"):
 		if _, _, _, err := parseArgon(text); err != nil {

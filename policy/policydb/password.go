@@ -30,7 +30,8 @@ func (db *DB) SetPassword(ctx context.Context, name, secret, who string) error {
 	return db.ChangePassword(ctx, PasswordChange{Account: name, Secret: secret, Who: who})
 }
 
-// ChangePassword is SetPassword with all that can be said. ErrBadHash if Hash is not one that can be checked.
+// ChangePassword is SetPassword with all that can be said. ErrBadHash if Hash is not one that can be checked; approved.ErrNotFIPS if it may
+// not be.
 func (db *DB) ChangePassword(ctx context.Context, c PasswordChange) error {
 	a, err := db.Account(c.Account)
 	if err != nil {
@@ -84,7 +85,8 @@ func weak(p *policy.Effective, path, why string) error {
 	return &policy.WeakPasswordError{Rule: path + " = " + text, Origin: origin.String(), Why: why}
 }
 
-// usedBefore compares with the password of now and those before; each costs a hash.
+// usedBefore compares with the password of now and those before; each costs a hash. Those that may not be verified (checkable) are
+// passed over, or nobody could choose another password under fips140=only.
 func (a *Account) usedBefore(p *policy.Effective, c PasswordChange) error {
 	most := p.Password.History
 	if c.Other {
@@ -133,6 +135,15 @@ func (a *Account) PasswordExpired(p *policy.Effective, now time.Time) bool {
 	}
 	days := p.Password.MaxAgeDays
 	return a.MustChange || days > 0 && !now.Before(a.PasswordAt.AddDate(0, 0, days))
+}
+
+// PasswordUsable returns approved.ErrNotFIPS if the hash of the password is of a kind that may not be verified: the password must be set
+// anew.
+func (a *Account) PasswordUsable() error {
+	if a.hash == "" {
+		return ErrNoPassword
+	}
+	return checkable(a.hash)
 }
 
 // CheckPassword verifies a password; it takes a quarter of a second of one core.

@@ -2,7 +2,6 @@ package policydb
 
 import (
 	"context"
-	"crypto/fips140"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha1"
@@ -17,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"sallyport/crypto/approved"
 )
 
 var (
@@ -69,7 +70,7 @@ func (Enrolment) String() string { return "[redacted]" }
 // issuer is how authenticators show the server.
 func (db *DB) EnableSecond(ctx context.Context, name, issuer, who string) (*Enrolment, error) {
 	s := &Second{Algorithm: "SHA1", Secret: make([]byte, 20), Enabled: db.o.Now().UTC().Round(0)}
-	if fips140.Enforced() {
+	if approved.Only() {
 		s.Algorithm, s.Secret = "SHA256", make([]byte, 32)
 	}
 	rand.Read(s.Secret)
@@ -109,7 +110,8 @@ func (db *DB) ResetSecond(ctx context.Context, name, who string) error {
 
 // UseCode takes a code of the authenticator, or a recovery code. That it was used is durable on return, so neither a
 // replay nor a restart makes it good again. left is how many recovery codes remain; recovery whether one was used.
-// ErrWrongCode, ErrUsedCode, ErrNoSecond.
+// ErrWrongCode, ErrUsedCode, ErrNoSecond; approved.ErrNotFIPS for codes of HMAC-SHA-1 under fips140=only, where recovery codes go on
+// working.
 func (db *DB) UseCode(ctx context.Context, name, code string) (recovery bool, left int, err error) {
 	now := db.o.Now()
 	a, err := db.Account(name)
@@ -158,6 +160,11 @@ func (a *Account) matchCode(code string, now time.Time) (used, error) {
 			return used{recovery: i}, nil
 		}
 		return used{}, ErrWrongCode
+	}
+	if s.Algorithm != "SHA256" {
+		if err := approved.Refuse("a second factor of HMAC-SHA-1"); err != nil {
+			return used{}, err
+		}
 	}
 	at := uint64(max(now.Unix(), codePeriod)) / codePeriod
 	replayed := false

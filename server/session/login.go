@@ -216,6 +216,12 @@ func (m *Manager) checkPassword(ctx context.Context, c *Conn, a *policydb.Accoun
 	if d := m.throttle.allow(c.addr, name, facts.Method, p, m.o.Now()); d != nil {
 		return false, m.refused(c, a, facts, d)
 	}
+	if usable {
+		if err := a.PasswordUsable(); err != nil { // said to the operator alone: strangers must not learn who has a password
+			m.o.Log.Warn("a password cannot be checked: set it anew", "account", a.ID.String(), "error", err)
+			usable = false
+		}
+	}
 	against := a
 	if !usable {
 		against = m.decoys[p.Password.Hash]

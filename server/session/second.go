@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"sallyport/crypto/approved"
 	"sallyport/crypto/keyring"
 	"sallyport/policy"
 	"sallyport/policy/policydb"
@@ -47,6 +48,8 @@ func (m *Manager) second(ctx context.Context, c *Conn, a *policydb.Account, name
 		m.refusedLogin(c, a, facts, nil)
 		m.pause(ctx, c, m.resolve(name))
 		return 0, ErrAuth
+	case errors.Is(err, approved.ErrNotFIPS): // no guess either: nothing was compared
+		return 0, m.refused(c, a, facts, policy.Deny(policy.CodeCodeNotFIPS, "fips140=only", "process"))
 	case errors.Is(err, policydb.ErrNoSecond): // reset a moment ago
 		return 0, nil
 	}

@@ -3,6 +3,7 @@ package session
 import (
 	"crypto/hmac"
 	"crypto/sha1"
+	"crypto/sha256"
 	"encoding/base32"
 	"encoding/binary"
 	"errors"
@@ -33,10 +34,14 @@ func (h *house) enrol(t *testing.T, name string) (code func(time.Time) Secret, r
 		t.Fatal(err)
 	}
 	return func(at time.Time) Secret {
-		m := hmac.New(sha1.New, key)
+		sum := sha1.New
+		if u.Query().Get("algorithm") == "SHA256" { // under fips140=only
+			sum = sha256.New
+		}
+		m := hmac.New(sum, key)
 		m.Write(binary.BigEndian.AppendUint64(nil, uint64(at.Unix()/30)))
 		s := m.Sum(nil)
-		return Secret(fmt.Sprintf("%06d", binary.BigEndian.Uint32(s[s[19]&15:])&0x7fffffff%1e6))
+		return Secret(fmt.Sprintf("%06d", binary.BigEndian.Uint32(s[s[len(s)-1]&15:])&0x7fffffff%1e6))
 	}, e.Recovery
 }
 

@@ -1,0 +1,112 @@
+package policydb
+
+import (
+	"crypto/fips140"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"sallyport/crypto/approved"
+)
+
+// TestUnderFIPS runs TestFIPS… in a process of its own with GODEBUG=fips140=only: the mode is fixed when a process starts.
+func TestUnderFIPS(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestFIPS", "-test.v")
+	cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.Count(string(out), "--- PASS") != 2 {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// Passwords are made with PBKDF2 whatever the policy says; what was made otherwise does not open, and says why.
+func TestFIPSPasswords(t *testing.T) {
+	if !approved.Only() {
+		t.Skip("TestUnderFIPS runs it")
+	}
+	now := noon
+	const secret = "kestrel-tulip-93"
+	for _, kind := range []string{"pbkdf2", "bcrypt", "argon2id"} {
+		db := passwordDB(t, &now, "password: {hash: "+kind+"}")
+		if err := db.SetPassword(t.Context(), "alice", secret, "test"); err != nil {
+			t.Fatal(err)
+		}
+		a := account(t, db)
+		if !strings.HasPrefix(a.hash, "$pbkdf2-sha256$i=") || a.PasswordUsable() != nil || !a.CheckPassword(secret) || a.CheckPassword(secret+"x") {
+			t.Errorf("policy says %s: %.20s", kind, a.hash)
+		}
+		if decoy, err := db.Decoy(kind); err != nil || !strings.HasPrefix(decoy.hash, pbkdf2Prefix) {
+			t.Errorf("the decoy of %s is no PBKDF2: %v", kind, err)
+		}
+		if err := db.Upgrade(t.Context(), a, secret); err != nil || account(t, db).hash != a.hash {
+			t.Errorf("stored anew without need: %v", err)
+		}
+	}
+	db := passwordDB(t, &now, "")
+	salt := []byte("0123456789abcdef")
+	var foreign []byte
+	var argon []byte
+	fips140.WithoutEnforcement(func() {
+		foreign, _ = bcrypt.GenerateFromPassword(prehash(secret), bcrypt.MinCost)
+		argon = argonKey(argonTests, salt, secret, 32)
+	})
+	for _, hash := range []string{string(foreign), formatArgon(argonTests, salt, argon), imported + string(foreign)} {
+		if err := db.edit(t.Context(), "alice", "test", func(a *Account) error { a.hash = hash; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		a := account(t, db)
+		if a.CheckPassword(secret) || !errors.Is(a.PasswordUsable(), approved.ErrNotFIPS) {
+			t.Errorf("%.12s: opens, or does not say why not: %v", hash, a.PasswordUsable())
+		}
+		if plain := strings.TrimPrefix(hash, imported); !errors.Is(db.ChangePassword(t.Context(), PasswordChange{Account: "alice", Hash: plain, Who: "test"}), approved.ErrNotFIPS) {
+			t.Errorf("%.12s was imported", hash)
+		}
+		if err := db.SetPassword(t.Context(), "alice", secret, "test"); err != nil || !account(t, db).CheckPassword(secret) {
+			t.Errorf("a new password after %.12s: %v", hash, err)
+		}
+	}
+}
+
+// A second factor is of HMAC-SHA-256 there; one of HMAC-SHA-1 is refused with a sentence, and its recovery codes work.
+func TestFIPSSecondFactor(t *testing.T) {
+	if !approved.Only() {
+		t.Skip("TestUnderFIPS runs it")
+	}
+	now := time.Date(2026, 11, 27, 12, 0, 10, 0, time.UTC)
+	db := passwordDB(t, &now, "")
+	e, err := db.EnableSecond(t.Context(), "alice", "test", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasSuffix(e.URI, "&algorithm=SHA256") {
+		t.Errorf("URI %s", e.URI)
+	}
+	s := account(t, db).Second
+	if _, _, err := db.UseCode(t.Context(), "alice", s.code(uint64(now.Unix())/codePeriod)); err != nil {
+		t.Errorf("a code of HMAC-SHA-256: %v", err)
+	}
+	if err := db.edit(t.Context(), "alice", "test", func(a *Account) error {
+		old := *a.Second
+		old.Algorithm = "SHA1"
+		a.Second = &old
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := db.UseCode(t.Context(), "alice", "123456"); !errors.Is(err, approved.ErrNotFIPS) {
+		t.Errorf("a code of HMAC-SHA-1: %v", err)
+	}
+	if recovery, _, err := db.UseCode(t.Context(), "alice", e.Recovery[0]); err != nil || !recovery {
+		t.Errorf("a recovery code: %v", err)
+	}
+}
