@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"sallyport/crypto/approved"
 	"sallyport/policy"
 )
 
@@ -37,6 +38,13 @@ func TestProfilesOfferTLS12(t *testing.T) {
 		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA:          {"compatible"},
 		tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA:          {"compatible"},
 		tls.TLS_ECDHE_ECDSA_WITH_RC4_128_SHA:              nil,
+	}
+	if approved.Only() { // what is left: docs/FIPS.md
+		for suite := range suites {
+			if suite != tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 {
+				suites[suite] = nil
+			}
+		}
 	}
 	for _, profile := range []string{"", "modern", "compatible"} {
 		h := start(t, Explicit, func(o *Options) { o.Ciphers = profile })
@@ -81,8 +89,29 @@ func TestRealPolicyRefusesAfterTheHandshake(t *testing.T) {
 		}
 		return c
 	}
-	user(cbc, 530, "too weak for this account. Use a client with modern ciphers. [SP-T23]").cmd(503, "PASS "+realSecret)
 	user(gcm, 331, "").cmd(230, "PASS "+realSecret)
+	if approved.Only() { // no weak suite is left for the policy to refuse
+		if _, err := h.secureWith(t, cbc); err == nil {
+			t.Error("AES-CBC was negotiated under fips140=only")
+		}
+	} else {
+		h.weakSuites(t, user)
+	}
+
+	h.set(alice, "transport.tls_min", `"1.3"`)
+	user(gcm, 530, "This TLS version is too old for this account. Use a client with a newer TLS version. [SP-T22]").cmd(503, "PASS "+realSecret)
+	h.dial().login().cmd(221, "QUIT") // TLS 1.3
+	h.set(policy.Site, "transport.tls_min", `"1.3"`)
+	h.set(alice, "transport.tls_min", `"1.2"`)
+	user(gcm, 331, "").cmd(230, "PASS "+realSecret)
+}
+
+// weakSuites is the part about suites that only the compatible profile has.
+func (h *house) weakSuites(t *testing.T, user func(suite uint16, code int, says string) *client) {
+	t.Helper()
+	const cbc = tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA
+	alice := policy.AccountTarget("alice")
+	user(cbc, 530, "too weak for this account. Use a client with modern ciphers. [SP-T23]").cmd(503, "PASS "+realSecret)
 	if got := h.host.log.String(); strings.Contains(got, realSecret) {
 		t.Error("the password is in the log")
 	}
@@ -95,11 +124,4 @@ func TestRealPolicyRefusesAfterTheHandshake(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.cmd(530, "USER bob")
-
-	h.set(alice, "transport.tls_min", `"1.3"`)
-	user(gcm, 530, "This TLS version is too old for this account. Use a client with a newer TLS version. [SP-T22]").cmd(503, "PASS "+realSecret)
-	h.dial().login().cmd(221, "QUIT") // TLS 1.3
-	h.set(policy.Site, "transport.tls_min", `"1.3"`)
-	h.set(alice, "transport.tls_min", `"1.2"`)
-	user(gcm, 331, "").cmd(230, "PASS "+realSecret)
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"golang.org/x/crypto/ssh"
+
+	"sallyport/crypto/approved"
 )
 
 // minRSA is the smallest RSA key accepted from a client, in bits, and the
@@ -56,9 +58,25 @@ func compatible() profile {
 	return p
 }
 
+// allowed is what remains of a profile where the process may use only what FIPS 140-3 approves. x/crypto leaves out by itself what its
+// FIPS mode has not, but offers two things that then fail in the handshake under fips140=only, which would leave a client without a
+// reason: AES-GCM (its counted nonces are refused by crypto/cipher) and mlkem768x25519. ECDH over NIST curves is all that is left to
+// exchange keys, so it belongs to every profile there.
+func (p profile) allowed() profile {
+	if !approved.Only() {
+		return p
+	}
+	return profile{
+		keyExchanges: []string{ssh.KeyExchangeECDHP256, ssh.KeyExchangeECDHP384, ssh.KeyExchangeECDHP521},
+		ciphers:      []string{ssh.CipherAES128CTR, ssh.CipherAES192CTR, ssh.CipherAES256CTR},
+		macs:         p.macs,
+		nistHostKeys: p.nistHostKeys,
+	}
+}
+
 // judged names the strictest profile that has everything that a connection agreed on.
 func judged(a ssh.NegotiatedAlgorithms) string {
-	m := modern()
+	m := modern().allowed()
 	has := func(d ssh.DirectionAlgorithms) bool {
 		return slices.Contains(m.ciphers, d.Cipher) && (d.MAC == "" || slices.Contains(m.macs, d.MAC))
 	}
@@ -71,9 +89,9 @@ func judged(a ssh.NegotiatedAlgorithms) string {
 func profileNamed(name string) (profile, error) {
 	switch name {
 	case "", "modern":
-		return modern(), nil
+		return modern().allowed(), nil
 	case "compatible":
-		return compatible(), nil
+		return compatible().allowed(), nil
 	}
 	return profile{}, fmt.Errorf("sftpd: unknown algorithm profile %q: modern or compatible", name)
 }

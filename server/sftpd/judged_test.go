@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/crypto/approved"
 	"sallyport/policy"
 )
 
@@ -14,17 +15,25 @@ func TestJudged(t *testing.T) {
 	gcm := ssh.DirectionAlgorithms{Cipher: ssh.CipherAES128GCM}
 	etm := ssh.DirectionAlgorithms{Cipher: ssh.CipherAES256CTR, MAC: ssh.HMACSHA256ETM}
 	plain := ssh.DirectionAlgorithms{Cipher: ssh.CipherAES256CTR, MAC: ssh.HMACSHA256}
-	for _, c := range []struct {
+	type agreed struct {
 		kex         string
 		read, write ssh.DirectionAlgorithms
 		want        string
-	}{
+	}
+	table := []agreed{
 		{ssh.KeyExchangeMLKEM768X25519, gcm, gcm, "modern"},
 		{ssh.KeyExchangeCurve25519, etm, gcm, "modern"},
 		{ssh.KeyExchangeECDHP256, gcm, gcm, "compatible"},
 		{ssh.KeyExchangeCurve25519, plain, etm, "compatible"},
 		{ssh.KeyExchangeCurve25519, etm, plain, "compatible"},
-	} {
+	}
+	if approved.Only() { // the NIST curves are the modern ones there
+		table = []agreed{
+			{ssh.KeyExchangeECDHP256, etm, etm, "modern"}, {ssh.KeyExchangeECDHP521, etm, etm, "modern"},
+			{ssh.KeyExchangeECDHP256, plain, etm, "compatible"}, {ssh.KeyExchangeCurve25519, etm, etm, "compatible"},
+		}
+	}
+	for _, c := range table {
 		if got := judged(ssh.NegotiatedAlgorithms{KeyExchange: c.kex, Read: c.read, Write: c.write}); got != c.want {
 			t.Errorf("%s, %v, %v: %s, want %s", c.kex, c.read, c.write, got, c.want)
 		}

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/crypto/approved"
 	"sallyport/policy"
 	"sallyport/server/session"
 )
@@ -55,6 +56,9 @@ func TestShortRSAKey(t *testing.T) {
 	g := &fakeGate{}
 	r := newRig(t, g, Limits{})
 	for bits, want := range map[int]bool{1024: false, 2048: true} {
+		if bits < minRSA && approved.Only() {
+			continue // no such key can be made there, nor sign
+		}
 		key, err := rsa.GenerateKey(rand.Reader, bits)
 		if err != nil {
 			t.Fatal(err)
@@ -278,6 +282,9 @@ func TestCipherSteering(t *testing.T) {
 		{[]string{chacha}, chacha},
 		{[]string{ctr, chacha}, ctr},
 	}
+	if approved.Only() { // AES-CTR is all there is, and nothing is steered
+		tests = tests[len(tests)-1:]
+	}
 	g := &fakeGate{}
 	r := newRig(t, g, Limits{})
 	for _, tt := range tests {
@@ -319,7 +326,7 @@ func (c *waitingConn) Write(p []byte) (int, error) {
 
 func (c *waitingConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if bytes.Contains(p[:n], []byte("curve25519-sha256")) {
+	if bytes.Contains(p[:n], []byte("kex-strict-s-v00@openssh.com")) {
 		close(c.heard)
 	}
 	return n, err
