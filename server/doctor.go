@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
+	"sallyport/crypto/approved"
 	"sallyport/server/admin"
 )
 
@@ -53,6 +54,7 @@ func Doctor(ctx context.Context, l *Loaded, running *admin.Status, now time.Time
 			d.c.Listeners = append(d.c.Listeners, Listener(r))
 		}
 	}
+	d.fips()
 	d.state()
 	d.seal(ctx)
 	d.certificates()
@@ -91,6 +93,15 @@ type doctor struct {
 	running *admin.Status
 	now     time.Time
 	out     []Finding
+}
+
+// fips says what the running server may use, or what this process may if none runs.
+func (d *doctor) fips() {
+	mode := approved.Mode()
+	if d.running != nil && d.running.FIPS140 != "" {
+		mode = d.running.FIPS140
+	}
+	d.add("fips140", OK, mode, "")
 }
 
 func (d *doctor) add(check string, r Result, detail, hint string) {

@@ -28,6 +28,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"sallyport/crypto/approved"
 	"sallyport/crypto/keyring"
 	"sallyport/server/admin"
 	"sallyport/server/audit"
@@ -401,7 +402,7 @@ func (s *Server) listeners() []admin.Listener {
 func (s *Server) status() admin.Status {
 	st := admin.Status{
 		Version: s.o.Version, PID: os.Getpid(), State: string(s.life.now()), Sealed: s.life.sealedState(), Started: s.started, StateDir: s.config.State.Dir,
-		Seal: s.config.Seal.Kind + " " + filepath.Base(s.config.KeyFile()), Listeners: s.listeners(),
+		FIPS140: approved.Mode(), Seal: s.config.Seal.Kind + " " + filepath.Base(s.config.KeyFile()), Listeners: s.listeners(),
 	}
 	if p := s.life.whole(); p != nil {
 		st.Revision, st.Sessions = p.policy.Current().N, p.sessions.Counts().Sessions

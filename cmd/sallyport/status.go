@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sallyport/crypto/approved"
 	"sallyport/server/admin"
 )
 
@@ -25,7 +26,7 @@ func (a *app) statusCommand() *cobra.Command {
 				v := view{value: s, names: []string{s.State}, rows: [][]string{
 					{"state", s.State}, {"version", s.Version}, {"pid", fmt.Sprint(s.PID)},
 					{"up", time.Since(s.Started).Round(time.Second).String()},
-					{"state directory", s.StateDir}, {"seal", s.Seal}, {"policy revision", fmt.Sprint(s.Revision)},
+					{"fips140", orDash(s.FIPS140)}, {"state directory", s.StateDir}, {"seal", s.Seal}, {"policy revision", fmt.Sprint(s.Revision)},
 					{"accounts", fmt.Sprint(s.Accounts)}, {"sessions", fmt.Sprint(s.Sessions)},
 				}}
 				v.rows = append(v.rows, sealedRows(s.Sealed)...)
@@ -79,8 +80,8 @@ func version() string {
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{Use: "version", Short: "Show the version", Args: exactly(),
 		RunE: func(*cobra.Command, []string) error {
-			v := map[string]string{"version": version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
-			return a.show(view{value: v, names: []string{v["version"]}, rows: [][]string{{"sallyport " + v["version"] + " " + v["go"] + " " + v["platform"]}}})
+			v := map[string]string{"version": version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH, "fips140": approved.Mode()}
+			return a.show(view{value: v, names: []string{v["version"]}, rows: [][]string{{"sallyport " + v["version"] + " " + v["go"] + " " + v["platform"] + " fips140: " + v["fips140"]}}})
 		}}
 }
 

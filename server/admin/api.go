@@ -29,6 +29,7 @@ type Status struct {
 	Sealed    *Sealed    `json:"sealed,omitempty"`
 	Started   time.Time  `json:"started"`
 	StateDir  string     `json:"state_dir"`
+	FIPS140   string     `json:"fips140"` // off; on or only, and the module
 	Seal      string     `json:"seal"`
 	Revision  uint64     `json:"revision"` // of the policy
 	Accounts  int        `json:"accounts"`
