@@ -21,6 +21,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/crypto/approved"
 	"sallyport/crypto/record"
 	"sallyport/policy"
 )
@@ -293,7 +294,7 @@ func TestPasswords(t *testing.T) {
 	if !a.CheckPassword(long+"A") || a.CheckPassword(long+"B") || a.CheckPassword(long) {
 		t.Error("characters beyond 72 do not count")
 	}
-	if !strings.HasPrefix(a.hash, "$2b$") {
+	if !strings.HasPrefix(a.hash, "$2b$") && !approved.Only() {
 		t.Errorf("stored as %.4s", a.hash)
 	}
 	b := set("before\x00after12")
