@@ -22,6 +22,9 @@ type PasswordChange struct {
 	MustChange bool
 	// Other: it must be another one than now, whatever password.history says.
 	Other bool
+	// Proven is the account whose password the one who changes it proved to know; nil = an operator, who need not. ErrOutrun if
+	// somebody has changed the password or disabled the account since: an owner's change must not undo that.
+	Proven *Account
 }
 
 // SetPassword sets the password if the policy of the account allows it (*policy.WeakPasswordError otherwise). Sessions that
@@ -55,6 +58,9 @@ func (db *DB) ChangePassword(ctx context.Context, c PasswordChange) error {
 		}
 	}
 	return db.edit(ctx, c.Account, c.Who, func(a *Account) error {
+		if p := c.Proven; p != nil && (a.ID != p.ID || a.PasswordVersion != p.PasswordVersion || !a.Enabled) {
+			return ErrOutrun
+		}
 		if a.hash != "" {
 			a.earlier = append([]string{a.hash}, a.earlier...)
 		}
@@ -183,6 +189,8 @@ func (db *DB) Decoy(kind string) (*Account, error) {
 var (
 	// ErrBadHash: not a hash that can be checked.
 	ErrBadHash = errors.New("policydb: not a bcrypt or argon2id hash, or one of unreasonable cost")
+	// ErrOutrun: the password is not the one any more that was proven.
+	ErrOutrun = errors.New("policydb: the password was changed meanwhile")
 	// ErrNoPassword: the account has no password.
 	ErrNoPassword = errors.New("policydb: the account has no password")
 )

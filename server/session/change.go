@@ -26,7 +26,14 @@ func (m *Manager) expired(ctx context.Context, c *Conn, a *policydb.Account, cre
 	if err := m.setOwn(ctx, c, a, cred.NewPassword); err != nil {
 		return nil, err
 	}
-	return m.account(a.Name)
+	next, err := m.account(a.Name)
+	if err != nil {
+		return nil, err
+	}
+	if next.ID != a.ID || next.PasswordVersion != a.PasswordVersion+1 { // somebody has set yet another one
+		return nil, ErrAuth
+	}
+	return next, nil
 }
 
 // ChangePassword has the owner of an account choose another password: on a session of the account, or on a connection before login
@@ -65,10 +72,18 @@ func (c *Conn) ChangePassword(ctx context.Context, account string, old, secret S
 		if d := policy.Admit(p, facts, m.o.Now()); d != nil {
 			return m.refused(c, a, facts, d)
 		}
-	} else {
-		s.nextVersion.Store(a.PasswordVersion + 1)
+		return m.setOwn(ctx, c, a, secret)
 	}
-	return m.setOwn(ctx, c, a, secret)
+	s.nextVersion.Store(a.PasswordVersion + 1)
+	if err = m.setOwn(ctx, c, a, secret); err == nil {
+		return nil
+	}
+	// That version is anybody's again: if an operator has made it meanwhile, this session was spared by mistake.
+	s.nextVersion.Store(a.PasswordVersion)
+	if d := m.holds(s); d != nil {
+		c.end(d, "", "account")
+	}
+	return err
 }
 
 // setOwn stores a password that its owner chose.
@@ -78,9 +93,12 @@ func (m *Manager) setOwn(ctx context.Context, c *Conn, a *policydb.Account, secr
 		return err
 	}
 	defer m.gate.leave(c.addr)
-	err = m.o.Policy.ChangePassword(ctx, policydb.PasswordChange{Account: a.Name, Secret: string(secret), Who: "account", Other: true})
+	err = m.o.Policy.ChangePassword(ctx, policydb.PasswordChange{Account: a.Name, Secret: string(secret), Who: "account", Other: true, Proven: a})
 	if weak, ok := errors.AsType[*policy.WeakPasswordError](err); ok {
 		return weak
+	}
+	if errors.Is(err, policydb.ErrOutrun) || errors.Is(err, policydb.ErrNoAccount) {
+		return ErrAuth // what was proven is no longer true
 	}
 	if err != nil {
 		return err

@@ -109,6 +109,54 @@ func TestChangeOnASession(t *testing.T) {
 	}
 }
 
+// A change that was refused leaves no door open: the operator's next password ends the session all the same.
+func TestRefusedChangeDoesNotSpareTheSession(t *testing.T) {
+	t.Parallel()
+	h := build(t, nil)
+	h.addAccount(t, "alice", everything)
+	mine := h.connect(t, sftpFrom("198.51.100.7"))
+	s, err := mine.Login(t.Context(), "alice", Credential{Password: secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := mine.ChangePassword(t.Context(), "alice", secret, "short"); !isWeak(err) {
+		t.Fatal(err)
+	}
+	if _, err := s.Files().Stat("/"); err != nil {
+		t.Fatalf("after a refused change: %v", err)
+	}
+	if err := h.db.SetPassword(t.Context(), "alice", "operators-choice-7", "test"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Files().Stat("/")
+	wantCode(t, "after the operator's change", err, policy.CodeCredential)
+}
+
+// An owner's change that was proven with the password of before does not undo the operator's.
+func TestOwnersChangeDoesNotUndoTheOperators(t *testing.T) {
+	t.Parallel()
+	h := build(t, nil)
+	h.addAccount(t, "alice", everything)
+	mine := h.connect(t, sftpFrom("198.51.100.7"))
+	proven, err := h.db.Account("alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.db.SetPassword(t.Context(), "alice", "operators-choice-7", "test"); err != nil {
+		t.Fatal(err)
+	}
+	if err := mine.m.setOwn(t.Context(), mine.Conn, proven, other); !errors.Is(err, ErrAuth) {
+		t.Errorf("changed all the same: %v", err)
+	}
+	a, err := h.db.Account("alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !a.CheckPassword("operators-choice-7") {
+		t.Error("the operator's password is gone")
+	}
+}
+
 // A login with a hash of another system stores its own; the work for nobody is that of the policy's kind.
 func TestLoginUpgradesHashes(t *testing.T) {
 	t.Parallel()
