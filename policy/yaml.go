@@ -66,6 +66,9 @@ type yamlParser struct {
 	text  []byte
 	lines []int // where each line begins
 	depth int
+	// counted is the last place whose column was counted, in bytes, and counts its characters: from there on to the next place of
+	// the line only what lies between is counted. A document of one long line takes hours otherwise.
+	counted, counts int
 }
 
 // parseYAML turns text into nodes.
@@ -82,6 +85,9 @@ func parseYAML(text []byte) (root *node, fault *Problem) {
 			p.lines = append(p.lines, i+1)
 		}
 	}
+	if at := unprintable(text); at >= 0 {
+		return nil, problem(p.pos(at), "write it as an escape in double quotes if it is meant", "%U is invisible, or the end of a line to some readers", firstRune(text[at:]))
+	}
 	defer func() {
 		if r := recover(); r != nil {
 			var ok bool
@@ -93,6 +99,11 @@ func parseYAML(text []byte) (root *node, fault *Problem) {
 	return p.document(), nil
 }
 
+func firstRune(text []byte) rune {
+	r, _ := utf8.DecodeRune(text)
+	return r
+}
+
 // fail ends the parsing; parseYAML catches it.
 func (p *yamlParser) fail(at int, hint, format string, args ...any) {
 	panic(problem(p.pos(at), hint, format, args...))
@@ -100,7 +111,34 @@ func (p *yamlParser) fail(at int, hint, format string, args ...any) {
 
 func (p *yamlParser) pos(at int) Pos {
 	line := sort.SearchInts(p.lines, at+1) - 1
-	return Pos{line + 1, utf8.RuneCount(p.text[p.lines[line]:at]) + 1}
+	if begin := p.lines[line]; p.counted < begin || p.counted > at {
+		p.counted, p.counts = begin, 0
+	}
+	p.counts += utf8.RuneCount(p.text[p.counted:at])
+	p.counted = at
+	return Pos{line + 1, p.counts + 1}
+}
+
+// unprintable finds the first character that YAML does not allow in a text, or takes for a line end in one of its versions and
+// not in another: behind it a comment would end for one reader and go on for the next. -1 if there is none.
+func unprintable(text []byte) int {
+	for i := 0; i < len(text); {
+		c := text[i]
+		if c < utf8.RuneSelf {
+			if c < ' ' && c != '\t' && c != '\n' && !(c == '\r' && (i+1 == len(text) || text[i+1] == '\n')) || c == 0x7f {
+				return i
+			}
+			i++
+			continue
+		}
+		r, size := utf8.DecodeRune(text[i:])
+		switch {
+		case r <= 0x9f, r == '\u2028', r == '\u2029', r == '\ufeff', r == 0xfffe, r == 0xffff:
+			return i
+		}
+		i += size
+	}
+	return -1
 }
 
 func (p *yamlParser) column(at int) int { return at - p.lines[sort.SearchInts(p.lines, at+1)-1] }

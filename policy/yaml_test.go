@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
@@ -79,6 +80,46 @@ func TestYAMLMeansWhatOthersRead(t *testing.T) {
 		"a: 2027-01-31\n", "a: 10/min\n", "x: {a: , b: c}\n", "a: 'ö'\nö: b # ü\n", "a: \"\\u00e4\"\n", "a:   \n    b:   c   \n",
 	} {
 		compare(t, []byte(text))
+	}
+}
+
+// What one reader takes for the end of a line and another does not could hide a setting behind a comment; what is invisible
+// could write over what an operator reads on a terminal.
+func TestYAMLRefusesInvisibleCharacters(t *testing.T) {
+	t.Parallel()
+	for _, c := range []string{"\r", "\u0085", "\u2028", "\u2029", "\ufeff", "\x1b", "\x07", "\x7f", "\v", "\u009b"} {
+		for _, text := range []string{"a: b # c" + c + "d: e\n", "a: 'b" + c + "c'\n", c + "a: b\n"} {
+			if _, p := parseYAML([]byte(text)); p == nil {
+				t.Errorf("%q is taken", text)
+			}
+		}
+	}
+	_, p := parseYAML([]byte("a: b\nc: ö \r d\n"))
+	if p == nil || p.Pos != (Pos{2, 6}) {
+		t.Errorf("found at %+v", p)
+	}
+}
+
+// Places are right in whatever order they are asked for, and asking for all of them reads a long line once.
+func TestYAMLPlacesOfOneLongLine(t *testing.T) {
+	t.Parallel()
+	text := []byte("a: ö, b\nä: [" + strings.Repeat("ö, ", 1<<18) + "x]\n")
+	n, fault := parseYAML(text)
+	if fault != nil {
+		t.Fatal(fault)
+	}
+	list := n.fields[1].value.list
+	if got := list[len(list)-1].pos; got != (Pos{2, 5 + 3<<18}) {
+		t.Errorf("the last is at %+v", got)
+	}
+	p := &yamlParser{text: text, lines: []int{0, bytes.IndexByte(text, '\n') + 1}}
+	for _, w := range []struct {
+		at   int
+		want Pos
+	}{{9, Pos{2, 1}}, {11, Pos{2, 2}}, {3, Pos{1, 4}}, {5, Pos{1, 5}}, {11, Pos{2, 2}}, {0, Pos{1, 1}}} {
+		if got := p.pos(w.at); got != w.want {
+			t.Errorf("byte %d is at %+v, want %+v", w.at, got, w.want)
+		}
 	}
 }
 
