@@ -46,6 +46,9 @@ func (k *PublicKey) Fingerprint() string {
 // Valid says whether the key has not expired.
 func (k *PublicKey) Valid(now time.Time) bool { return k.Expires.IsZero() || now.Before(k.Expires) }
 
+// Certifies says whether it lets somebody in by a certificate, of SSH or of TLS, and not by itself.
+func (k *PublicKey) Certifies() bool { return k.Authority || k.Type == x509Type }
+
 // AddKey adds a key; Type, Added and AddedBy are filled in. A key that is listed already gets the new comment and expiry.
 func (db *DB) AddKey(ctx context.Context, name string, k PublicKey, who string) (*PublicKey, error) {
 	k.Blob = bytes.Clone(k.Blob)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"sallyport/policy"
+	"sallyport/policy/policydb"
 )
 
 func TestPolicySetAndGet(t *testing.T) {
@@ -85,5 +86,31 @@ func TestConcurrentChangesAllHappen(t *testing.T) {
 	}
 	if r.N != base+3 {
 		t.Errorf("revision %d, want %d", r.N, base+3)
+	}
+}
+
+// never_lock_out counts what an account can log in with, and not what merely stands in its list of keys.
+func TestGuardDoesNotCountKeysThatOpenNothing(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	ctx := t.Context()
+	_, err := f.AccountAdd(ctx, AccountAdd{Name: "alice", Protocols: []string{"sftp"}})
+	check(t, err)
+	check(t, f.policy.SetPassword(ctx, "alice", "kestrel-tulip-93", "test"))
+	_, err = f.PolicySet(ctx, PolicySet{Set: []KeyValue{{"auth.sftp", "[publickey, password]"}, {"guard.never_lock_out", "[alice]"}}, Change: Change{Reason: "test"}})
+	check(t, err)
+	for what, line := range map[string]string{
+		"an expired key": `expiry-time="20200101" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f`,
+		"an authority":   `cert-authority ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4g`,
+	} {
+		k, err := policydb.ParseKey(line)
+		check(t, err)
+		added, err := f.policy.AddKey(ctx, "alice", k, "test")
+		check(t, err)
+		_, err = f.PolicySet(ctx, PolicySet{Set: []KeyValue{{"auth.sftp", "[publickey]"}}, Yes: true, Change: Change{Reason: what}})
+		if e := wantCode(t, err, CodeRefused); e != nil && !strings.Contains(e.Message, "never_lock_out") {
+			t.Errorf("%s: refused by something else: %v", what, e)
+		}
+		check(t, f.policy.RemoveKey(ctx, "alice", added.Fingerprint(), "test"))
 	}
 }

@@ -61,7 +61,7 @@ func (s *Server) locked(p *PolicyPlan, current, next *policy.Revision, now time.
 		if far && after > 0 {
 			continue
 		}
-		means := s.meansOf(a)
+		means := s.meansOf(a, now)
 		if policy.Locked(current.Resolve(a.Name), means, now) != nil {
 			continue
 		}
@@ -117,16 +117,29 @@ func nameIn(rest string, target func(string) policy.Target) string {
 	return strings.TrimSuffix(rest, "."+longest)
 }
 
-// meansOf an account: what it can prove itself with.
-func (s *Server) meansOf(a *policydb.Account) policy.Means {
+// meansOf an account: what it can prove itself with at a time. A key that has ended, or is only an authority for certificates, is
+// no key to log in with: the guard would take an account for safe that is not.
+func (s *Server) meansOf(a *policydb.Account, now time.Time) policy.Means {
 	m := policy.Means{SecondFactor: a.Second != nil}
 	if a.HasPassword() {
 		m.Methods = append(m.Methods, "password")
 	}
-	if len(a.Keys) > 0 {
+	trust := s.o.Policy.Trust()
+	certificate := trust != nil && len(trust.Authorities) > 0
+	key := false
+	for i := range a.Keys {
+		switch k := &a.Keys[i]; {
+		case !k.Valid(now):
+		case k.Certifies():
+			certificate = true
+		default:
+			key = true
+		}
+	}
+	if key {
 		m.Methods = append(m.Methods, "publickey")
 	}
-	if t := s.o.Policy.Trust(); t != nil && len(t.Authorities) > 0 {
+	if certificate {
 		m.Methods = append(m.Methods, "certificate")
 	}
 	return m
