@@ -33,6 +33,19 @@ func (o Origin) String() string {
 	return s
 }
 
+// Unnamed is an origin, as String wrote it, without the name of an account. Logs and the audit log know accounts by their ids, and
+// must not say beside an id whose it is.
+func Unnamed(origin string) string {
+	rest, named := strings.CutPrefix(origin, "account ")
+	if !named {
+		return origin
+	}
+	if end := strings.IndexAny(rest, " ,"); end >= 0 {
+		return "account" + rest[end:]
+	}
+	return "account"
+}
+
 // resolved is one value with its origin. Lists that are combined keep every part.
 type resolved struct {
 	value  any

@@ -10,6 +10,7 @@ import (
 
 	"sallyport/policy"
 	"sallyport/policy/policydb"
+	"sallyport/server/audit"
 )
 
 func TestPolicySetAndGet(t *testing.T) {
@@ -112,5 +113,24 @@ func TestGuardDoesNotCountKeysThatOpenNothing(t *testing.T) {
 			t.Errorf("%s: refused by something else: %v", what, e)
 		}
 		check(t, f.policy.RemoveKey(ctx, "alice", added.Fingerprint(), "test"))
+	}
+}
+
+// A record of a change says by its id whom it concerns.
+func TestRecordOfAChangeNamesNobody(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	ctx := t.Context()
+	_, err := f.AccountAdd(ctx, AccountAdd{Name: "john.doe", Protocols: []string{"sftp"}})
+	check(t, err)
+	a, err := f.policy.Account("john.doe")
+	check(t, err)
+	_, err = f.PolicySet(ctx, PolicySet{Set: []KeyValue{{"accounts.john.doe.session.max", "4"}}, Change: Change{Reason: "OPS-1"}})
+	check(t, err)
+	f.mu.Lock()
+	last := f.acts[len(f.acts)-1]
+	f.mu.Unlock()
+	if last.Action != audit.PolicyApply || strings.Contains(last.Detail, "john") || !strings.Contains(last.Detail, "accounts."+a.ID.String()+".session.max") {
+		t.Errorf("%s: %s", last.Action, last.Detail)
 	}
 }

@@ -53,7 +53,7 @@ func (s *Server) policyApply(ctx context.Context, who Peer, r PolicyChange) (Pol
 		if r.Confirm > 0 {
 			plan.Until = rev.At.Add(r.Confirm)
 		}
-		return plan, s.record(ctx, who, audit.Event{Action: audit.PolicyApply, Revision: rev.N, Detail: join(summary(plan.Changes), r.Reason)})
+		return plan, s.record(ctx, who, audit.Event{Action: audit.PolicyApply, Revision: rev.N, Detail: join(s.summary(plan.Changes), r.Reason)})
 	}
 }
 
@@ -64,16 +64,30 @@ func (s *Server) make(ctx context.Context, who Peer, current *policy.Revision, d
 	return s.o.Policy.Apply(ctx, policydb.Change{Base: current.N, Text: doc.Text(), Document: doc, Who: who.String(), Why: r.Reason, Confirm: r.Confirm})
 }
 
-// summary of a change for the audit log, which bounds its length.
-func summary(list []policy.Difference) string {
+// summary of a change for the audit log, which bounds its length, and knows accounts by their ids.
+func (s *Server) summary(list []policy.Difference) string {
 	var keys []string
-	for _, d := range list {
-		keys = append(keys, strings.TrimSpace(string(d.Mark)+" "+d.Key))
+	for _, d := range list[:min(len(list), 6)] {
+		keys = append(keys, strings.TrimSpace(string(d.Mark)+" "+s.unnamed(d.Key)))
 	}
-	if len(keys) > 6 {
-		keys = append(keys[:6], fmt.Sprintf("and %d more", len(keys)-6))
+	if more := len(list) - len(keys); more > 0 {
+		keys = append(keys, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(keys, ", ")
+}
+
+// unnamed is a key of the policy with the id of an account in the place of its name.
+func (s *Server) unnamed(key string) string {
+	rest, ok := strings.CutPrefix(key, "accounts.")
+	if !ok {
+		return key
+	}
+	name := nameIn(rest, policy.AccountTarget)
+	id := "removed"
+	if a, err := s.o.Policy.Account(name); err == nil {
+		id = a.ID.String()
+	}
+	return "accounts." + id + strings.TrimPrefix(rest, name)
 }
 
 // draft is the document that a change asks for.

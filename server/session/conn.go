@@ -70,7 +70,7 @@ func (m *Manager) refusedConnect(c *Conn, f policy.Facts, d *policy.Denial, now 
 		return
 	}
 	m.later(audit.Event{Action: audit.ConnectRefused, Remote: f.Remote, Protocol: string(f.Protocol), Code: d.Code, Detail: because(d), Count: n})
-	m.o.Log.Info("connection refused", "remote", f.Remote.String(), "code", d.Code, "rule", d.Rule, "origin", d.Origin, "hint", d.Hint, "count", n)
+	m.o.Log.Info("connection refused", "remote", f.Remote.String(), "code", d.Code, "rule", d.Rule, "origin", policy.Unnamed(d.Origin), "hint", d.Hint, "count", n)
 }
 
 // register counts a connection in, or says which cap is reached.
@@ -225,7 +225,7 @@ func (c *Conn) end(d *policy.Denial, who, why string) bool {
 		e := s.event(audit.SessionKill)
 		e.Code, e.Who, e.Detail = d.Code, who, why
 		c.m.later(e)
-		c.m.o.Log.Info("session ended", "session", c.id, "account", s.account.id.String(), "code", d.Code, "rule", d.Rule, "origin", d.Origin, "who", who, "why", why)
+		c.m.o.Log.Info("session ended", "session", c.id, "account", s.account.id.String(), "code", d.Code, "rule", d.Rule, "origin", policy.Unnamed(d.Origin), "who", who, "why", why)
 	}
 	if c.hangup != nil {
 		// A front-end whose hangup blocks must not hold up a policy change.
@@ -249,7 +249,7 @@ func (c *Conn) Precheck(account string) *policy.Denial {
 			f := c.current()
 			c.m.later(audit.Event{Action: audit.LoginRefused, Session: c.id, Remote: f.Remote, Protocol: string(f.Protocol), Code: d.Code, Detail: because(d), Count: n})
 			c.m.o.Log.Info("login refused", "session", c.id, "remote", f.Remote.String(), "protocol", string(f.Protocol),
-				"code", d.Code, "rule", d.Rule, "origin", d.Origin, "hint", d.Hint, "count", n)
+				"code", d.Code, "rule", d.Rule, "origin", policy.Unnamed(d.Origin), "hint", d.Hint, "count", n)
 		}
 	}
 	return d

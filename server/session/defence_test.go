@@ -1,10 +1,14 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -216,4 +220,53 @@ func TestWrongLoginsAreAllTheSameWork(t *testing.T) {
 	if waits != 0 {
 		t.Errorf("%d first failures waited", waits)
 	}
+}
+
+// What is recorded and logged of a refusal knows the account by its id, although the rule stands in the part of the policy that
+// has its name.
+func TestRefusalsNameNobody(t *testing.T) {
+	t.Parallel()
+	var log lockedBuffer
+	h := build(t, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	h.addAccount(t, "alice.smith", everything)
+	l, s := h.login(t, "alice.smith")
+	h.set(t, policy.AccountTarget("alice.smith"), "paths", "[{path: /, allow: [list]}]")
+	if err := s.Files().Mkdir("/a", 0o755); err == nil {
+		t.Error("mkdir is not refused")
+	}
+	h.set(t, policy.AccountTarget("alice.smith"), "allow_from", "[203.0.113.0/24]")
+	<-l.hung
+	k := h.connect(t, sftpFrom("198.51.100.7"))
+	if _, err := k.Login(t.Context(), "alice.smith", Credential{Password: secret}); err == nil {
+		t.Error("a login from elsewhere is not refused")
+	}
+	refused := 0
+	for _, r := range h.records(t) {
+		if strings.Contains(r.Detail, "alice") {
+			t.Errorf("%s: %s", r.Action, r.Detail)
+		}
+		if r.Code != "" && strings.Contains(r.Detail, " of account (") {
+			refused++
+		}
+	}
+	if refused < 2 || strings.Contains(log.String(), "alice") || !strings.Contains(log.String(), "account (") {
+		t.Errorf("%d refusals of rules of the account; the log is\n%s", refused, log.String())
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }

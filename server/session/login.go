@@ -312,7 +312,7 @@ func (m *Manager) refusedLogin(c *Conn, a *policydb.Account, f policy.Facts, d *
 	}
 	m.later(e)
 	m.o.Log.Info("login refused", "session", c.id, "account", e.Account.String(), "remote", f.Remote.String(), "protocol", string(f.Protocol),
-		"code", d.Code, "rule", d.Rule, "origin", d.Origin, "hint", d.Hint)
+		"code", d.Code, "rule", d.Rule, "origin", policy.Unnamed(d.Origin), "hint", d.Hint)
 }
 
 // later queues an audit record that nobody waits for.

@@ -61,5 +61,5 @@ func because(d *policy.Denial) string {
 	if d.Origin == "" {
 		return d.Rule
 	}
-	return d.Rule + " of " + d.Origin
+	return d.Rule + " of " + policy.Unnamed(d.Origin)
 }
