@@ -174,7 +174,7 @@ func (p *passphraseParams) derive(pass []byte) (*record.Key, error) {
 	if err := refuseArgon2(); err != nil {
 		return nil, err
 	}
-	composed := norm.NFC.Bytes(pass)
+	composed := norm.NFC.Append(make([]byte, 0, 3*len(pass)), pass...) // a copy, and never moved: Bytes may return pass itself, which is still needed
 	defer clear(composed)
 	raw := argon2.IDKey(composed, p.Salt, p.Time, p.Memory, uint8(p.Threads), uint32(keySize))
 	defer clear(raw)

@@ -364,3 +364,33 @@ func TestWhatAnOlderRootHoldsUpDoesNotSayThatItWasDone(t *testing.T) {
 	}
 	sameTokens(t, "after all that", mustOpen(t, dir, seal), tokens)
 }
+
+// TestAPassphraseIsNotUsedUp: the seal derives from it again, whether it had to be composed first or not, and the caller's bytes stay
+// the caller's.
+func TestAPassphraseIsNotUsedUp(t *testing.T) {
+	t.Parallel()
+	for _, phrase := range []string{"only ASCII in these five words", "cafe\u0301 au lait demain matin"} {
+		pass := []byte(phrase)
+		s, err := NewPassphrase(pass, cheap)
+		if refusedByFIPS(t, err) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(pass) != phrase {
+			t.Errorf("the caller's passphrase became %q", pass)
+		}
+		root := bytes.Repeat([]byte{7}, 32)
+		wrapped, err := s.Wrap(t.Context(), root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if got, err := s.Unwrap(t.Context(), wrapped); err != nil || !bytes.Equal(got, root) {
+				t.Errorf("%q: unwrapped %x, %v", phrase, got, err)
+			}
+		}
+		forget(s)
+	}
+}
