@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -268,6 +267,8 @@ type victim struct {
 	id      keyring.AccountID
 
 	keptLarge, keptSmall, goneLarge, goneSmall []byte
+	gonePart                                   []byte // of a blob the rest of which is in use
+	repacked                                   bool
 }
 
 func (v *victim) must(err error) {
@@ -305,6 +306,12 @@ func newVictim(t testing.TB, s keyring.Seal) *victim {
 		return canary
 	}
 	v.keptLarge, v.keptSmall = put("/kept-large", 100_000), put("/kept-small", 100)
+	v.gonePart = put("/part", 300_000)
+	f, err := open(w, "/part", os.O_WRONLY)
+	v.must(err)
+	v.must(writeAll(f, bytes.Repeat([]byte("new"), 30))) // the old version goes, and of its blob all but this stays in use
+	v.must(f.Close())
+	v.step()
 	v.goneLarge, v.goneSmall = put("/gone-large", 100_000), put("/gone-small", 100)
 	for _, name := range []string{"/gone-large", "/gone-small"} {
 		v.must(w.Remove(name))
@@ -314,19 +321,20 @@ func newVictim(t testing.TB, s keyring.Seal) *victim {
 	v.must(err)
 	v.must(plan.Execute(t.Context(), nil))
 	v.step()
-	if n := vol.Stats().AwaitingShred; n != 100_000+100+2*32 {
-		t.Errorf("%d bytes await shredding, want those of the two files", n)
+	if n := vol.Stats().AwaitingShred; n != 100_000+100+300_000+3*32 {
+		t.Errorf("%d bytes await shredding, want those of the two files and of the version", n)
 	}
 	return v
 }
 
 func (v *victim) step() { v.archive.take(v.t, v.dir) }
 
-// shred runs the shred epoch, or leaves out its last part.
+// shred runs the shred epoch, or leaves out its last part. It re-packs first, as the server does.
 func (v *victim) shred(epoch bool) {
 	v.t.Helper()
 	if epoch {
-		got, err := v.fs.Shred(v.t.Context(), vfs.ShredOptions{})
+		v.repacked = true
+		got, err := v.fs.Shred(v.t.Context(), vfs.ShredOptions{Repack: v.repack})
 		v.must(err)
 		if len(got.Accounts) != 1 || got.Accounts[0].Err != nil || got.Bytes == 0 || !got.NewRoot || got.Epoch != 2 {
 			v.t.Errorf("receipt %+v", got)
@@ -342,6 +350,15 @@ func (v *victim) shred(epoch bool) {
 	v.step()
 }
 
+func (v *victim) repack(ctx context.Context, vol *vfs.Volume) error {
+	r, err := vol.RepackAll(ctx)
+	if err == nil && r.Repacked+r.Busy+r.Damaged != 1 {
+		v.t.Errorf("re-packed %+v, want the one file of which a part was purged", r)
+	}
+	v.step()
+	return err
+}
+
 // attack says what a thief with these secrets of today finds.
 func (v *victim) attack(what string, wantGone bool, secrets ...func() keyring.Seal) {
 	v.t.Helper()
@@ -352,10 +369,13 @@ func (v *victim) attack(what string, wantGone bool, secrets ...func() keyring.Se
 			v.t.Errorf("%s: the thief does not even find the %s file that is there: the attack proves nothing", what, name)
 		}
 	}
-	for name, canary := range map[string][]byte{"large": v.goneLarge, "small": v.goneSmall} {
+	for name, canary := range map[string][]byte{"large file": v.goneLarge, "small file": v.goneSmall} {
 		if got := th.finds(canary); got != wantGone {
-			v.t.Errorf("%s: the purged %s file is found: %v, want %v", what, name, got, wantGone)
+			v.t.Errorf("%s: the purged %s is found: %v, want %v", what, name, got, wantGone)
 		}
+	}
+	if got, want := th.finds(v.gonePart), wantGone || !v.repacked; got != want {
+		v.t.Errorf("%s: the purged part of a file is found: %v, want %v", what, got, want)
 	}
 }
 
@@ -366,72 +386,4 @@ func keyFile(t testing.TB) *keyring.KeyFile {
 		t.Fatal(err)
 	}
 	return k
-}
-
-// TestShredProof is docs/THREATMODEL.md "Somebody who comes later", kind by kind.
-func TestShredProof(t *testing.T) {
-	t.Parallel()
-	if raceEnabled {
-		t.Skip("the thief tries a million keys; there is nothing concurrent in it")
-	}
-	t.Run("without the shred epoch everything is found", func(t *testing.T) {
-		t.Parallel()
-		tap := &tapped{Seal: keyFile(t)}
-		v := newVictim(t, tap)
-		v.attack("purged only", true, tap.current)
-		v.shred(false)
-		v.attack("new account key, old root", true, tap.current)
-		store := &vault{}
-		v = newVictim(t, store)
-		v.shred(false)
-		v.attack("new account key, old root, vault", true, just(store))
-	})
-	t.Run("key file", func(t *testing.T) {
-		t.Parallel()
-		key := keyFile(t)
-		tap := &tapped{Seal: key}
-		v := newVictim(t, tap)
-		v.shred(true)
-		v.attack("the keys in force", false, tap.current)
-		v.attack("the key file, which was kept", true, just(key)) // what this kind cannot promise
-		fresh := keyFile(t)
-		v.must(v.ring.RotateRootTo(t.Context(), fresh))
-		v.step()
-		v.attack("the key file that replaced the old one", false, just(fresh))
-	})
-	t.Run("passphrase", func(t *testing.T) {
-		t.Parallel()
-		s, err := keyring.NewPassphrase([]byte("correct horse battery staple and a goat"), keyring.Argon2{Memory: 64 << 10, Time: 3, Threads: 1})
-		if errors.Is(err, errors.ErrUnsupported) {
-			t.Skip(err)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		v := newVictim(t, s)
-		v.shred(true)
-		v.attack("the passphrase, which was kept", true, func() keyring.Seal { return passphraseAgain(t, v.dir) }) // as with a key file
-	})
-	t.Run("a seal that destroys", func(t *testing.T) {
-		t.Parallel()
-		store := &vault{}
-		v := newVictim(t, store)
-		v.shred(true)
-		v.attack("the vault itself", false, just(store))
-	})
-}
-
-func just(s keyring.Seal) func() keyring.Seal { return func() keyring.Seal { return s } }
-
-func passphraseAgain(t testing.TB, dir string) keyring.Seal {
-	t.Helper()
-	info, err := keyring.ReadSeal(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := info.Passphrase([]byte("correct horse battery staple and a goat"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
 }
