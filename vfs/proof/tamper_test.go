@@ -125,8 +125,10 @@ type job struct {
 
 // machine runs attacks on as many benches as there are processors.
 type machine struct {
-	t    testing.TB
-	seed uint64
+	t       testing.TB
+	seed    uint64
+	attacks []*attack
+	began   time.Time
 
 	mu     sync.Mutex // guards what follows, and the counts of attacks
 	failed int
@@ -194,6 +196,7 @@ func (m *machine) job(b *bench, j job) {
 // one runs one case. A panic is a finding, and so is a case that does not end.
 func (m *machine) one(b *bench, a *attack, i int) (v verdict, err error) {
 	hang := time.AfterFunc(patience, func() {
+		m.unfinished(os.Stderr, "a case hangs")
 		debug.SetTraceback("all")
 		panic(fmt.Sprintf("%v, case %d (seed %d): no answer after %v", a, i, m.seed, patience))
 	})
@@ -248,10 +251,11 @@ func TestTamper(t *testing.T) {
 		a.weight = max(a.weight, 1)
 	}
 	deal(attacks, budget)
-	began := time.Now()
-	m := &machine{t: t, seed: seed}
+	m := &machine{t: t, seed: seed, attacks: attacks, began: time.Now()}
+	stop := m.watch(os.Stderr, os.Exit)
 	m.run(c, attacks)
-	report(t, attacks, time.Since(began), seed)
+	stop()
+	report(t, attacks, time.Since(m.began), seed)
 	if m.failed > mostFailures {
 		t.Errorf("%d findings more", m.failed-mostFailures)
 	}
@@ -279,34 +283,21 @@ func (c *corpus) check(t *testing.T) {
 	}
 }
 
-// report prints two tables, one of records and one of everything else: a line per kind of attack, a column per kind of thing.
+// report prints what a whole run did, and fails if it was too little of anything.
 func report(t *testing.T, attacks []*attack, took time.Duration, seed uint64) {
 	t.Helper()
-	var out strings.Builder
-	var others []string
 	targets := map[string]int{}
 	for _, a := range attacks {
 		targets[a.target] += a.done
 	}
-	for target := range targets {
-		if !slices.Contains(bucketNames, target) {
-			others = append(others, target)
-		}
-	}
-	slices.Sort(others)
-	fmt.Fprintf(&out, "by kind of record\n")
-	table(&out, attacks, bucketNames[1:])
-	fmt.Fprintf(&out, "by what else was attacked\n")
-	table(&out, attacks, others)
-	total, refused := 0, 0
 	for _, kind := range kindsOf(attacks) {
 		done := 0
 		for _, a := range attacks {
 			if a.kind == kind {
-				done, refused = done+a.done, refused+a.refused
+				done += a.done
 			}
 		}
-		if total += done; done < leastPerKind {
+		if done < leastPerKind {
 			t.Errorf("only %d cases of %q", done, kind)
 		}
 	}
@@ -315,8 +306,27 @@ func report(t *testing.T, attacks []*attack, took time.Duration, seed uint64) {
 			t.Errorf("only %d cases on %q", n, target)
 		}
 	}
+	t.Log("\n" + tables(attacks, took, seed))
+}
+
+// tables are two, one of records and one of everything else: a line per kind of attack, a column per kind of thing.
+func tables(attacks []*attack, took time.Duration, seed uint64) string {
+	var out strings.Builder
+	var others []string
+	total, refused := 0, 0
+	for _, a := range attacks {
+		total, refused = total+a.done, refused+a.refused
+		if !slices.Contains(bucketNames, a.target) && !slices.Contains(others, a.target) {
+			others = append(others, a.target)
+		}
+	}
+	slices.Sort(others)
+	fmt.Fprintf(&out, "by kind of record\n")
+	table(&out, attacks, bucketNames[1:])
+	fmt.Fprintf(&out, "by what else was attacked\n")
+	table(&out, attacks, others)
 	fmt.Fprintf(&out, "%d cases, %d refused, %d answered exactly; seed %d, %v", total, refused, total-refused, seed, took.Round(time.Millisecond))
-	t.Log("\n" + out.String())
+	return out.String()
 }
 
 // table prints how many cases of each kind of attack were tried on each of the targets.
