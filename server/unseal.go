@@ -32,7 +32,7 @@ func SealHint(err error) string {
 	case errors.Is(err, keyring.ErrKeyFile):
 		return "restore the seal key file, or name it with seal.key_file (SALLYPORT_SEAL__KEY_FILE); without it nobody can read this state"
 	case errors.Is(err, keyring.ErrWrongKey):
-		return "this key does not open this state directory: check that seal.key_file and state.dir belong together"
+		return "this key does not open this state directory: give the right one, or check that seal.key_file and state.dir belong together"
 	case errors.Is(err, errors.ErrUnsupported):
 		return "this state was written by a newer version: run that one"
 	case errors.Is(err, keyring.ErrDamaged):
