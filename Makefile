@@ -68,6 +68,7 @@ bruteforce: build ## hydra and curl guess at an account for SECONDS each; needs 
 docs: build ## what is made from the tables of the program
 	./$(BIN) policy schema --form settings > docs/reference/policy.md
 	./$(BIN) policy schema --form refusals > docs/reference/refusals.md
+	$(GO) test -count=1 ./server/audit -run Reference -update
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@set -e; for pkg in $$($(GO) list ./...); do \

@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"os"
 	"path/filepath"
@@ -31,7 +32,8 @@ func FuzzKeyFile(f *testing.F) {
 			}
 			return
 		}
-		if digits := bytes.TrimSuffix(text, []byte("\n")); len(digits) != 64 || len(key) != 32 {
+		digits := bytes.TrimSuffix(text, []byte("\n"))
+		if want, err := hex.DecodeString(string(digits)); err != nil || !bytes.Equal(key[:], want) {
 			t.Fatalf("%q was taken", text)
 		}
 	})
