@@ -22,10 +22,10 @@ func (o Origin) String() string {
 	switch {
 	case s == "":
 		s = "built-in"
-	case o.Pos.Line > 0 && o.Revision > 0:
-		s += fmt.Sprintf(" (%s:%d, revision %d)", o.Document, o.Pos.Line, o.Revision)
+	case o.Pos.Line > 0 && o.Revision > 0: // by hand: it is in every refusal, and they come by the thousand
+		s += " (" + o.Document + ":" + itoa(o.Pos.Line) + ", revision " + strconv.FormatUint(o.Revision, 10) + ")"
 	case o.Pos.Line > 0:
-		s += fmt.Sprintf(" (%s:%d)", o.Document, o.Pos.Line)
+		s += " (" + o.Document + ":" + itoa(o.Pos.Line) + ")"
 	}
 	if o.Clamped != "" {
 		s += ", held by " + o.Clamped
