@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -107,6 +108,7 @@ type PassiveNetwork struct {
 const (
 	ProfileModern     = "modern"
 	ProfileCompatible = "compatible"
+	ProfileLegacy     = "legacy-insecure"
 )
 
 // Algorithms says what the listeners offer in TLS and SSH handshakes
@@ -114,7 +116,44 @@ const (
 // offered, before anybody has said who they are; policy transport.ciphers and
 // transport.tls_min can only refuse an account after the handshake.
 type Algorithms struct {
-	Profile string `yaml:"profile" json:"profile"` // modern, compatible
+	Profile string `yaml:"profile" json:"profile"` // modern, compatible, legacy-insecure
+	Legacy  Legacy `yaml:"legacy" json:"legacy"`
+}
+
+// Legacy is what the profile legacy-insecure needs beside its name: why, and
+// the last day (2027-01-31, UTC) on which it is offered. After it the profile is
+// modern, without a restart.
+type Legacy struct {
+	Reason string `yaml:"reason" json:"reason"`
+	Until  string `yaml:"until" json:"until"`
+}
+
+// end is the first moment after Until; the zero time if it is no date.
+func (l Legacy) end() time.Time {
+	t, err := time.Parse(time.DateOnly, l.Until)
+	if err != nil {
+		return time.Time{}
+	}
+	return t.AddDate(0, 0, 1)
+}
+
+// offersLegacy tells whether insecure algorithms are offered at a time.
+func (a Algorithms) offersLegacy(now time.Time) bool {
+	return a.Profile == ProfileLegacy && a.Legacy.Reason != "" && now.Before(a.Legacy.end())
+}
+
+// advice is what an operator must know about insecure algorithms, with the way
+// out; "" if none were asked for.
+func (a Algorithms) advice(now time.Time) (text, hint string) {
+	if a.Profile != ProfileLegacy {
+		return "", ""
+	}
+	if !a.offersLegacy(now) {
+		return fmt.Sprintf("algorithms.profile legacy-insecure ended on %s: modern is offered instead", a.Legacy.Until),
+			"set algorithms.profile to modern or compatible, or a new algorithms.legacy.until"
+	}
+	return fmt.Sprintf("the listeners offer insecure algorithms (legacy-insecure) until %s: %s", a.Legacy.Until, a.Legacy.Reason),
+		"set algorithms.profile to modern or compatible as soon as the old clients are gone"
 }
 
 // TLS names the certificate pairs; the one that matches the client's server

@@ -99,7 +99,10 @@ func TestConfigErrorsSayWhere(t *testing.T) {
 		{"ports", "passive: {ports: 9-5}\n", `sallyport.yaml:1:18: passive.ports: "9-5" is not a range of ports`, "FIRST-LAST"},
 		{"public", "passive: {public_address: example.org}\n", `is neither auto nor an IPv4 address`, ""},
 		{"health in the open", "health: {address: ':8080'}\n", `health.address: must be a loopback address`, "plain HTTP"},
-		{"profile", "algorithms:\n  profile: legacy\n", `sallyport.yaml:2:12: algorithms.profile: "legacy" is not one of modern, compatible`, ""},
+		{"profile", "algorithms:\n  profile: legacy\n", `sallyport.yaml:2:12: algorithms.profile: "legacy" is not one of modern, compatible, legacy-insecure`, ""},
+		{"legacy without an end", "algorithms:\n  profile: legacy-insecure\n  legacy: {reason: old scanner}\n", `sallyport.yaml:2:12: algorithms.profile: legacy-insecure needs a reason and an end`, "algorithms.legacy.until"},
+		{"legacy without a reason", "algorithms:\n  profile: legacy-insecure\n  legacy: {until: 2027-01-31}\n", `legacy-insecure needs a reason and an end`, "algorithms.legacy.reason"},
+		{"legacy until when", "algorithms: {profile: legacy-insecure, legacy: {reason: x, until: soon}}\n", `algorithms.legacy.until: "soon" is not a date`, "2027-01-31"},
 		{"two documents", "log: {}\n---\nlog: {}\n", "more than one YAML document", ""},
 	}
 	for _, tt := range tests {

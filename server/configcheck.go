@@ -20,7 +20,7 @@ func (l *Loaded) check() ConfigErrors {
 	c.passive()
 	c.tls()
 	c.seal()
-	c.oneOf("algorithms.profile", l.Algorithms.Profile, ProfileModern, ProfileCompatible)
+	c.algorithms()
 	c.oneOf("log.level", l.Log.Level, "debug", "info", "warn", "error")
 	c.oneOf("log.format", l.Log.Format, "auto", "text", "json")
 	c.health()
@@ -43,6 +43,18 @@ func (l *Loaded) check() ConfigErrors {
 	c.limits()
 	slices.SortStableFunc(c.errs, func(a, b *ConfigError) int { return cmp.Or(a.Line-b.Line, a.Col-b.Col) })
 	return c.errs
+}
+
+func (c *checker) algorithms() {
+	a := c.l.Algorithms
+	c.oneOf("algorithms.profile", a.Profile, ProfileModern, ProfileCompatible, ProfileLegacy)
+	if a.Legacy.Until != "" && a.Legacy.end().IsZero() {
+		c.fail("algorithms.legacy.until", fmt.Sprintf("%q is not a date", a.Legacy.Until), "write it as 2027-01-31")
+		return
+	}
+	if a.Profile == ProfileLegacy && (strings.TrimSpace(a.Legacy.Reason) == "" || a.Legacy.Until == "") {
+		c.fail("algorithms.profile", "legacy-insecure needs a reason and an end", "set algorithms.legacy.reason and algorithms.legacy.until: {reason: \"OPS-377 old scanner\", until: 2027-01-31}")
+	}
 }
 
 func (c *checker) limits() {

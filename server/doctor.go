@@ -58,10 +58,12 @@ func Doctor(ctx context.Context, l *Loaded, running *admin.Status, now time.Time
 	d.state()
 	d.seal(ctx)
 	d.certificates()
+	d.algorithms()
 	d.hostKeys()
 	d.ports(ctx)
 	d.sockets()
 	d.user()
+	d.maximum()
 	d.clock()
 	d.disk()
 	d.audit()
@@ -172,6 +174,15 @@ func (d *doctor) certificates() {
 	}
 }
 
+// algorithms tells what the listeners offer to strangers.
+func (d *doctor) algorithms() {
+	if text, hint := d.c.Algorithms.advice(d.now); text != "" {
+		d.add("algorithms", Warn, text, hint)
+		return
+	}
+	d.add("algorithms", OK, "the listeners offer the profile "+d.c.Algorithms.Profile, "")
+}
+
 func (d *doctor) hostKeys() {
 	dir := d.c.HostKeyDir()
 	found := 0
@@ -231,6 +242,21 @@ func (d *doctor) serves(l Listener) bool {
 		_, have, _ := net.SplitHostPort(r.Address)
 		return r.Protocol == l.Protocol && (want == "0" || want == have)
 	})
+}
+
+// maximum says how far the policy is from the preset of that name. Not holding all of it is no fault: only what is missing
+// is told. Without a running server nobody can say: the policy is sealed.
+func (d *doctor) maximum() {
+	if d.running == nil || d.running.Maximum == nil {
+		return
+	}
+	m := d.running.Maximum
+	detail := fmt.Sprintf("%d of %d settings of the preset maximum hold for the site", m.Held, m.Of)
+	if len(m.Missing) > 0 {
+		d.add("policy", Warn, detail+"; missing: "+strings.Join(m.Missing, ", "), "`sallyport policy plan --preset maximum` shows what `sallyport policy preset maximum` would change")
+		return
+	}
+	d.add("policy", OK, detail, "")
 }
 
 func (d *doctor) clock() {

@@ -34,6 +34,39 @@ func result(findings []Finding, check string) (Result, string) {
 	return worst, detail
 }
 
+func legacyUntil(day string) func(*testing.T, *Loaded) *admin.Status {
+	return func(_ *testing.T, l *Loaded) *admin.Status {
+		l.Algorithms = Algorithms{ProfileLegacy, Legacy{"OPS-377 old scanner", day}}
+		return nil
+	}
+}
+
+// The last day is offered to its end, and nothing is without a reason or after a date that is none.
+func TestLegacyAlgorithmsEnd(t *testing.T) {
+	t.Parallel()
+	at := func(s string) time.Time {
+		v, err := time.Parse(time.RFC3339, s)
+		check(t, err)
+		return v
+	}
+	a := Algorithms{ProfileLegacy, Legacy{"old scanner", "2027-01-31"}}
+	for _, tt := range []struct {
+		a    Algorithms
+		now  time.Time
+		want bool
+	}{
+		{a, at("2027-01-31T23:59:59Z"), true},
+		{a, at("2027-02-01T00:00:00Z"), false},
+		{Algorithms{ProfileLegacy, Legacy{"", "2027-01-31"}}, at("2026-01-31T00:00:00Z"), false},
+		{Algorithms{ProfileLegacy, Legacy{"old scanner", "soon"}}, at("2026-01-31T00:00:00Z"), false},
+		{Algorithms{ProfileCompatible, a.Legacy}, at("2026-01-31T00:00:00Z"), false},
+	} {
+		if got := tt.a.offersLegacy(tt.now); got != tt.want {
+			t.Errorf("%+v at %s: %v", tt.a, tt.now, got)
+		}
+	}
+}
+
 func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -74,6 +107,15 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		{"another listener", "port", Fail, "restart it", func(_ *testing.T, l *Loaded) *admin.Status {
 			l.Listeners[0].Address = "127.0.0.1:2022"
 			return &admin.Status{State: "ready", PID: os.Getpid(), Listeners: []admin.Listener{{Protocol: "sftp", Address: "127.0.0.1:2023"}}}
+		}, 0},
+		{"modern", "algorithms", OK, "profile modern", nil, 0},
+		{"legacy", "algorithms", Warn, "offer insecure algorithms (legacy-insecure) until 2999-01-31: OPS-377 old scanner", legacyUntil("2999-01-31"), 0},
+		{"legacy that ended", "algorithms", Warn, "ended on 2020-01-31: modern is offered instead", legacyUntil("2020-01-31"), 0},
+		{"less than maximum", "policy", Warn, "1 of 2 settings of the preset maximum hold for the site; missing: auth.require_2fa", func(*testing.T, *Loaded) *admin.Status {
+			return &admin.Status{PID: os.Getpid(), Maximum: &admin.Score{Held: 1, Of: 2, Missing: []string{"auth.require_2fa"}}}
+		}, 0},
+		{"maximum", "policy", OK, "2 of 2", func(*testing.T, *Loaded) *admin.Status {
+			return &admin.Status{PID: os.Getpid(), Maximum: &admin.Score{Held: 2, Of: 2}}
 		}, 0},
 	}
 	hostKeys := filepath.Join(t.TempDir(), "hostkeys")

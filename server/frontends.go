@@ -25,14 +25,18 @@ func (s *Server) frontEnds() error {
 	if err != nil {
 		return err
 	}
+	legacy := func() bool { return s.config.Algorithms.offersLegacy(time.Now()) }
+	if text, _ := s.config.Algorithms.advice(time.Now()); text != "" {
+		s.log.Warn(text)
+	}
 	if s.ftp, err = ftpd.New(ftpd.Options{
 		Sessions: &s.door, Certificate: s.certs.Get, Log: s.log.With("front_end", "ftpd"),
-		PassivePorts: ports, PublicAddress: publicAddress(s.config.Passive), Ciphers: s.config.Algorithms.Profile, LoginTime: s.config.Limits.LoginTime,
+		PassivePorts: ports, PublicAddress: publicAddress(s.config.Passive), Ciphers: s.config.Algorithms.Profile, Legacy: legacy, LoginTime: s.config.Limits.LoginTime,
 	}); err != nil {
 		return fmt.Errorf("FTPS front-end: %w", err)
 	}
 	if s.sftp, err = sftpd.New(sftpd.Options{
-		Sessions: &s.door, HostKeys: s.hostKeys.Signers, Log: s.log.With("front_end", "sftpd"), Profile: s.config.Algorithms.Profile,
+		Sessions: &s.door, HostKeys: s.hostKeys.Signers, Log: s.log.With("front_end", "sftpd"), Profile: s.config.Algorithms.Profile, Legacy: legacy,
 		Limits: sftpLimits(s.config.Limits),
 	}); err != nil {
 		return fmt.Errorf("SFTP front-end: %w", err)

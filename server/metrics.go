@@ -59,6 +59,7 @@ func truth(b bool) float64 {
 func (s *Server) processMetrics(m exposition, p *parts) {
 	m.gauge("sallyport_ready", "1 when logins are possible.", truth(s.life.now() == phaseReady && p != nil && p.audit.Err() == nil))
 	m.gauge("sallyport_sealed", "1 while the server has no keys.", truth(p == nil))
+	m.gauge("sallyport_legacy_insecure", "1 while the listeners offer insecure algorithms (algorithms.profile legacy-insecure).", truth(s.config.Algorithms.offersLegacy(time.Now())))
 	m.gauge("sallyport_uptime_seconds", "Seconds since the start.", time.Since(s.started).Seconds())
 	if p != nil {
 		m.gauge("sallyport_accounts", "Accounts.", float64(len(p.keyring.Accounts())))

@@ -30,6 +30,7 @@ import (
 
 	"sallyport/crypto/approved"
 	"sallyport/crypto/keyring"
+	"sallyport/policy"
 	"sallyport/server/admin"
 	"sallyport/server/audit"
 	"sallyport/server/ftpd"
@@ -407,11 +408,16 @@ func (s *Server) status() admin.Status {
 	if p := s.life.whole(); p != nil {
 		st.Revision, st.Sessions = p.policy.Current().N, p.sessions.Counts().Sessions
 		st.Accounts = len(p.keyring.Accounts())
+		held, all, missing := policy.Score(p.policy.Current().Document)
+		st.Maximum = &admin.Score{Held: held, Of: all, Missing: missing}
 		st.Audit = p.auditWarnings()
 		st.Warnings = append(st.Warnings, st.Audit...)
 	}
 	if os.Geteuid() == 0 {
 		st.Warnings = append(st.Warnings, "the server runs as root; "+adviceRoot)
+	}
+	if text, _ := s.config.Algorithms.advice(time.Now()); text != "" {
+		st.Warnings = append(st.Warnings, text)
 	}
 	for _, c := range s.certs.List() {
 		if left := time.Until(c.NotAfter); left < certWarnBefore {

@@ -36,7 +36,15 @@ type Status struct {
 	Sessions  int        `json:"sessions"`
 	Listeners []Listener `json:"listeners"`
 	Warnings  []string   `json:"warnings,omitempty"`
+	Maximum   *Score     `json:"maximum,omitempty"`
 	Audit     []string   `json:"audit,omitempty"` // what is wrong with the audit log; among the warnings, too
+}
+
+// Score is how much of the preset "maximum" the policy of the site holds; accounts that ask for less are not counted.
+type Score struct {
+	Held    int      `json:"held"`
+	Of      int      `json:"of"`
+	Missing []string `json:"missing,omitempty"` // settings
 }
 
 // Sealed says why a server is sealed, and what to do.

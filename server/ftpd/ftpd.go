@@ -52,8 +52,10 @@ type Options struct {
 	// Banner is the text of the greeting; empty = "Sallyport ready".
 	Banner string
 	// Ciphers names what TLS 1.2 clients are offered: "modern" (default: ECDHE with an AEAD) or "compatible" (also ECDHE with
-	// AES-CBC). TLS 1.3 is the same in both.
+	// AES-CBC) or "legacy-insecure" (also 3DES, and RSA without forward secrecy). TLS 1.3 is the same in all.
 	Ciphers string
+	// Legacy is asked per handshake whether "legacy-insecure" is still offered; "modern" is otherwise. That profile needs it.
+	Legacy func() bool
 	// LoginTime is the time from accept to login; 0 = 60 s.
 	LoginTime time.Duration
 	// NoLegacyHashes leaves out XCRC, XMD5, XSHA and XSHA1. They are left out anyway when FIPS 140-3 mode forbids the algorithms.
@@ -103,8 +105,12 @@ func New(o Options) (*Server, error) {
 	case "":
 		o.Ciphers = "modern"
 	case "modern", "compatible":
+	case legacyName:
+		if o.Legacy == nil {
+			return nil, fmt.Errorf("ftpd: cipher profile %q without an end", o.Ciphers)
+		}
 	default:
-		return nil, fmt.Errorf("ftpd: unknown cipher profile %q (modern, compatible)", o.Ciphers)
+		return nil, fmt.Errorf("ftpd: unknown cipher profile %q (modern, compatible, legacy-insecure)", o.Ciphers)
 	}
 	if o.limits.login == 0 {
 		o.limits.login = o.LoginTime

@@ -33,10 +33,10 @@ func (h *host) secureWith(t *testing.T, suite uint16) (*client, error) {
 func TestProfilesOfferTLS12(t *testing.T) {
 	t.Parallel()
 	suites := map[uint16][]string{
-		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256:       {"modern", "compatible"},
-		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256: {"modern", "compatible"},
-		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA:          {"compatible"},
-		tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA:          {"compatible"},
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256:       {"modern", "compatible", legacyName},
+		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256: {"modern", "compatible", legacyName},
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA:          {"compatible", legacyName},
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA:          {"compatible", legacyName},
 		tls.TLS_ECDHE_ECDSA_WITH_RC4_128_SHA:              nil,
 	}
 	if approved.Only() { // what is left: docs/FIPS.md
@@ -46,8 +46,8 @@ func TestProfilesOfferTLS12(t *testing.T) {
 			}
 		}
 	}
-	for _, profile := range []string{"", "modern", "compatible"} {
-		h := start(t, Explicit, func(o *Options) { o.Ciphers = profile })
+	for _, profile := range []string{"", "modern", "compatible", legacyName} {
+		h := start(t, Explicit, func(o *Options) { o.Ciphers, o.Legacy = profile, func() bool { return true } })
 		for suite, in := range suites {
 			t.Run(profile+" "+tls.CipherSuiteName(suite), func(t *testing.T) {
 				want := slices.Contains(in, profile) || profile == "" && slices.Contains(in, "modern")
@@ -66,8 +66,8 @@ func TestProfilesOfferTLS12(t *testing.T) {
 			t.Errorf("%s has no forward secrecy", name)
 		}
 	}
-	if _, err := New(Options{backend: newFake(), Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }, Ciphers: "legacy-insecure"}); err == nil {
-		t.Error("an unknown profile was accepted")
+	if _, err := New(Options{backend: newFake(), Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }, Ciphers: legacyName}); err == nil {
+		t.Error("the legacy profile was accepted without an end")
 	}
 }
 

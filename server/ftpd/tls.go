@@ -25,18 +25,37 @@ func compatibleSuites() []uint16 {
 		tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA)
 }
 
+// legacyName is the profile that is offered until a date only.
+const legacyName = "legacy-insecure"
+
+// legacySuites add what has no forward secrecy, and 3DES: for devices that nobody updates. RC4 stays out (RFC 7465), as do TLS
+// 1.0 and 1.1 (RFC 8996). RSA key exchange needs a certificate with an RSA key.
+func legacySuites() []uint16 {
+	return append(compatibleSuites(),
+		tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA,
+		tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA, tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA)
+}
+
+// suites are what a handshake that begins now is offered.
+func (o *Options) suites() []uint16 {
+	switch {
+	case o.Ciphers == "compatible":
+		return compatibleSuites()
+	case o.Ciphers == legacyName && o.Legacy():
+		return legacySuites()
+	}
+	return modernSuites()
+}
+
 // baseConfig is common to the control connection and its data connections.
 func (c *conn) baseConfig() *tls.Config {
-	cfg := &tls.Config{
+	return &tls.Config{
 		GetCertificate:   c.srv.o.Certificate,
 		MinVersion:       tls.VersionTLS12,
+		CipherSuites:     c.srv.o.suites(),
 		CurvePreferences: []tls.CurveID{tls.X25519MLKEM768, tls.X25519, tls.CurveP256, tls.CurveP384},
 	}
-	cfg.CipherSuites = modernSuites()
-	if c.srv.o.Ciphers == "compatible" {
-		cfg.CipherSuites = compatibleSuites()
-	}
-	return cfg
 }
 
 // controlConfig issues tickets for data connections. No ticket opens a control connection: who logs in does a full handshake.

@@ -22,6 +22,7 @@ type profile struct {
 	ciphers      []string
 	macs         []string
 	nistHostKeys bool // ECDSA host keys are served even when others are there
+	sha1         bool // RSA signatures over SHA-1, of the host key and of clients
 }
 
 // modern is what ssh-audit has nothing to say about, as of November 2026.
@@ -74,17 +75,40 @@ func (p profile) allowed() profile {
 	}
 }
 
+// legacyInsecure adds what only devices that nobody updates need: SHA-1 and CBC. Left out is what can be broken within reach
+// of a purse today (RC4, MACs of 96 bits, DSA, the 1,024-bit group1): those devices are better served by a gateway.
+func legacyInsecure() profile {
+	p := compatible()
+	p.sha1 = true
+	p.keyExchanges = append(p.keyExchanges, ssh.InsecureKeyExchangeDH14SHA1, ssh.InsecureKeyExchangeDHGEXSHA1)
+	p.ciphers = append(p.ciphers, ssh.InsecureCipherAES128CBC, ssh.InsecureCipherTripleDESCBC)
+	if !approved.Only() { // nothing of it is left there: see allowed
+		p.macs = append(p.macs, ssh.HMACSHA1)
+	}
+	return p
+}
+
 // judged names the strictest profile that has everything that a connection agreed on.
 func judged(a ssh.NegotiatedAlgorithms) string {
-	m := modern().allowed()
-	has := func(d ssh.DirectionAlgorithms) bool {
-		return slices.Contains(m.ciphers, d.Cipher) && (d.MAC == "" || slices.Contains(m.macs, d.MAC))
-	}
-	if slices.Contains(m.keyExchanges, a.KeyExchange) && has(a.Read) && has(a.Write) {
+	switch {
+	case modern().allowed().has(a):
 		return "modern"
+	case compatible().allowed().has(a):
+		return "compatible"
 	}
-	return "compatible"
+	return legacyName
 }
+
+// has tells whether everything that a connection agreed on is in the profile.
+func (p profile) has(a ssh.NegotiatedAlgorithms) bool {
+	one := func(d ssh.DirectionAlgorithms) bool {
+		return slices.Contains(p.ciphers, d.Cipher) && (d.MAC == "" || slices.Contains(p.macs, d.MAC))
+	}
+	return slices.Contains(p.keyExchanges, a.KeyExchange) && one(a.Read) && one(a.Write) && (p.sha1 || a.HostKey != ssh.KeyAlgoRSA)
+}
+
+// legacyName is the profile that is offered until a date only.
+const legacyName = "legacy-insecure"
 
 func profileNamed(name string) (profile, error) {
 	switch name {
@@ -92,11 +116,21 @@ func profileNamed(name string) (profile, error) {
 		return modern().allowed(), nil
 	case "compatible":
 		return compatible().allowed(), nil
+	case legacyName:
+		return legacyInsecure().allowed(), nil
 	}
-	return profile{}, fmt.Errorf("sftpd: unknown algorithm profile %q: modern or compatible", name)
+	return profile{}, fmt.Errorf("sftpd: unknown algorithm profile %q: modern, compatible or legacy-insecure", name)
 }
 
-// userKeyAlgorithms are the signatures accepted from clients.
+// signatures are those accepted from clients.
+func (p profile) signatures() []string {
+	if p.sha1 {
+		return append(userKeyAlgorithms(), ssh.KeyAlgoRSA)
+	}
+	return userKeyAlgorithms()
+}
+
+// userKeyAlgorithms are the signatures accepted from clients by every profile.
 func userKeyAlgorithms() []string {
 	return []string{
 		ssh.KeyAlgoED25519, ssh.KeyAlgoSKED25519,
@@ -116,7 +150,7 @@ func (p profile) servable(keys []ssh.Signer) ([]ssh.Signer, error) {
 		case ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521:
 			nist = append(nist, k)
 		case ssh.KeyAlgoRSA:
-			k, err := withSHA2(k)
+			k, err := p.signer(k)
 			if err != nil {
 				return nil, err
 			}
@@ -134,17 +168,22 @@ func (p profile) servable(keys []ssh.Signer) ([]ssh.Signer, error) {
 	return usable, nil
 }
 
-// withSHA2 restricts an RSA key to signatures with SHA-2; nil if it is too short to be served at all.
-func withSHA2(k ssh.Signer) (ssh.Signer, error) {
+// signer restricts an RSA key to signatures with SHA-2, where the profile has no others; nil if it is too short to be
+// served at all.
+func (p profile) signer(k ssh.Signer) (ssh.Signer, error) {
 	signer, ok := k.(ssh.AlgorithmSigner)
 	if !ok || rsaBits(k.PublicKey()) < minRSA {
 		return nil, nil
 	}
-	sha2, err := ssh.NewSignerWithAlgorithms(signer, []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256})
+	hashes := []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
+	if p.sha1 {
+		hashes = append(hashes, ssh.KeyAlgoRSA)
+	}
+	limited, err := ssh.NewSignerWithAlgorithms(signer, hashes)
 	if err != nil {
 		return nil, fmt.Errorf("sftpd: host key: %w", err)
 	}
-	return sha2, nil
+	return limited, nil
 }
 
 // rsaBits is 0 for a key that is not RSA.

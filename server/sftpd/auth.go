@@ -23,10 +23,12 @@ type login struct {
 	visitor visitor
 	facts   policy.Facts // of the connection; what was agreed on is added when the client first asks
 	agreed  bool
-	report  reporter
-	guest   guest  // set once, by the method that succeeded
-	method  string // its name
-	told    bool   // the client has been told why it may not enter
+	// signatures are those that clients may make with their keys.
+	signatures []string
+	report     reporter
+	guest      guest  // set once, by the method that succeeded
+	method     string // its name
+	told       bool   // the client has been told why it may not enter
 }
 
 var (
@@ -41,7 +43,7 @@ var (
 // offered to everyone; an account that has passwords beyond it is told so in
 // answer to the method "none", with which nearly every client begins.
 func (l *login) configure(c *ssh.ServerConfig) {
-	c.PublicKeyAuthAlgorithms = userKeyAlgorithms()
+	c.PublicKeyAuthAlgorithms = l.signatures
 	c.PublicKeyCallback = l.offered
 	c.VerifiedPublicKeyCallback = l.proven
 	if slices.Contains(l.visitor.Methods(""), "password") {
@@ -77,7 +79,16 @@ func (l *login) offered(c ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions
 	}
 }
 
-func (l *login) proven(c ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissions, _ string) (*ssh.Permissions, error) {
+func (l *login) proven(c ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissions, signature string) (*ssh.Permissions, error) {
+	if err := l.agree(c); err != nil {
+		return nil, l.explained(err)
+	}
+	if signature == ssh.KeyAlgoRSA { // over SHA-1, and somebody may have forged it: only for accounts whose policy says so
+		l.facts.Profile = legacyName
+		if d := l.visitor.SetFacts(l.facts); d != nil {
+			return nil, l.explained(d)
+		}
+	}
 	return l.enter(c, "publickey", session.Credential{PublicKey: key.Marshal()})
 }
 

@@ -118,19 +118,20 @@ func (c *conn) handshake(v visitor, facts policy.Facts, limit time.Time) (*admit
 		disconnectPlain(c.nc, d.Error())
 		return nil, d
 	}
+	profile := c.s.offered()
 	config := &ssh.ServerConfig{
 		Config: ssh.Config{
-			KeyExchanges: c.s.profile.keyExchanges, Ciphers: h.steer(c.s.profile.ciphers), MACs: c.s.profile.macs,
+			KeyExchanges: profile.keyExchanges, Ciphers: h.steer(profile.ciphers), MACs: profile.macs,
 		},
 		ServerVersion:       serverIdent,
 		MaxAuthTries:        c.s.limits.AuthTries,
 		PreAuthConnCallback: c.beforeAuth,
 		BannerCallback:      func(ssh.ConnMetadata) string { return c.s.banner },
 	}
-	if len(config.Ciphers) < len(c.s.profile.ciphers) {
+	if len(config.Ciphers) < len(profile.ciphers) {
 		c.s.steered.Add(1)
 	}
-	keys, err := c.s.profile.servable(c.s.hostKeys())
+	keys, err := profile.servable(c.s.hostKeys())
 	if err != nil {
 		c.log.Error("no host key to serve", "error", err)
 		return nil, err
@@ -138,7 +139,7 @@ func (c *conn) handshake(v visitor, facts policy.Facts, limit time.Time) (*admit
 	for _, k := range keys {
 		config.AddHostKey(k)
 	}
-	l := &login{ctx: ctx, visitor: v, facts: facts, report: reporter{c.log}}
+	l := &login{ctx: ctx, visitor: v, facts: facts, signatures: profile.signatures(), report: reporter{c.log}}
 	l.configure(config)
 	sc, chans, reqs, err := ssh.NewServerConn(under, config)
 	if err != nil {

@@ -362,6 +362,11 @@ func newKey(t testing.TB) ssh.Signer {
 
 func newRig(t testing.TB, g *fakeGate, l Limits) *rig {
 	t.Helper()
+	return newRigWith(t, g, Options{Limits: l})
+}
+
+func newRigWith(t testing.TB, g *fakeGate, o Options) *rig {
+	t.Helper()
 	r := &rig{t: t, gate: g, key: newKey(t), logs: &logBuffer{}}
 	if g.dir == "" {
 		g.dir = t.TempDir()
@@ -369,11 +374,9 @@ func newRig(t testing.TB, g *fakeGate, l Limits) *rig {
 	g.keys = append(g.keys, r.key.PublicKey())
 	host := newKey(t)
 	var err error
-	r.server, err = newServer(Options{
-		HostKeys: func() []ssh.Signer { return []ssh.Signer{host} },
-		Log:      slog.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Limits:   l,
-	}, g)
+	o.HostKeys = func() []ssh.Signer { return []ssh.Signer{host} }
+	o.Log = slog.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	r.server, err = newServer(o, g)
 	if err != nil {
 		t.Fatal(err)
 	}

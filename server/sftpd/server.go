@@ -3,6 +3,7 @@ package sftpd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -27,9 +28,12 @@ type Options struct {
 	Log      *slog.Logger
 	// Banner is shown before login; empty means none.
 	Banner string
-	// Profile of algorithms: "modern" (default) or "compatible".
+	// Profile of algorithms: "modern" (default), "compatible" or "legacy-insecure".
 	Profile string
-	Limits  Limits
+	// Legacy is asked per connection whether the profile "legacy-insecure" is still offered; "modern" is otherwise. The
+	// profile needs it.
+	Legacy func() bool
+	Limits Limits
 }
 
 // Stats are counts since start, but for Connections, which is as of now.
@@ -47,7 +51,8 @@ type Server struct {
 	hostKeys func() []ssh.Signer
 	log      *slog.Logger
 	banner   string
-	profile  profile
+	profile  profile // as configured: see offered
+	legacy   func() bool
 	limits   Limits
 	lobby    lobby
 	pool     bufferPool
@@ -79,16 +84,27 @@ func newServer(o Options, g gate) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Profile == legacyName && o.Legacy == nil {
+		return nil, fmt.Errorf("sftpd: profile %q without an end", o.Profile)
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	l := o.Limits.withDefaults()
 	return &Server{
-		gate: g, hostKeys: o.HostKeys, log: o.Log, banner: o.Banner, profile: p, limits: l,
+		gate: g, hostKeys: o.HostKeys, log: o.Log, banner: o.Banner, profile: p, legacy: o.Legacy, limits: l,
 		lobby:     lobby{total: l.Handshakes, perNet: l.HandshakesPerNet},
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*conn]struct{}),
 	}, nil
+}
+
+// offered is the profile of a connection that comes now.
+func (s *Server) offered() profile {
+	if s.profile.sha1 && !s.legacy() {
+		return modern().allowed()
+	}
+	return s.profile
 }
 
 // Stats returns the counts for metrics.

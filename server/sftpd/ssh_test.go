@@ -262,7 +262,10 @@ func TestAlgorithms(t *testing.T) {
 			}
 		}
 	}
-	if _, err := profileNamed("legacy-insecure"); err == nil {
+	if _, err := newServer(Options{HostKeys: func() []ssh.Signer { return nil }, Profile: legacyName}, &fakeGate{}); err == nil {
+		t.Error("the legacy profile was accepted without an end")
+	}
+	if _, err := profileNamed("ancient"); err == nil {
 		t.Error("an unknown profile was accepted")
 	}
 }
