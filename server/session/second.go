@@ -30,7 +30,13 @@ func (m *Manager) second(ctx context.Context, c *Conn, a *policydb.Account, name
 		}
 		return 0, m.refused(c, a, facts, policy.Deny(policy.CodeCodeNeeded, "second factor", "account"))
 	}
+	if d := m.throttle.takeCode(name, m.o.Now()); d != nil {
+		return 0, m.refused(c, a, facts, d)
+	}
 	recovery, left, err := m.o.Policy.UseCode(ctx, name, string(cred.Code))
+	if err != nil && !errors.Is(err, policydb.ErrWrongCode) {
+		m.throttle.returnCode(name)
+	}
 	switch {
 	case err == nil:
 		m.throttle.rightCode(name)
@@ -43,7 +49,6 @@ func (m *Manager) second(ctx context.Context, c *Conn, a *policydb.Account, name
 	case errors.Is(err, policydb.ErrUsedCode): // a right one, seen before: no guess, but perhaps somebody who looked over a shoulder
 		return 0, m.refused(c, a, facts, policy.Deny(policy.CodeCodeUsed, "second factor", "account"))
 	case errors.Is(err, policydb.ErrWrongCode):
-		m.throttle.wrongCode(name, m.o.Now())
 		m.fail(c, name, "second factor "+cred.Code)
 		m.refusedLogin(c, a, facts, nil)
 		m.pause(ctx, c, m.resolve(name))

@@ -232,25 +232,45 @@ func (t *throttle) fail(a netip.Addr, account string, wrong digest, p *policy.Ef
 	return &b
 }
 
-// allowCode says whether a code of an account may be looked at.
+// allowCode says whether a code of an account would be looked at.
 func (t *throttle) allowCode(account string, now time.Time) *policy.Denial {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.codeDenial(account, now)
+}
+
+// codeDenial is called with mu held.
+func (t *throttle) codeDenial(account string, now time.Time) *policy.Denial {
 	if s, ok := t.codes.get(account); ok && now.Before(s.until) {
 		return policy.Deny(policy.CodeCodeRate, "wrong codes in a row", "built-in")
 	}
 	return nil
 }
 
-func (t *throttle) wrongCode(account string, now time.Time) {
+// takeCode allows one code to be looked at, and counts it as wrong until rightCode or returnCode says otherwise: of many that come
+// at once on many connections no more may pass than one after the other.
+func (t *throttle) takeCode(account string, now time.Time) *policy.Denial {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if d := t.codeDenial(account, now); d != nil {
+		return d
+	}
 	s, _ := t.codes.get(account)
 	s.wrong++
 	if over := s.wrong - freeCodes; over >= 0 {
 		s.until = now.Add(min(firstPenalty<<min(over, 10), mostPenalty))
 	}
 	t.codes.put(account, s)
+	return nil
+}
+
+// returnCode takes back the count of a code that was not wrong, and not right either.
+func (t *throttle) returnCode(account string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s, ok := t.codes.get(account); ok && s.wrong > 0 {
+		t.codes.put(account, codeState{wrong: s.wrong - 1})
+	}
 }
 
 func (t *throttle) rightCode(account string) {

@@ -286,3 +286,35 @@ func TestRecentIsBounded(t *testing.T) {
 		t.Error("remove")
 	}
 }
+
+// Codes that come at once on many connections are not looked at more often than one after the other.
+func TestCodesAtOnceAreNoMoreGuesses(t *testing.T) {
+	t.Parallel()
+	th, now := newThrottle(), time.Now()
+	for i := range freeCodes {
+		if d := th.takeCode("alice", now); d != nil { // all under way: none is answered yet
+			t.Fatalf("guess %d: %v", i+1, d)
+		}
+	}
+	wantCode(t, "one more at once", asError(th.takeCode("alice", now)), policy.CodeCodeRate)
+	later := now.Add(firstPenalty)
+	if d := th.takeCode("alice", later); d != nil {
+		t.Fatalf("after the wait: %v", d)
+	}
+	wantCode(t, "a second one with it", asError(th.takeCode("alice", later)), policy.CodeCodeRate)
+	th.returnCode("alice") // a right one that was used before is no guess
+	if d := th.takeCode("alice", later); d != nil {
+		t.Errorf("after one that was no guess: %v", d)
+	}
+	th.rightCode("alice")
+	if d := th.takeCode("alice", later); d != nil {
+		t.Errorf("after a right one: %v", d)
+	}
+}
+
+func asError(d *policy.Denial) error {
+	if d == nil {
+		return nil
+	}
+	return d
+}
