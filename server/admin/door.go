@@ -89,7 +89,7 @@ func (d *Door) Shut() {
 // grace and returns nil.
 func (d *Door) Serve(ctx context.Context, ln net.Listener, grace time.Duration) error {
 	done := make(chan error, 1)
-	go func() { done <- d.http.Serve(ln) }() // ends with Shutdown or Close below
+	go func() { done <- d.http.Serve(&strangers{Listener: ln, known: d.knows}) }() // ends with Shutdown or Close below
 	select {
 	case err := <-done:
 		return fmt.Errorf("admin socket: %w", err)
@@ -113,6 +113,7 @@ func (d *Door) guard(next http.Handler) http.Handler {
 		p, ok := r.Context().Value(peerKey{}).(Peer)
 		if !ok || !d.mayEnter(p, r.URL.Path) {
 			d.o.Log.Warn("admin request refused", "uid", p.UID, "pid", p.PID, "path", r.URL.Path)
+			w.Header().Set("Connection", "close")
 			writeError(w, newError(CodeRefused, "this user may not administer the server", "run as root or as the server's own user, or add your uid to admin.uids in sallyport.yaml"))
 			return
 		}
@@ -122,10 +123,17 @@ func (d *Door) guard(next http.Handler) http.Handler {
 	})
 }
 
+func (d *Door) administers(p Peer) bool {
+	return p.UID == 0 || p.UID == uint32(os.Getuid()) || slices.Contains(d.o.UIDs, p.UID)
+}
+
+// knows says whether a peer may do anything at all.
+func (d *Door) knows(p Peer) bool { return d.administers(p) || d.o.Unsealers.has(p) }
+
 // mayEnter decides by the kernel's word. Whoever may only unseal may also look
 // at what is to be unsealed.
 func (d *Door) mayEnter(p Peer, path string) bool {
-	if p.UID == 0 || p.UID == uint32(os.Getuid()) || slices.Contains(d.o.UIDs, p.UID) {
+	if d.administers(p) {
 		return true
 	}
 	return d.o.Unsealers.has(p) && slices.Contains([]string{"/v1/status", "/v1/unseal", "/v1/unseal/state"}, path)

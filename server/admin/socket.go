@@ -108,6 +108,9 @@ var errNotUnix = errors.New("admin: not a unix socket")
 
 // peerOf reads SO_PEERCRED (unix(7)): the credentials of connect(2) time.
 func peerOf(c net.Conn) (Peer, error) {
+	if s, ok := c.(*strangerConn); ok {
+		c = s.UnixConn
+	}
 	uc, ok := c.(*net.UnixConn)
 	if !ok {
 		return Peer{}, errNotUnix
