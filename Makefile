@@ -20,7 +20,7 @@ export CGO_ENABLED ?= 0
 # The Go Cryptographic Module of `make fips`: v1.0.0 is the certified one.
 FIPS140   ?= v1.0.0
 
-.PHONY: docs fips model run build test unit race e2e bench bruteforce tamper crash fuzz scale lint vulncheck clean e2e-tools
+.PHONY: docs proofs fips model run build test unit race e2e bench bruteforce tamper crash fuzz scale lint vulncheck clean e2e-tools
 
 run: build ## build and start a complete server with one account
 	./$(BIN) demo
@@ -28,13 +28,16 @@ run: build ## build and start a complete server with one account
 build:
 	$(GO) build -trimpath -o $(BIN) ./cmd/sallyport
 
-test: lint race e2e ## everything that proves it
+test: lint race proofs e2e ## everything that proves it
 
 unit: ## tests without the race detector: quick
 	$(GO) test -shuffle=on ./...
 
 race: ## unit, conformance, stories with the real binary, fuzz seeds
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 20m ./...
+
+proofs: ## what is too dear under the race detector: the tamper sample of 20,000 cases, the shred proof
+	$(GO) test -shuffle=on -timeout 15m ./vfs/proof
 
 e2e: build e2e-tools ## real clients: curl, lftp, sftp, sshfs, rclone
 	SALLYPORT_BIN=$(CURDIR)/$(BIN) $(GO) test -tags e2e -count=1 -timeout 15m ./cmd/e2e
