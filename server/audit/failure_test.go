@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -115,19 +116,31 @@ func TestWithoutAReserveAFullDiskStopsAtOnce(t *testing.T) {
 // failing is a file whose writes or syncs fail on demand.
 type failing struct {
 	logFile
-	write, sync *error
+	write, sync *fault
+}
+
+// fault is an error that comes and goes while the log's own goroutine writes.
+type fault struct{ err atomic.Pointer[error] }
+
+func (f *fault) set(err error) { f.err.Store(&err) }
+
+func (f *fault) now() error {
+	if err := f.err.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 func (f failing) Write(p []byte) (int, error) {
-	if *f.write != nil {
-		return 0, *f.write
+	if err := f.write.now(); err != nil {
+		return 0, err
 	}
 	return f.logFile.Write(p)
 }
 
 func (f failing) Sync() error {
-	if *f.sync != nil {
-		return *f.sync
+	if err := f.sync.now(); err != nil {
+		return err
 	}
 	return f.logFile.Sync()
 }
@@ -136,13 +149,13 @@ func (f failing) Sync() error {
 func TestContinueCountsWhatIsLost(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var write, sync error
+		var write, sync fault
 		o := options(t)
 		o.Continue, o.testOnlyFile = true, func(f logFile) logFile { return failing{f, &write, &sync} }
 		l := open(t, o)
 		defer l.Close()
 		appendN(t, l, 1, 2)
-		write = unix.ENOSPC
+		write.set(unix.ENOSPC)
 		const tried = maxQueued + 100
 		for i := range tried {
 			if err := l.Append(t.Context(), event(100+i)); err != nil {
@@ -155,7 +168,7 @@ func TestContinueCountsWhatIsLost(t *testing.T) {
 		if l.Err() != nil || !errors.Is(l.Failure(), ErrFull) || l.Stats().Lost != 100 {
 			t.Errorf("err %v, failure %v, %+v", l.Err(), l.Failure(), l.Stats())
 		}
-		write = nil
+		write.set(nil)
 		time.Sleep(2 * retryFull)
 		synctest.Wait()
 		if l.Failure() != nil {
@@ -179,12 +192,12 @@ func TestContinueCountsWhatIsLost(t *testing.T) {
 // After an error that only a restart mends, the next start records how many are missing.
 func TestContinueRemembersAcrossARestart(t *testing.T) {
 	t.Parallel()
-	var write, sync error
+	var write, sync fault
 	o := options(t)
 	o.Continue, o.testOnlyFile = true, func(f logFile) logFile { return failing{f, &write, &sync} }
 	l := open(t, o)
 	appendN(t, l, 1, 2)
-	sync = unix.EIO
+	sync.set(unix.EIO)
 	appendN(t, l, 3, 7)
 	if l.Err() != nil || !errors.Is(l.Failure(), ErrReadOnly) || l.Stats().Lost != 5 {
 		t.Errorf("err %v, failure %v, %+v", l.Err(), l.Failure(), l.Stats())
@@ -192,7 +205,7 @@ func TestContinueRemembersAcrossARestart(t *testing.T) {
 	if err := l.Close(); !errors.Is(err, ErrReadOnly) {
 		t.Errorf("closing: %v", err)
 	}
-	sync = nil
+	sync.set(nil)
 	lost := load(t, o.Dir)[lostName]
 	if len(lost) == 0 || bytes.Contains(lost, []byte("audit-lost")) {
 		t.Errorf("the number is kept as %q", lost)
