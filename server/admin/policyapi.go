@@ -134,3 +134,47 @@ type StageReport struct {
 	Rule   string `json:"rule,omitempty"`
 	Origin string `json:"origin,omitempty"`
 }
+
+// PolicyQuery asks for what holds for an account (Account set), or for what
+// stands in the document at Key ("site.session.max", "accounts.acme"; all when
+// both are empty).
+type PolicyQuery struct {
+	Account string `json:"account,omitempty"`
+	Key     string `json:"key,omitempty"`
+}
+
+// Setting of the policy with where it comes from.
+type Setting struct {
+	Key    string `json:"key"`
+	Value  string `json:"value"` // YAML
+	Origin string `json:"origin,omitempty"`
+}
+
+// Policy is settings as of a revision.
+type Policy struct {
+	Revision uint64    `json:"revision"`
+	Account  string    `json:"account,omitempty"`
+	Settings []Setting `json:"settings"`
+	Document string    `json:"document,omitempty"` // YAML, when the whole policy was asked for
+}
+
+// PolicySet changes settings of the document in one revision. Base 0 means
+// "whatever is current"; another base that is not current is a conflict.
+type PolicySet struct {
+	Change
+	Set     []KeyValue    `json:"set"`
+	Base    uint64        `json:"base,omitempty"`
+	Confirm time.Duration `json:"confirm,omitempty"` // as in PolicyChange
+	Yes     bool          `json:"yes,omitempty"`
+}
+
+// KeyValue is one setting; the value is YAML, empty removes the setting.
+type KeyValue struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
+// Revision that a change made.
+type Revision struct {
+	Revision uint64 `json:"revision"`
+}

@@ -1,0 +1,81 @@
+package admin
+
+import (
+	"time"
+)
+
+// Sealed says why a server is sealed, and what to do.
+type Sealed struct {
+	Since  time.Time `json:"since"`
+	Reason string    `json:"reason,omitempty"`
+	Hint   string    `json:"hint,omitempty"`
+	Next   time.Time `json:"next,omitzero"` // when the server tries again by itself
+}
+
+// SealState is what has to be given to unseal a server.
+type SealState struct {
+	State  string `json:"state"` // as of Status
+	Kind   string `json:"kind"`  // keyfile, passphrase, shares, transit, helper
+	Reason string `json:"reason,omitempty"`
+	Label  string `json:"label,omitempty"` // of transit and helper: where the key is
+	Have   int    `json:"have,omitempty"`  // shares given so far
+	Need   int    `json:"need,omitempty"`  // shares needed; 0 for other kinds
+	Set    string `json:"set,omitempty"`   // of shares
+	Note   string `json:"note,omitempty"`  // for the person who just gave something
+}
+
+// Unseal is what one person gives: one of the secrets, or none where the server
+// finds the key by itself.
+type Unseal struct {
+	Passphrase Secret `json:"passphrase,omitempty"`
+	Share      Secret `json:"share,omitempty"`
+	Forget     bool   `json:"forget,omitempty"` // the shares given so far
+	// Kit is a recovery kit; Identity opens it if it is encrypted.
+	Kit      Secret `json:"kit,omitempty"`
+	Identity Secret `json:"identity,omitempty"`
+}
+
+// SealChange seals the root key in another way, or by another secret.
+type SealChange struct {
+	Change
+	To         string `json:"to"` // as SealState.Kind
+	Passphrase Secret `json:"passphrase,omitempty"`
+	Threshold  int    `json:"threshold,omitempty"` // of shares
+	Shares     int    `json:"shares,omitempty"`
+	// Recipients, one for each share, are age recipients or SSH public keys.
+	Recipients []string `json:"recipients,omitempty"`
+}
+
+// SealChanged has the shares, once and never again.
+type SealChanged struct {
+	Kind   string  `json:"kind"`
+	Set    string  `json:"set,omitempty"`
+	Shares []Share `json:"shares,omitempty"`
+	// Old is what still opens older copies of seal.json.
+	Old string `json:"old"`
+}
+
+// Share of a set, readable or encrypted to a recipient.
+type Share struct {
+	Number    int    `json:"number"`
+	Recipient string `json:"recipient,omitempty"`
+	Text      Secret `json:"text"`
+}
+
+// KitExport makes a recovery kit for a recipient.
+type KitExport struct {
+	Change
+	Recipient string `json:"recipient"`
+}
+
+// KitRef names a recovery kit.
+type KitRef struct {
+	Change
+	ID string `json:"id"`
+}
+
+// Kit is a recovery kit, encrypted to its recipient.
+type Kit struct {
+	ID   string `json:"id"`
+	Text string `json:"text"`
+}
