@@ -163,6 +163,7 @@ func (b *builder) checkChain(chain []rung) {
 			}
 			b.checkLimits(chain, s, l, v)
 			b.checkLocks(chain[:last], s, l, v)
+			b.checkLeast(chain, s, l, v)
 		}
 	}
 }

@@ -109,6 +109,8 @@ func (s *Setting) valueSchema() object {
 		return object{"type": []string{"integer", "string"}, "minimum": s.Min, "pattern": `^[0-9]+ ?(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)?$`}
 	case KindDuration:
 		return object{"type": []string{"integer", "string"}, "minimum": 0, "maximum": 0, "pattern": `^(0|([0-9]{1,5}d)?([0-9]+(\.[0-9]+)?[hms])*)$`}
+	case KindSpan:
+		return object{"type": []string{"integer", "string"}, "minimum": 0, "maximum": 36500, "pattern": `^(forever|[0-9]{1,5}|([0-9]{1,5}d)?([0-9]+(\.[0-9]+)?[hms])*)$`}
 	case KindRate:
 		return object{"type": []string{"integer", "string"}, "minimum": 0, "maximum": 0, "pattern": `^(0|[0-9]+/(s|min|hour|day))$`}
 	case KindEnum:

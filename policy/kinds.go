@@ -27,10 +27,11 @@ const (
 	KindPaths                    // []PathRight
 	KindWords                    // []string, each as Setting.check has it
 	KindNames                    // []string, names of accounts
+	KindSpan                     // time.Duration, written in days; may be Forever
 )
 
 func (k Kind) String() string {
-	return [...]string{"?", "true or false", "whole number", "size", "duration", "rate", "word", "list of words", "list of networks", "list of path rights", "list of texts", "list of accounts"}[k]
+	return [...]string{"?", "true or false", "whole number", "size", "duration", "rate", "word", "list of words", "list of networks", "list of path rights", "list of texts", "list of accounts", "time in days (30), or as 36h, or forever"}[k]
 }
 
 // parse reads a value of the setting.
@@ -84,6 +85,8 @@ func (s *Setting) parseScalar(text string) (any, error) {
 			return nil, err
 		}
 		return d, s.inRange(int64(d))
+	case KindSpan:
+		return parseSpan(text)
 	case KindRate:
 		return parseRate(text)
 	case KindEnum:
@@ -343,6 +346,9 @@ func (s *Setting) format(v any) string {
 	case int64:
 		return s.formatNumber(v)
 	case time.Duration:
+		if s.Kind == KindSpan {
+			return formatSpan(v)
+		}
 		return formatDuration(v)
 	case Rate:
 		return v.String()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 )
 
 // operations is the example of the operations manual: whatever the manual shows must parse.
@@ -52,7 +53,7 @@ func TestManualExampleParses(t *testing.T) {
 		t.Fatalf("exceptions %v, tests %v", d.Exceptions(), d.Tests())
 	}
 	e := Resolve(d, "acme")
-	if e.Backup.RetentionDays != 30 || len(e.AllowFrom) != 1 || len(e.Protocols) != 3 {
+	if e.Backup.Retention != 30*24*time.Hour || len(e.AllowFrom) != 1 || len(e.Protocols) != 3 {
 		t.Errorf("resolved %+v", e)
 	}
 	if _, o := e.Value("backup.retention_days"); o.String() != "account acme (policy.yaml:20)" {

@@ -131,6 +131,7 @@ type Effective struct {
 	Bandwidth    Bandwidth
 	Quota        Quota
 	Backup       Backup
+	Ransom       Ransom
 	NeverLockOut []string // of the site
 	// Exceptions of this account; the only way to plain FTP.
 	Exceptions []Exception
@@ -222,16 +223,27 @@ type Bandwidth struct {
 	SessionUpload, SessionDownload, AccountUpload, AccountDownload int64
 }
 
-// Quota of the current files of an account, history not counted.
+// Quota of an account.
 type Quota struct {
-	Bytes, Files int64 // 0 = no limit
+	Bytes, Files int64 // of its current files; 0 = no limit
+	History      int64 // bytes of what was replaced or deleted; 0 = no limit
+	CountHistory bool  // Bytes is for the history, too
 }
 
-// Backup is how long what was replaced or deleted is kept.
+// Backup is how long what was replaced or deleted is kept, and who sees it.
 type Backup struct {
-	RetentionDays int
-	Purge         string
-	GraceDays     int
+	Retention time.Duration // how long an account can go back; 0 = not at all, Forever = to its beginning
+	Grace     time.Duration // how much longer an operator can
+	Purge     string        // after-grace, never
+
+	SelfService bool // the account may read /.backups
+	Show        bool // /.backups is in the listing of /
+}
+
+// Ransom is when a session overwrites and deletes so much that it may be malicious.
+type Ransom struct {
+	Limit   Rate // files overwritten and deleted by one session; N 0 = no limit
+	Suspend bool // it may not write any more then; otherwise it is only recorded
 }
 
 // Revision is one durable state of the policy. Immutable.

@@ -1,6 +1,9 @@
 package policy
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // Preset is a named set of site settings.
 type Preset struct {
@@ -57,8 +60,8 @@ func Score(d *Document) (held, all int, missing []string) {
 			continue
 		}
 		want, is := resolveOne(top, top.chain(""), i), resolveOne(d, d.chain(""), i)
-		if all++; table[i].Path == "backup.retention_days" && is.value.(int64) <= want.value.(int64) || // here short is strict
-			table[i].Path != "backup.retention_days" && !table[i].resolvedLooser(is, want) {
+		if all++; table[i].Path == retentionPath && is.value.(time.Duration) <= want.value.(time.Duration) || // here short is strict
+			table[i].Path != retentionPath && !table[i].resolvedLooser(is, want) {
 			held++
 		} else {
 			missing = append(missing, table[i].Path)

@@ -73,6 +73,7 @@ func resolve(d *Document, account string, revision uint64) *Effective {
 			table[i].apply(e, e.values[i].value)
 		}
 	}
+	e.holdRetention()
 	e.AllowFrom = e.networks("allow_from")
 	e.DenyFrom = e.networks("deny_from")
 	e.resolveHours()
