@@ -156,7 +156,7 @@ func (a *app) applied(p admin.PolicyPlan) error {
 		a.say("nothing to change; the policy is at revision %d", p.Base)
 	}
 	if !p.Until.IsZero() {
-		a.say("revision %d goes back at %s unless `sallyport policy confirm` comes before", p.Revision, stamp(p.Until))
+		a.say("revision %d goes back at %s unless `sallyport policy confirm %d` comes before", p.Revision, stamp(p.Until), p.Revision)
 	}
 	return a.showPlan(p)
 }
@@ -320,10 +320,17 @@ func (a *app) showPlan(p admin.PolicyPlan) error {
 }
 
 func (a *app) policyConfirm() *cobra.Command {
-	return &cobra.Command{Use: "confirm", Short: "Keep a change that would go back by itself", Args: exactly(),
-		RunE: func(c *cobra.Command, _ []string) error {
+	return &cobra.Command{Use: "confirm REVISION", Short: "Keep a change that would go back by itself", Args: exactly("REVISION"),
+		Long: "Keep a change that would go back by itself. The number is the one that the change was given: should it have gone back " +
+			"already, nobody else's change is kept in its place (exit 5).",
+		Example: "  sallyport policy confirm 42",
+		RunE: func(c *cobra.Command, args []string) error {
+			n, err := revisionNumber(args[0])
+			if err != nil {
+				return err
+			}
 			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
-				r, err := cl.PolicyConfirm(ctx, a.change())
+				r, err := cl.PolicyConfirm(ctx, admin.PolicyConfirm{Change: a.change(), Revision: n})
 				if err != nil {
 					return err
 				}

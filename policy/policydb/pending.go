@@ -52,14 +52,18 @@ func (t *tx) free() error {
 	return nil
 }
 
-// Confirm keeps the change that waits, durably.
-func (db *DB) Confirm(ctx context.Context) (p *Pending, err error) {
+// Confirm keeps the change that waits, durably. Whoever confirms says which revision is meant: the one looked at may have gone
+// back meanwhile, and what waits now is somebody else's. Then ErrConflict.
+func (db *DB) Confirm(ctx context.Context, revision uint64) (p *Pending, err error) {
 	err = db.change(ctx, func(t *tx) error {
 		if p, err = t.pending(); err != nil {
 			return err
 		}
 		if p == nil {
 			return ErrNotPending
+		}
+		if p.Revision != revision {
+			return fmt.Errorf("%w: revision %d of %s waits for a confirmation, not %d", ErrConflict, p.Revision, p.Who, revision)
 		}
 		return t.remove(pendingKey)
 	}, func() {})

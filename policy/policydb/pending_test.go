@@ -60,19 +60,47 @@ func TestConfirmedChangeStays(t *testing.T) {
 		o := options(t)
 		o.Now = time.Now
 		db := open(t, o)
-		if _, err := db.Confirm(t.Context()); !errors.Is(err, ErrNotPending) {
+		if _, err := db.Confirm(t.Context(), 1); !errors.Is(err, ErrNotPending) {
 			t.Errorf("nothing to confirm: %v", err)
 		}
 		if _, err := db.Apply(t.Context(), Change{Text: text("9"), Confirm: time.Minute}); err != nil {
 			t.Fatal(err)
 		}
-		if p, err := db.Confirm(t.Context()); err != nil || p.Revision != 1 {
+		if p, err := db.Confirm(t.Context(), 1); err != nil || p.Revision != 1 {
 			t.Fatal(p, err)
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if sessions(db) != 9 || db.Current().N != 1 {
 			t.Errorf("%+v", db.Current())
+		}
+	})
+}
+
+// Somebody confirms late: their change has gone back, and another operator's waits by now. It must not stay because of them.
+func TestLateConfirmationKeepsNobodyElsesChange(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := options(t)
+		o.Now = time.Now
+		db := open(t, o)
+		if _, err := db.Apply(t.Context(), Change{Text: text("9"), Who: "first", Confirm: time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if _, err := db.Apply(t.Context(), Change{Base: 2, Text: text("3"), Who: "second", Confirm: time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []uint64{0, 1, 2, 4} {
+			if _, err := db.Confirm(t.Context(), n); !errors.Is(err, ErrConflict) {
+				t.Errorf("confirming revision %d while 3 waits: %v", n, err)
+			}
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if sessions(db) == 3 || db.Current().N != 4 {
+			t.Errorf("the second change stays: %+v", db.Current())
 		}
 	})
 }

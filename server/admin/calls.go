@@ -165,7 +165,7 @@ func (c *Client) PolicyApply(ctx context.Context, r PolicyChange) (PolicyPlan, e
 	return call[PolicyPlan](ctx, c, "policy/apply", r)
 }
 
-func (c *Client) PolicyConfirm(ctx context.Context, r Change) (Confirmed, error) {
+func (c *Client) PolicyConfirm(ctx context.Context, r PolicyConfirm) (Confirmed, error) {
 	return call[Confirmed](ctx, c, "policy/confirm", r)
 }
 

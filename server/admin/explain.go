@@ -59,7 +59,7 @@ func (a answerer) explain(name string, err error) *Error {
 	case errors.Is(err, policydb.ErrConflict):
 		e.Code, e.Message, e.Hint = CodeConflict, strings.TrimPrefix(err.Error(), "policydb: "), "look at what changed with `sallyport policy history` and `sallyport policy diff`, then try again"
 	case errors.Is(err, policydb.ErrPending):
-		e.Code, e.Message, e.Hint = CodeConflict, strings.TrimPrefix(err.Error(), "policydb: "), "`sallyport policy confirm` keeps it, `sallyport policy rollback` takes it back; then try again"
+		e.Code, e.Message, e.Hint = CodeConflict, strings.TrimPrefix(err.Error(), "policydb: "), "`sallyport policy confirm REVISION` keeps it, `sallyport policy rollback` takes it back; then try again"
 	case errors.Is(err, policydb.ErrNotPending):
 		e.Code, e.Message, e.Hint = CodeNotFound, "no change waits for a confirmation", "it was confirmed, or taken back: `sallyport policy history` shows which"
 	case errors.Is(err, policydb.ErrNoRevision):

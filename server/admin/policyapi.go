@@ -94,6 +94,12 @@ type PolicyRevisions struct {
 	Revisions []PolicyRevision `json:"revisions"`
 }
 
+// PolicyConfirm keeps the revision that waits; no other, though it may be the one that waits by now.
+type PolicyConfirm struct {
+	Change
+	Revision uint64 `json:"revision"`
+}
+
 // Confirmed is a change that stays.
 type Confirmed struct {
 	Revision uint64 `json:"revision"`

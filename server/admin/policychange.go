@@ -227,8 +227,8 @@ func (s *Server) policySet(ctx context.Context, who Peer, r PolicySet) (Revision
 }
 
 // policyConfirm keeps a change that would go back by itself.
-func (s *Server) policyConfirm(ctx context.Context, who Peer, r Change) (Confirmed, error) {
-	p, err := s.o.Policy.Confirm(ctx)
+func (s *Server) policyConfirm(ctx context.Context, who Peer, r PolicyConfirm) (Confirmed, error) {
+	p, err := s.o.Policy.Confirm(ctx, r.Revision)
 	if err != nil {
 		return Confirmed{}, err
 	}
