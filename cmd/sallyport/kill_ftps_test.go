@@ -125,7 +125,7 @@ func (s *overFTPS) send(command string, p []byte) error {
 	})
 }
 
-func (s *overFTPS) put(name string, data []byte, _ func(int)) error {
+func (s *overFTPS) put(name string, data []byte, _ func(int, bool)) error {
 	return s.send("STOR "+name, data)
 }
 func (s *overFTPS) appendTo(name string, data []byte) error { return s.send("APPE "+name, data) }

@@ -177,7 +177,8 @@ func (k *killed) tally() (sum tally) {
 
 // remote is what an uploader needs of a protocol.
 type remote interface {
-	put(name string, data []byte, synced func(n int)) error
+	// put tells progress before an fsync that asks for the first n bytes, and again when it was acknowledged.
+	put(name string, data []byte, progress func(n int, acknowledged bool)) error
 	appendTo(name string, data []byte) error
 	rename(from, to string) error
 	remove(name string) error
@@ -211,6 +212,7 @@ type operation struct {
 	new      []byte            // content under way
 	loose    bool              // a prefix of new may be there
 	least    int               // bytes of it at least: acknowledged by fsync, or there before
+	asked    int               // bytes of it that an fsync asked for: carried out or not
 }
 
 func (c *uploader) noise(n int) []byte {
@@ -306,7 +308,12 @@ func (c *uploader) operate(r remote) error {
 		return r.appendTo(o.name, data)
 	}
 	o.after[o.name] = o.new
-	return r.put(o.name, o.new, func(n int) { o.loose, o.least = true, n })
+	return r.put(o.name, o.new, func(n int, acknowledged bool) {
+		o.asked = n
+		if acknowledged {
+			o.loose, o.least = true, n
+		}
+	})
 }
 
 // look compares everything with what is known, and takes over what the kill has decided.
@@ -355,7 +362,8 @@ func (c *uploader) look(conn *connection) error {
 	part := found[o.name]
 	rest := maps.Clone(o.after)
 	rest[o.name] = part
-	if !o.loose || !bytes.HasPrefix(o.new, part) || len(part) < o.least || len(part) == 0 || !same(found, rest) {
+	synced := o.asked > 0 && len(part) == o.asked // the kill came between an fsync and its answer
+	if !o.loose && !synced || !bytes.HasPrefix(o.new, part) || len(part) < o.least || len(part) == 0 || !same(found, rest) {
 		return fmt.Errorf("%s to %q was cut off, and neither before nor after is there: %s", o.name, o.to, differ(found, c.files))
 	}
 	c.count.partial++
@@ -367,7 +375,7 @@ func (c *uploader) look(conn *connection) error {
 func (c *uploader) resume(r remote, o *operation, part []byte) error {
 	err := r.appendTo(o.name, o.new[len(part):])
 	if _, over := c.before[o.name]; over && err != nil { // an overwrite that broke off after an fsync: it may take only a whole upload (I5)
-		err = r.put(o.name, o.new, func(int) {})
+		err = r.put(o.name, o.new, func(int, bool) {})
 	}
 	if err != nil {
 		return fmt.Errorf("resuming %s: %w", o.name, err)
@@ -435,7 +443,7 @@ func answered(err error) error {
 	return err
 }
 
-func (s overSFTP) put(name string, data []byte, synced func(int)) error {
+func (s overSFTP) put(name string, data []byte, progress func(int, bool)) error {
 	f, err := s.c.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return answered(err)
@@ -443,8 +451,9 @@ func (s overSFTP) put(name string, data []byte, synced func(int)) error {
 	half := len(data) / 2
 	_, err = f.ReadFrom(bytes.NewReader(data[:half]))
 	if err == nil && len(data)%3 == 0 { // some of them
+		progress(half, false)
 		if err = f.Sync(); err == nil {
-			synced(half)
+			progress(half, true)
 		}
 	}
 	if err == nil {

@@ -55,7 +55,7 @@ func TestSealedMemoryHoldsNoKey(t *testing.T) {
 	client := r.(overSFTP)
 	defer client.close()
 	// One file that is whole, and one whose upload is under way: its data key is in use.
-	if err := client.put("/whole", bytes.Repeat([]byte(content), 10_000), func(int) {}); err != nil {
+	if err := client.put("/whole", bytes.Repeat([]byte(content), 10_000), func(int, bool) {}); err != nil {
 		t.Fatal(err)
 	}
 	open, err := client.c.OpenFile("/open", os.O_WRONLY|os.O_CREATE)
