@@ -30,6 +30,8 @@ type Account struct {
 	MustChange bool
 	// Second is the second factor; nil = none.
 	Second *Second
+	// Certified are the authorities by whose certificates the account came in lately.
+	Certified []Certified
 	// Removed is set in what OnAccount tells of a removed account.
 	Removed bool
 
@@ -54,12 +56,13 @@ type accountRecord struct {
 	MustChange      bool             `json:"must_change,omitempty"`
 	Second          *Second          `json:"second,omitempty"`
 	SecondVersion   uint64           `json:"second_version,omitempty"`
+	Certified       []Certified      `json:"certified,omitempty"`
 }
 
 func (a *Account) encode() []byte {
 	return encode(accountRecord{ID: a.ID, Enabled: a.Enabled, Created: a.Created, CreatedBy: a.CreatedBy, Changed: a.Changed,
 		ChangedBy: a.ChangedBy, Keys: a.Keys, PasswordAt: a.PasswordAt, PasswordVersion: a.PasswordVersion, Hash: a.hash, Earlier: a.earlier,
-		MustChange: a.MustChange, Second: a.Second, SecondVersion: a.secondVersion})
+		MustChange: a.MustChange, Second: a.Second, SecondVersion: a.secondVersion, Certified: a.Certified})
 }
 
 func decodeAccount(name string, plain []byte) (*Account, error) {
@@ -73,7 +76,7 @@ func decodeAccount(name string, plain []byte) (*Account, error) {
 func (r *accountRecord) account(name string) *Account {
 	return &Account{Name: name, ID: r.ID, Enabled: r.Enabled, Created: r.Created, CreatedBy: r.CreatedBy, Changed: r.Changed, ChangedBy: r.ChangedBy,
 		Keys: r.Keys, PasswordAt: r.PasswordAt, PasswordVersion: r.PasswordVersion, hash: r.Hash, earlier: r.Earlier, MustChange: r.MustChange,
-		Second: r.Second, secondVersion: r.SecondVersion}
+		Second: r.Second, secondVersion: r.SecondVersion, Certified: r.Certified}
 }
 
 func (db *DB) accountKey(id record.AccountID) []byte {

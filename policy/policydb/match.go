@@ -2,7 +2,6 @@ package policydb
 
 import (
 	"bytes"
-	"crypto/x509"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -17,6 +16,8 @@ type Match struct {
 	Method  string    // publickey, certificate
 	Expires time.Time // zero = never
 	Detail  string    // for the audit log
+	// Authority that signed the certificate; "" for a key, or a certificate that is pinned.
+	Authority string
 }
 
 // MatchKey says whether an SSH key or certificate (wire form) may log in as the account from an address; nil if not. That the
@@ -59,7 +60,7 @@ func (db *DB) matchCertificate(a *Account, c *ssh.Certificate, from netip.Addr, 
 	authority := c.SignatureKey.Marshal()
 	principals := []string{a.Name}
 	expires := time.Time{}
-	if !slices.ContainsFunc(trust.Authorities, func(o Authority) bool { return o.Kind == "ssh" && bytes.Equal(o.Blob, authority) }) {
+	if trust.authorityOf(c) == nil {
 		own := a.findKey(authority, from, now)
 		if own == nil || !own.Authority {
 			return nil
@@ -87,7 +88,7 @@ func (db *DB) matchCertificate(a *Account, c *ssh.Certificate, from netip.Addr, 
 			expires = t
 		}
 	}
-	return &Match{Method: "certificate", Expires: expires, Detail: "certificate " + strconv.FormatUint(c.Serial, 10) + " " + c.KeyId}
+	return &Match{Method: "certificate", Expires: expires, Detail: "certificate " + strconv.FormatUint(c.Serial, 10) + " " + c.KeyId, Authority: ssh.FingerprintSHA256(c.SignatureKey)}
 }
 
 // sourceAllows reads the critical option source-address (OpenSSH PROTOCOL.certkeys); what cannot be read allows nothing.
@@ -103,59 +104,4 @@ func sourceAllows(list string, from netip.Addr) bool {
 		}
 	}
 	return false
-}
-
-// MatchTLS says whether a client certificate (the chain as the client sent it, DER) may log in as the account; nil if not.
-func (db *DB) MatchTLS(a *Account, chain [][]byte, from netip.Addr, now time.Time) *Match {
-	if len(chain) == 0 || a.Name == "" {
-		return nil
-	}
-	leaf, err := x509.ParseCertificate(chain[0])
-	if err != nil || strongX509(leaf) != nil || now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
-		return nil
-	}
-	trust := db.Trust()
-	serial := ""
-	if leaf.SerialNumber != nil {
-		serial = "serial:" + leaf.SerialNumber.String()
-	}
-	print := fingerprint(leaf.Raw)
-	if trust.revoked(print, serial) {
-		return nil
-	}
-	match := &Match{Method: "certificate", Expires: leaf.NotAfter, Detail: "client certificate " + print}
-	for i := range a.Keys {
-		if k := &a.Keys[i]; k.Type == x509Type && k.Fingerprint() == print && k.Valid(now) && k.allows(from) {
-			return match
-		}
-	}
-	if !names(leaf, a.Name) {
-		return nil
-	}
-	roots, more := x509.NewCertPool(), x509.NewCertPool()
-	for i := range trust.Authorities {
-		if o := &trust.Authorities[i]; o.Kind == x509Type && !trust.revoked(o.Fingerprint()) {
-			if c, err := x509.ParseCertificate(o.Blob); err == nil {
-				roots.AddCert(c)
-			}
-		}
-	}
-	for _, der := range chain[1:min(len(chain), maxChain)] {
-		if c, err := x509.ParseCertificate(der); err == nil && !trust.revoked(fingerprint(der)) {
-			more.AddCert(c)
-		}
-	}
-	_, err = leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: more, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
-	if err != nil {
-		return nil
-	}
-	return match
-}
-
-// maxChain bounds how many certificates of a client are looked at.
-const maxChain = 8
-
-// names says whether a certificate is for an account: by common name, or as alternative name of DNS or mail.
-func names(c *x509.Certificate, account string) bool {
-	return c.Subject.CommonName == account || slices.Contains(c.DNSNames, account) || slices.Contains(c.EmailAddresses, account)
 }

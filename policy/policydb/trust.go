@@ -10,8 +10,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -178,11 +178,11 @@ func (db *DB) Revoke(ctx context.Context, what, who string) error {
 	kind, value, _ := strings.Cut(what, ":")
 	switch {
 	case kind == "serial":
-		n, err := strconv.ParseUint(value, 0, 64)
-		if err != nil {
+		n, ok := parseSerial(value)
+		if !ok {
 			return ErrBadRevocation
 		}
-		what = "serial:" + strconv.FormatUint(n, 10)
+		what = "serial:" + n
 	case (kind == "id" || kind == "SHA256") && value != "" && len(value) <= 256:
 	default:
 		return ErrBadRevocation
@@ -195,8 +195,35 @@ func (db *DB) Revoke(ctx context.Context, what, who string) error {
 	})
 }
 
+// maxSerial is how long a serial may be: 20 bytes (RFC 5280, section 4.1.2.2), and more where authorities do not care.
+const maxSerial = 512 // bits
+
+// parseSerial reads a number in decimal, or in hexadecimal as 0x7a01 or as openssl shows it (7a:01), and returns it in decimal.
+// Zeros before a decimal number are refused: it is hexadecimal without its mark, and another serial would be revoked.
+func parseSerial(text string) (string, bool) {
+	n, ok := new(big.Int), false
+	digits, marked := strings.CutPrefix(strings.ToLower(text), "0x")
+	switch {
+	case marked:
+		n, ok = n.SetString(digits, 16)
+	case strings.Contains(text, ":") && !strings.Contains(text, "::"):
+		n, ok = n.SetString(strings.ReplaceAll(text, ":", ""), 16)
+	case text == "0" || !strings.HasPrefix(text, "0"):
+		n, ok = n.SetString(text, 10)
+	}
+	if !ok || n.Sign() < 0 || n.BitLen() > maxSerial {
+		return "", false
+	}
+	return n.String(), true
+}
+
 // Unrevoke takes an entry back.
 func (db *DB) Unrevoke(ctx context.Context, what string) error {
+	if value, is := strings.CutPrefix(what, "serial:"); is {
+		if n, ok := parseSerial(value); ok { // as Revoke wrote it
+			what = "serial:" + n
+		}
+	}
 	return db.editTrust(ctx, func(t *Trust) error {
 		n := len(t.Revoked)
 		t.Revoked = slices.DeleteFunc(t.Revoked, func(r Revoked) bool { return r.What == what })

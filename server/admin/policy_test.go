@@ -116,6 +116,41 @@ func TestGuardDoesNotCountKeysThatOpenNothing(t *testing.T) {
 	}
 }
 
+// An authority of the site is no way in for an account until one of its certificates was seen to be.
+func TestGuardCountsAuthoritiesOnlyForWhoCameInByThem(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	ctx := t.Context()
+	_, err := f.AccountAdd(ctx, AccountAdd{Name: "alice", Protocols: []string{"sftp"}})
+	check(t, err)
+	check(t, f.policy.SetPassword(ctx, "alice", "kestrel-tulip-93", "test"))
+	authority, err := policydb.ParseAuthority("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f")
+	check(t, err)
+	check(t, f.policy.AddAuthority(ctx, authority, "test"))
+	_, err = f.PolicySet(ctx, PolicySet{Set: []KeyValue{{"auth.sftp", "[certificate, password]"}, {"guard.never_lock_out", "[alice]"}}, Change: Change{Reason: "test"}})
+	check(t, err)
+	onlyCertificates := PolicySet{Set: []KeyValue{{"auth.sftp", "[certificate]"}}, Yes: true}
+	_, err = f.PolicySet(ctx, onlyCertificates)
+	if e := wantCode(t, err, CodeRefused); e != nil && !strings.Contains(e.Message, "never_lock_out") {
+		t.Errorf("refused by something else: %v", e)
+	}
+	a, err := f.policy.Account("alice")
+	check(t, err)
+	check(t, f.policy.NoteCertificate(ctx, a, authority.Fingerprint()))
+	_, err = f.PolicySet(ctx, onlyCertificates)
+	check(t, err)
+	// It never had a key; the certificate is its only way now.
+	_, err = f.PolicySet(ctx, PolicySet{Set: []KeyValue{{"auth.sftp", "[publickey]"}}, Yes: true, Change: Change{Reason: "test"}})
+	wantCode(t, err, CodeRefused)
+	// A certificate that nobody has seen is lost, too, when there is nothing else.
+	check(t, f.policy.RemoveAuthority(ctx, authority.Fingerprint()))
+	other, err := policydb.ParseAuthority("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4g")
+	check(t, err)
+	check(t, f.policy.AddAuthority(ctx, other, "test"))
+	_, err = f.PolicySet(ctx, PolicySet{Set: []KeyValue{{"auth.sftp", "[publickey]"}}, Yes: true, Change: Change{Reason: "test"}})
+	wantCode(t, err, CodeRefused)
+}
+
 // A record of a change says by its id whom it concerns.
 func TestRecordOfAChangeNamesNobody(t *testing.T) {
 	t.Parallel()

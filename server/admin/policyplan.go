@@ -61,15 +61,22 @@ func (s *Server) locked(p *PolicyPlan, current, next *policy.Revision, now time.
 		if far && after > 0 {
 			continue
 		}
-		means := s.meansOf(a, now)
-		if policy.Locked(current.Resolve(a.Name), means, now) != nil {
-			continue
+		had, has := current.Resolve(a.Name), next.Resolve(a.Name)
+		means := s.o.Policy.Means(a, now)
+		seen := means.Seen()
+		could, lost := policy.Locked(had, seen, now) == nil, (*policy.Denial)(nil)
+		if could {
+			before++
+			if lost = policy.Locked(has, seen, now); lost == nil {
+				after++
+			}
 		}
-		before++
-		if d := policy.Locked(next.Resolve(a.Name), means, now); d != nil {
-			p.LockedOut = append(p.LockedOut, LockedOut{a.Name, d.Code, d.Rule, guarded[a.Name]})
-		} else {
-			after++
+		// What nobody has seen work opens no door for those counts; but who may have had it loses it, too.
+		if !could && len(seen.Doors) < len(means.Doors) && policy.Locked(had, means, now) == nil {
+			lost = policy.Locked(has, means, now)
+		}
+		if lost != nil {
+			p.LockedOut = append(p.LockedOut, LockedOut{a.Name, lost.Code, lost.Rule, guarded[a.Name]})
 		}
 	}
 	p.Nobody = before > 0 && after == 0
@@ -115,34 +122,6 @@ func nameIn(rest string, target func(string) policy.Target) string {
 		}
 	}
 	return strings.TrimSuffix(rest, "."+longest)
-}
-
-// meansOf an account: what it can prove itself with at a time. A key that has ended, or is only an authority for certificates, is
-// no key to log in with: the guard would take an account for safe that is not.
-func (s *Server) meansOf(a *policydb.Account, now time.Time) policy.Means {
-	m := policy.Means{SecondFactor: a.Second != nil}
-	if a.HasPassword() {
-		m.Methods = append(m.Methods, "password")
-	}
-	trust := s.o.Policy.Trust()
-	certificate := trust != nil && len(trust.Authorities) > 0
-	key := false
-	for i := range a.Keys {
-		switch k := &a.Keys[i]; {
-		case !k.Valid(now):
-		case k.Certifies():
-			certificate = true
-		default:
-			key = true
-		}
-	}
-	if key {
-		m.Methods = append(m.Methods, "publickey")
-	}
-	if certificate {
-		m.Methods = append(m.Methods, "certificate")
-	}
-	return m
 }
 
 func describeTests(list []policy.Result) []PolicyTest {

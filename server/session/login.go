@@ -117,14 +117,16 @@ func (m *Manager) account(name string) (*policydb.Account, error) {
 
 // proof is how a session proved itself, to see whether that still holds.
 type proof struct {
-	key      []byte    // SSH public key or certificate
-	chain    [][]byte  // TLS client certificate
-	expires  time.Time // of the key or certificate; zero = never
-	detail   string    // which one, for the audit log
-	password bool
-	version  uint64 // of the password
-	second   uint64 // version of the second factor; 0 = none was given
-	both     bool   // password and certificate, which are two factors
+	key     []byte    // SSH public key or certificate
+	chain   [][]byte  // TLS client certificate
+	expires time.Time // of the key or certificate; zero = never
+	detail  string    // which one, for the audit log
+	// authority whose certificate it is; "" = none
+	authority string
+	password  bool
+	version   uint64 // of the password
+	second    uint64 // version of the second factor; 0 = none was given
+	both      bool   // password and certificate, which are two factors
 }
 
 // authenticate verifies the first factor. A code that follows the password is put into its own field, and facts.Method becomes
@@ -141,7 +143,7 @@ func (m *Manager) authenticate(ctx context.Context, c *Conn, name string, cred *
 	if facts.Method == methodKey {
 		if k := m.o.Policy.MatchKey(a, cred.PublicKey, facts.Remote.Addr(), m.o.Now()); k != nil && a.Enabled {
 			facts.Method = k.Method
-			return a, proof{key: cred.PublicKey, expires: k.Expires, detail: k.Detail}, nil
+			return a, proof{key: cred.PublicKey, expires: k.Expires, detail: k.Detail, authority: k.Authority}, nil
 		}
 		err := c.keyRefused(name)
 		m.refusedLogin(c, a, *facts, nil)
@@ -194,7 +196,7 @@ func (m *Manager) certified(c *Conn, a *policydb.Account, p *policy.Effective, f
 	if k == nil {
 		return proof{}
 	}
-	return proof{chain: chain, expires: k.Expires, detail: k.Detail}
+	return proof{chain: chain, expires: k.Expires, detail: k.Detail, authority: k.Authority}
 }
 
 // checkPassword takes as long for an account that does not exist, is disabled or has no password as for one that has: each
@@ -343,6 +345,11 @@ func (m *Manager) enter(ctx context.Context, c *Conn, a *policydb.Account, how p
 		return nil, err
 	}
 	m.throttle.succeed(c.addr, a.Name, now)
+	if how.authority != "" {
+		if err := m.o.Policy.NoteCertificate(ctx, a, how.authority); err != nil { // only the guard against locking out asks for it
+			m.o.Log.Warn("a login by certificate is not noted with its account", "account", a.ID.String(), "error", err)
+		}
+	}
 	m.mu.Lock()
 	m.uncount(c)
 	m.mu.Unlock()
