@@ -65,7 +65,7 @@ tamper: ## the tamper machine at length: CASES attacks on what lies on the disk,
 	SALLYPORT_TAMPER=$(CASES) SALLYPORT_SEED=$(SEED) $(GO) test -count=1 -timeout 6h -v -run '^TestTamper' ./vfs/proof
 
 crash: ## the crash machine at length: every state after a power loss, every fault, KILLS rounds of SIGKILL on the real server
-	SALLYPORT_CRASH=1 $(GO) test -count=1 -timeout 6h -v -run '^(TestCrash|TestFaults)$$' ./vfs/proof
+	SALLYPORT_CRASH=1 $(GO) test -count=1 -timeout 6h -v -run '^(TestCrash.*|TestFaults)$$' ./vfs/proof
 	SALLYPORT_KILLS=$(KILLS) $(GO) test -count=1 -timeout 6h -v -run '^TestKill$$' ./cmd/sallyport
 
 bruteforce: build ## hydra and curl guess at an account for SECONDS each; needs hydra (docs/PERFORMANCE.md)

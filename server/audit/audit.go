@@ -359,7 +359,10 @@ func (l *Log) run() {
 		case ask := <-l.asked:
 			err := l.Failure()
 			if err == nil {
-				err = l.checkpoint()
+				// A failure ends the log here, too: the next checkpoint would come behind this one, of which nothing is known.
+				if err = l.checkpoint(); err != nil && !errors.Is(err, ErrFull) {
+					err = l.fail(err)
+				}
 			}
 			l.note()
 			ask <- err

@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"sallyport/crypto/keyring"
-	"sallyport/crypto/record"
-	"sallyport/policy/policydb"
 	"sallyport/server/audit"
 	"sallyport/vfs"
 )
@@ -31,9 +29,8 @@ const (
 	seedOfWork = "SALLYPORT_PROOF_SEED"
 	stepsEnv   = "SALLYPORT_PROOF_STEPS"
 
-	workers  = 2
-	accounts = 4 // in policy.db
-	events   = 6 // in the audit log
+	workers = 2
+	events  = 12 // in the audit log
 	// rotations of the account and of the root, while the workers work
 	rotations = 2
 )
@@ -100,6 +97,9 @@ func (c *child) run(ctx context.Context) (err error) {
 		return nil
 	}
 	c.mark("id %s", hex.EncodeToString(id[:]))
+	if os.Getenv(repairEnv) != "" {
+		return c.repair(ctx, ring, id)
+	}
 	if err := c.policy(ctx, ring); err != nil {
 		return err
 	}
@@ -110,52 +110,48 @@ func (c *child) run(ctx context.Context) (err error) {
 }
 
 func (c *child) policy(ctx context.Context, ring *keyring.Keyring) error {
-	o, err := policyOptions(c.root, ring)
-	if err != nil {
-		return err
-	}
-	var db *policydb.DB
-	if c.do("policy", func() (err error) { db, err = policydb.Open(ctx, o); return err }) != nil {
+	var p *policyWork
+	if c.do("policy", func() (err error) { p, err = openPolicy(ctx, c.root, ring, dawn); return err }) != nil {
 		return nil
 	}
-	for i := range accounts {
-		if c.do(fmt.Sprintf("policy account%d", i), func() error {
-			_, err := db.CreateAccount(ctx, policydb.NewAccount{Name: fmt.Sprintf("account%d", i), ID: record.AccountID{byte(i + 1)}, Who: "child"})
-			return err
-		}) != nil {
+	for i, step := range policyScript() {
+		if c.do(policyMark(i), func() error { return step.run(ctx, p) }) != nil {
 			break
 		}
 	}
-	return closeAfterFault(db.Close())
-}
-
-func policyOptions(root string, ring *keyring.Keyring) (policydb.Options, error) {
-	box, err := ring.Policy()
-	if err != nil {
-		return policydb.Options{}, err
+	if p.db == nil { // it did not open again
+		return nil
 	}
-	names, err := ring.Names()
-	return policydb.Options{Path: filepath.Join(root, "policy.db"), Box: box, Token: ring.PolicyToken, Names: names, NameToken: ring.NameToken, PasswordCost: 4}, err
+	return closeAfterFault(p.db.Close())
 }
 
 func (c *child) audit(ctx context.Context, ring *keyring.Keyring) error {
-	box, err := ring.Audit()
-	if err != nil {
-		return err
-	}
 	var log *audit.Log
-	if c.do("audit", func() (err error) {
-		log, err = audit.Open(audit.Options{Dir: filepath.Join(c.root, "audit"), Box: box, MaxFile: 1200})
-		return err
-	}) != nil {
+	if c.do("audit", func() (err error) { log, err = openAudit(c.root, ring); return err }) != nil {
 		return nil
 	}
 	for i := range events {
 		if c.do(fmt.Sprintf("audit %d", i), func() error { return log.Append(ctx, event(i)) }) != nil {
 			break
 		}
+		if i%5 == 4 && c.do(fmt.Sprintf("sign %d", i), func() error { return log.Sign(ctx) }) != nil {
+			break
+		}
 	}
 	return closeAfterFault(log.Close())
+}
+
+// openAudit opens the log as the server does, with small files, so that it begins new ones.
+func openAudit(root string, ring *keyring.Keyring) (*audit.Log, error) {
+	box, err := ring.Audit()
+	if err != nil {
+		return nil, err
+	}
+	signer, version, err := ring.AuditSigner()
+	if err != nil {
+		return nil, err
+	}
+	return audit.Open(audit.Options{Dir: filepath.Join(root, "audit"), Box: box, MaxFile: 1200, Signer: signer, KeyVersion: version, Reserve: 8192})
 }
 
 func event(i int) audit.Event {

@@ -17,17 +17,19 @@ const (
 	mkdir
 	unlink // of directories too
 	rename
+	link // a second name in the same directory
 	write
 	truncate
 	syncCall
-	mark // of the child, for the oracle: what was begun and what was acknowledged
+	reserve // disk space; neither content nor size change
+	mark    // of the child, for the oracle: what was begun and what was acknowledged
 )
 
 // call is one recorded system call that succeeded.
 type call struct {
 	kind  callKind
 	name  string // absolute path, or the text of a mark
-	to    string // rename
+	to    string // rename, link
 	ino   uint64
 	off   int64 // write; truncate: the new size
 	data  []byte
@@ -78,13 +80,13 @@ func newDisk(root string, log []call) (*disk, error) {
 		return o, nil
 	}
 	for i, c := range log {
-		if c.kind == mark {
+		if c.kind == mark || c.kind == reserve {
 			continue
 		}
 		var o *object
 		var err error
 		switch c.kind {
-		case create, mkdir, unlink, rename:
+		case create, mkdir, unlink, rename, link:
 			if o, err = parent(c.name); err != nil {
 				return nil, err
 			}
@@ -113,6 +115,13 @@ func newDisk(root string, log []call) (*disk, error) {
 			forget(byPath, c.to, "")
 			forget(byPath, c.name, c.to)
 			o.ops = append(o.ops, op{at: i, name: filepath.Base(c.to), from: base, child: child, size: -1})
+		case link:
+			if filepath.Dir(c.to) != filepath.Dir(c.name) {
+				return nil, errors.New("proof: a link in another directory is not modelled")
+			}
+			child := byPath[c.name]
+			byPath[c.to] = child
+			o.ops = append(o.ops, op{at: i, name: filepath.Base(c.to), child: child, size: -1})
 		case write:
 			o.ops = append(o.ops, op{at: i, off: c.off, data: c.data, size: -1})
 		case truncate:

@@ -7,8 +7,11 @@
 //
 // The crash machine (crash_test.go) runs a program that works on a site under a
 // tracer (ptrace), and makes from its system calls every state that a power loss
-// may leave, by the rules in disk_test.go; the same tracer makes calls fail. What
-// was acknowledged must be there, and everything must open without help.
+// may leave, by the rules in disk_test.go: uploads and changes of names, new keys,
+// policy revisions, credentials, audit records, the repair of a damaged volume. What was
+// acknowledged must be there, everything must open without help, and after
+// housekeeping nothing may be left that nobody knows. The same tracer makes calls
+// fail (faults_test.go): each write, each sync, each change of a name.
 // `make crash` runs it at length, and then kills the real server again and again
 // (cmd/sallyport/kill_test.go).
 //

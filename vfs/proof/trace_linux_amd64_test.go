@@ -17,13 +17,12 @@ import (
 // what it sees is what the kernel sees: of bbolt, of the blob store, of everything.
 type tracer struct {
 	root, marks string
-	// fault makes a call fail; nil = none. Asked when a call begins.
-	fault func(kind callKind, nth int) *fault
+	// fault makes a call fail; nil = none. Asked when a call begins, and told of marks.
+	fault func(c *call) *fault
 
 	pid     int
 	mem     *os.File
 	threads map[int]*thread
-	nth     [2]int // calls so far that could fail for want of space, or to sync
 	log     []call
 	problem error
 }
@@ -48,10 +47,11 @@ const (
 	exitKill   = 1 << 20    // PTRACE_O_EXITKILL: no child outlives the test
 	allThreads = 0x40000000 // __WALL
 	atCwd      = -100
+	keepSize   = 1 // FALLOC_FL_KEEP_SIZE of fallocate(2)
 )
 
 // trace runs the test binary as a child and returns what it did.
-func trace(t testing.TB, root string, env []string, fn func(kind callKind, nth int) *fault) ([]call, error) {
+func trace(t testing.TB, root string, env []string, fn func(c *call) *fault) ([]call, error) {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
@@ -189,7 +189,11 @@ func (tr *tracer) enter(th *thread, r *syscall.PtraceRegs) error {
 		return tr.named(th, r, mkdir)
 	case syscall.SYS_UNLINKAT:
 		return tr.named(th, r, unlink)
-	case syscall.SYS_RENAMEAT, sysRenameat2:
+	case syscall.SYS_RENAMEAT, sysRenameat2, syscall.SYS_LINKAT:
+		kind := rename
+		if r.Orig_rax == syscall.SYS_LINKAT {
+			kind = link
+		}
 		from, err := tr.path(int32(r.Rdi), r.Rsi)
 		if err != nil || !tr.below(from) {
 			return err
@@ -198,7 +202,7 @@ func (tr *tracer) enter(th *thread, r *syscall.PtraceRegs) error {
 		if err != nil {
 			return err
 		}
-		tr.begin(th, call{kind: rename, name: from, to: to})
+		tr.begin(th, call{kind: kind, name: from, to: to})
 	case syscall.SYS_PWRITE64, syscall.SYS_WRITE:
 		return tr.write(th, r)
 	case syscall.SYS_FTRUNCATE:
@@ -211,7 +215,15 @@ func (tr *tracer) enter(th *thread, r *syscall.PtraceRegs) error {
 		if ok && tr.below(p) {
 			tr.begin(th, call{kind: syncCall, name: p, ino: ino, begun: len(tr.log)})
 		}
-	case syscall.SYS_WRITEV, syscall.SYS_PWRITEV, sysPwritev2, sysCopyFileRange, syscall.SYS_SENDFILE, syscall.SYS_FALLOCATE:
+	case syscall.SYS_FALLOCATE:
+		p, ino, ok := tr.file(int(r.Rdi))
+		if ok && tr.below(p) && r.Rsi != keepSize {
+			return fmt.Errorf("proof: fallocate of kind %d on %s is not modelled", r.Rsi, p)
+		}
+		if ok && tr.below(p) {
+			tr.begin(th, call{kind: reserve, name: p, ino: ino})
+		}
+	case syscall.SYS_WRITEV, syscall.SYS_PWRITEV, sysPwritev2, sysCopyFileRange, syscall.SYS_SENDFILE:
 		fd := int(r.Rdi)
 		if r.Orig_rax == sysCopyFileRange {
 			fd = int(r.Rdx)
@@ -219,7 +231,7 @@ func (tr *tracer) enter(th *thread, r *syscall.PtraceRegs) error {
 		if p, _, ok := tr.file(fd); ok && tr.below(p) {
 			return fmt.Errorf("proof: system call %d on %s is not modelled", r.Orig_rax, p)
 		}
-	case syscall.SYS_LINKAT, syscall.SYS_SYMLINKAT, syscall.SYS_RENAME, syscall.SYS_UNLINK, syscall.SYS_MKDIR, syscall.SYS_RMDIR, syscall.SYS_TRUNCATE, syscall.SYS_OPEN, syscall.SYS_CREAT:
+	case syscall.SYS_SYMLINKAT, syscall.SYS_RENAME, syscall.SYS_UNLINK, syscall.SYS_MKDIR, syscall.SYS_RMDIR, syscall.SYS_TRUNCATE, syscall.SYS_OPEN, syscall.SYS_CREAT:
 		if r.Orig_rax == syscall.SYS_OPEN && r.Rsi&(syscall.O_CREAT|syscall.O_TRUNC) == 0 {
 			return nil
 		}
@@ -237,15 +249,12 @@ const (
 // begin notes a call, and asks whether it is to fail.
 func (tr *tracer) begin(th *thread, c call) {
 	th.call = &c
-	if tr.fault == nil || c.kind == mark || c.kind == unlink || c.kind == rename {
+	if tr.fault == nil {
 		return
 	}
-	class := 0
-	if c.kind == syncCall {
-		class = 1
+	if f := tr.fault(&c); c.kind != mark { // a mark is no call of the program's own
+		th.fault = f
 	}
-	tr.nth[class]++
-	th.fault = tr.fault(c.kind, tr.nth[class])
 }
 
 func (tr *tracer) named(th *thread, r *syscall.PtraceRegs, kind callKind) error {
