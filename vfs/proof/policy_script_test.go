@@ -105,7 +105,10 @@ func policyScript() []policyStep {
 		})
 	}
 	add("apply until confirmed", apply(2, time.Hour))
-	add("confirm", func(ctx context.Context, p *policyWork) error { _, err := p.db.Confirm(ctx, p.db.Current().N); return err })
+	add("confirm", func(ctx context.Context, p *policyWork) error {
+		_, err := p.db.Confirm(ctx, p.db.Current().N)
+		return err
+	})
 	add("apply until confirmed", apply(3, time.Hour))
 	add("roll back", func(ctx context.Context, p *policyWork) error {
 		_, err := p.db.Rollback(ctx, 1, p.db.Current().N, who, "back")
