@@ -56,6 +56,8 @@ type store struct {
 	entries   *cache[[2 * tokenSize]byte, *Entry]
 	nodes     *cache[Inode, *Node]
 	dirTokens *cache[Inode, token]
+	pasts     *cache[pastName, *Entry]
+	shapes    *cache[Inode, *shape]
 
 	published atomic.Pointer[publishedHead] // of the newest commit
 
@@ -188,6 +190,8 @@ func (db *store) newCaches(seen uint64) {
 	db.entries = newCache[[2 * tokenSize]byte, *Entry](seen)
 	db.nodes = newCache[Inode, *Node](seen)
 	db.dirTokens = newCache[Inode, token](seen)
+	db.pasts = newCache[pastName, *Entry](seen)
+	db.shapes = newCache[Inode, *shape](seen)
 }
 
 func syncDir(path string) error {

@@ -4,6 +4,7 @@ import (
 	"math"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/text/unicode/norm"
 
@@ -360,16 +361,27 @@ func (tx *Tx) putFold(key []byte, dir Inode, name string) {
 	tx.put(record.DomainFold, key, encodeFold(dir, name), nil)
 }
 
-// touch counts a directory's entries and sets its mtime.
+// touch counts a directory's entries and sets its mtime, at most once a second: the mtime of a directory is part of
+// what it was at an instant, so each one is a version, and one for every file of a bulk upload would be history of nothing.
 func (tx *Tx) touch(dir Inode, by int) error {
 	d, err := tx.edit(dir)
 	if err != nil {
 		return dangling(record.DomainInode)
 	}
 	d.Children += uint64(by)
-	d.Mtime, d.Changed = tx.instant, tx.instant
+	d.Changed = tx.instant
 	tx.putNode(d)
-	return nil
+	if sameSecond(d.Mtime, tx.instant) {
+		return nil
+	}
+	v := &Version{Attr: d.Attr}
+	v.Mtime = tx.instant
+	return tx.AddVersion(d, v)
+}
+
+// sameSecond says whether two instants are shown as the same one by protocols that know no fractions.
+func sameSecond(a, b int64) bool {
+	return time.Unix(0, a).Unix() == time.Unix(0, b).Unix()
 }
 
 // count moves an inode between live and history in the Stats.

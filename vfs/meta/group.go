@@ -401,8 +401,14 @@ func (g *group) apply() error {
 func (g *group) retire(seen uint64) {
 	var entries [][2 * tokenSize]byte
 	var nodes []Inode
+	var pasts []pastName
+	var shapes []Inode
 	for key := range g.changes.records {
 		switch record.Domain(key[0]) {
+		case record.DomainPast:
+			pasts = append(pasts, pastNameOf([]byte(key[1:])))
+		case record.DomainVersion:
+			shapes = append(shapes, Inode(be64([]byte(key[1:]))))
 		case record.DomainEntry:
 			entries = append(entries, [2 * tokenSize]byte([]byte(key[1:])))
 		case record.DomainInode:
@@ -412,6 +418,8 @@ func (g *group) retire(seen uint64) {
 	g.db.entries.retire(entries, seen)
 	g.db.nodes.retire(nodes, seen)
 	g.db.dirTokens.retire(nil, seen)
+	g.db.pasts.retire(pasts, seen)
+	g.db.shapes.retire(shapes, seen)
 }
 
 // publish puts what was changed into the caches, so that the next reader need not open it.

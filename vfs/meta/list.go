@@ -133,29 +133,24 @@ func (tx *Tx) ListAt(dir Inode, at int64, cursor []byte, fn func(Entry, Inode) b
 }
 
 func (tx *Tx) listPast(dir Inode, at int64, c *listCursor, fn func(Entry, Inode) bool) (next []byte, err error) {
-	dirTok := tx.dirToken(dir)
+	dirTok, passing := tx.dirToken(dir), tx.passing(dir)
 	prefix := whenDirPrefix(dirTok)
 	from := appendU64(append([]byte(nil), prefix...), uint64(at)+1)
 	if c.from != nil {
 		from = append(append(append([]byte(nil), prefix...), c.from...), 0)
 	}
 	for f := range tx.scan(record.DomainWhen, prefix, from) {
-		plain, err := tx.openFound(record.DomainWhen, f)
-		if err != nil {
-			return nil, err
-		}
-		since, err := decodeWhen(f.key, plain)
-		if err != nil {
-			return nil, broken(record.DomainWhen, err)
+		if len(f.key) != len(prefix)+8+tokenSize {
+			return nil, broken(record.DomainWhen, errMalformed)
 		}
 		place := f.key[len(prefix):]
 		until, nameTok := int64(be64(place)), token(place[8:])
-		if since > at || c.delivered(nameTok, until) {
-			continue
-		}
-		en, err := tx.pastEntry(dirTok, nameTok, until)
+		en, err := tx.pastFound(f, dirTok, nameTok, until, at, passing)
 		if err != nil {
 			return nil, err
+		}
+		if en == nil || c.delivered(nameTok, until) {
+			continue
 		}
 		if !fn(*en, en.Inode) {
 			c.from = append([]byte(nil), place...)

@@ -180,44 +180,17 @@ func (tx *Tx) VersionSize(id Inode, n uint64) (uint64, error) {
 	return s.Size, nil
 }
 
-// VersionAt reads the version that was current at the instant, fs.ErrNotExist if there was none. Numbers and instants
-// rise together, so it is a binary search.
+// VersionAt reads the version that was current at the instant, fs.ErrNotExist if there was none, or it is purged.
 func (tx *Tx) VersionAt(id Inode, at int64) (*Version, error) {
 	n, err := tx.node(id)
 	if err != nil {
 		return nil, err
 	}
-	var best *storedVersion
-	after := n.Versions + 1
-	for lo, hi := uint64(1), n.Versions+1; lo < hi; {
-		mid := lo + (hi-lo)/2
-		s, err := tx.storedAt(id, mid)
-		if err != nil {
-			return nil, err
-		}
-		if s == nil || s.At > at {
-			hi, after = mid, mid
-		} else {
-			best, lo = s, s.N+1
-		}
-	}
-	if best == nil {
-		return nil, absent("version of that time")
-	}
-	current := best.N
-	if best.State == Interrupted { // never was current: what was then still was
-		current = best.prev
-	}
-	// What a purge took between this version and the next may have been current at the instant: nobody knows any more.
-	if next, err := tx.storedAt(id, after); err != nil {
+	s, err := tx.current(n, at)
+	if err != nil {
 		return nil, err
-	} else if current == 0 || next != nil && next.prev != current && at != best.At {
-		return nil, absent("version of that time")
 	}
-	if current != best.N {
-		return tx.Version(id, current)
-	}
-	return tx.complete(best)
+	return tx.Version(id, s.n)
 }
 
 // Versions calls fn with every version of an inode, oldest first, interrupted ones included, until fn returns false.

@@ -1,0 +1,259 @@
+package meta
+
+import (
+	"errors"
+	"io/fs"
+	"math"
+
+	"sallyport/crypto/record"
+)
+
+// nearVersions is how many versions back from the current one are looked at one by one before a binary search: what is
+// asked for is mostly the last one or the one before.
+const nearVersions = 3
+
+// NodeAt is an inode as of an instant: its kind and target, and the attributes and number of the version that was current.
+// fs.ErrNotExist if there was none, or it is purged. Where it had its name then is not part of it.
+func (tx *Tx) NodeAt(id Inode, at int64) (*Node, error) { return tx.nodeAt(id, at, tx.Node) }
+
+// nodeAt reads the node with one of the two ways to do that, both of which return a copy.
+func (tx *Tx) nodeAt(id Inode, at int64, node func(Inode) (*Node, error)) (*Node, error) {
+	n, err := node(id)
+	if err != nil {
+		return nil, err
+	}
+	if n.Changed <= at {
+		return n, nil
+	}
+	n.Interrupted = false // of later; what it was then is not kept
+	s, err := tx.current(n, at)
+	if err != nil {
+		return nil, err
+	}
+	n.Version, n.Attr = s.n, s.attr
+	return n, nil
+}
+
+// ListNodesAt is ListAt with the nodes as of the instant; nil for one whose version of then is purged.
+func (tx *Tx) ListNodesAt(dir Inode, at int64, cursor []byte, fn func(Entry, *Node) bool) (next []byte, err error) {
+	node := tx.Node
+	if tx.passing(dir) {
+		node = tx.nodePassing
+	}
+	var failed error
+	next, err = tx.ListAt(dir, at, cursor, func(en Entry, id Inode) bool {
+		n, err := tx.nodeAt(id, at, node)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failed = err
+			return false
+		}
+		return fn(en, n)
+	})
+	return next, errors.Join(failed, err)
+}
+
+// shape is what is asked of a version when directories are listed as they were: all but what it is made of. It was current in
+// [at, until); until is MaxInt64 for one that still is. Immutable.
+type shape struct {
+	n         uint64
+	at, until int64
+	attr      Attr
+}
+
+// current is the version of n that was current at the instant.
+func (tx *Tx) current(n *Node, at int64) (*shape, error) {
+	if tx.own == nil {
+		if s, ok := tx.db.shapes.get(n.ID, tx.snap.seen); ok && s.at <= at && at < s.until {
+			return s, nil
+		}
+	}
+	number, until := n.Version, int64(math.MaxInt64)
+	for range nearVersions {
+		if number == 0 {
+			return nil, absent("version of that time")
+		}
+		v, err := tx.stored(n.ID, number)
+		if errors.Is(err, fs.ErrNotExist) {
+			break // purged: which one was current before it, the others may know
+		}
+		if err != nil {
+			return nil, err
+		}
+		if v.At > at {
+			number, until = v.prev, v.At
+			continue
+		}
+		s := &shape{v.N, v.At, until, v.Attr}
+		if tx.own == nil {
+			tx.db.shapes.add(n.ID, s, tx.snap.seen)
+		}
+		return s, nil
+	}
+	return tx.searchCurrent(n, at)
+}
+
+// searchCurrent is a binary search: numbers and instants rise together.
+func (tx *Tx) searchCurrent(n *Node, at int64) (*shape, error) {
+	var best *storedVersion
+	after := n.Versions + 1
+	for lo, hi := uint64(1), n.Versions+1; lo < hi; {
+		mid := lo + (hi-lo)/2
+		s, err := tx.storedAt(n.ID, mid)
+		if err != nil {
+			return nil, err
+		}
+		if s == nil || s.At > at {
+			hi, after = mid, mid
+		} else {
+			best, lo = s, s.N+1
+		}
+	}
+	if best == nil {
+		return nil, absent("version of that time")
+	}
+	current := best.N
+	if best.State == Interrupted { // never was current: what was then still was
+		current = best.prev
+	}
+	// What a purge took between this version and the next may have been current at the instant: nobody knows any more.
+	if next, err := tx.storedAt(n.ID, after); err != nil {
+		return nil, err
+	} else if current == 0 || next != nil && next.prev != current && at != best.At {
+		return nil, absent("version of that time")
+	}
+	v, err := tx.stored(n.ID, current)
+	if err != nil {
+		return nil, err
+	}
+	return &shape{v.N, v.At, at + 1, v.Attr}, nil
+}
+
+// pastName names a past entry.
+type pastName struct {
+	dir, name token
+	until     int64
+}
+
+// pastNameOf takes the key of a past entry apart.
+func pastNameOf(key []byte) pastName {
+	return pastName{token(key[:tokenSize]), token(key[tokenSize : 2*tokenSize]), int64(be64(key[2*tokenSize:]))}
+}
+
+// pastFound is the past entry that a record of the index by directory refers to; nil if it did not exist at the instant, or is
+// known not to have: then nothing but the index is opened.
+func (tx *Tx) pastFound(f found, dir, name token, until, at int64, passing bool) (*Entry, error) {
+	key := pastName{dir, name, until}
+	if tx.own == nil {
+		if en, ok := tx.db.pasts.get(key, tx.snap.seen); ok {
+			if en.Since > at {
+				return nil, nil
+			}
+			return en, nil
+		}
+	}
+	plain, err := tx.openFound(record.DomainWhen, f)
+	if err != nil {
+		return nil, err
+	}
+	since, err := decodeWhen(f.key, plain)
+	if err != nil {
+		return nil, broken(record.DomainWhen, err)
+	}
+	if since > at {
+		return nil, nil
+	}
+	en, err := tx.pastEntry(dir, name, until)
+	if err == nil && tx.own == nil && !passing {
+		tx.db.pasts.add(key, en, tx.snap.seen)
+	}
+	return en, err
+}
+
+// NameHistory calls fn with the entries of exactly that name that ended after an instant, oldest first, and then with the
+// live one, until fn returns false.
+func (tx *Tx) NameHistory(dir Inode, name string, after int64, fn func(Entry) bool) error {
+	if !validName(name) {
+		return nil
+	}
+	if after < math.MaxInt64 {
+		dirTok, nameTok := tx.tokens(dir, name)
+		key := pastKey(dirTok, nameTok, max(after, 0)+1)
+		for f := range tx.scan(record.DomainPast, key[:2*tokenSize], key) {
+			en, err := tx.openPast(f)
+			if err != nil {
+				return err
+			}
+			if !fn(*en) {
+				return nil
+			}
+		}
+	}
+	en, err := tx.liveEntry(dir, name)
+	if err == nil && en != nil {
+		fn(*en)
+	}
+	return err
+}
+
+// PastNames calls fn with the entries of a directory that ended after an instant, in order of time, until fn returns false.
+func (tx *Tx) PastNames(dir Inode, after int64, fn func(Entry) bool) error {
+	dirTok := tx.dirToken(dir)
+	prefix := whenDirPrefix(dirTok)
+	from := appendU64(append([]byte(nil), prefix...), uint64(max(after, 0))+1)
+	for f := range tx.scan(record.DomainWhen, prefix, from) {
+		plain, err := tx.openFound(record.DomainWhen, f)
+		if err == nil {
+			_, err = decodeWhen(f.key, plain)
+		}
+		if err != nil {
+			return broken(record.DomainWhen, err)
+		}
+		place := f.key[len(prefix):]
+		en, err := tx.pastEntry(dirTok, token(place[8:]), int64(be64(place)))
+		if err != nil {
+			return err
+		}
+		if !fn(*en) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// VersionsAfter calls fn with the versions of an inode that were made after an instant, oldest first, interrupted ones
+// included, and before them with the one that was current at it; without the extents that lie in pages. It ends when fn returns false.
+func (tx *Tx) VersionsAfter(n *Node, after int64, fn func(*Version) bool) error {
+	from := uint64(0)
+	if s, err := tx.current(n, after); err == nil {
+		from = s.n
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for f := range tx.scan(record.DomainVersion, inodeKey(n.ID), versionKey(n.ID, from)) {
+		s, err := tx.openVersion(f)
+		if err != nil {
+			return err
+		}
+		if s.N != from && s.At <= after { // interrupted between, or left by a purge
+			continue
+		}
+		if !fn(&s.Version) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// EndedNames calls fn with the instants, from ≤ at, at which names ended, in order and once for each name, until fn returns
+// false. It reads keys only and opens nothing: which names they were is not known here.
+func (tx *Tx) EndedNames(from int64, fn func(at int64) bool) error {
+	for f := range tx.scan(record.DomainWhen, []byte{whenAll}, whenAllKey(max(from, 0), 0)) {
+		if len(f.key) < 10 {
+			return broken(record.DomainWhen, errMalformed)
+		}
+		if f.key[9] == whenName && !fn(int64(be64(f.key[1:]))) {
+			return nil
+		}
+	}
+	return nil
+}
