@@ -194,6 +194,9 @@ func (in *inode) keep(at attrs) bool {
 // with no writer in the session, it is committed at once.
 func (f *File) SetAttr(a AttrChange) error {
 	return f.op("setattr", func() error {
+		if f.past != nil {
+			return fs.ErrPermission // or the file of now would get what was meant for an old version
+		}
 		at := a.attrs()
 		if f.dir != nil {
 			return f.view.setNode(context.Background(), f.c, f.dir.place.node.ID, f.dir.place.path, at)
@@ -219,6 +222,9 @@ func (f *File) SetAttr(a AttrChange) error {
 
 // info is the file behind a handle: its node now, which may have been renamed or removed meanwhile.
 func (f *File) info() (*Info, error) {
+	if f.past != nil {
+		return f.past, nil
+	}
 	path, id := "", meta.Inode(0)
 	if f.dir != nil {
 		path, id = f.dir.place.path, f.dir.place.node.ID

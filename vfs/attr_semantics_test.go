@@ -223,6 +223,7 @@ var attrSentences = map[string]func(*testing.T){
 		ok(t, w.Chown("f", 1000, 1000))
 		wantErr(t, w.Chown("no", 1000, 1000), fs.ErrNotExist)
 	},
+	"A9": theTimeOfADirectory,
 	"A8": func(t *testing.T) {
 		b := newBench(t)
 		w, other := b.view(), b.view()
@@ -282,7 +283,7 @@ var attrSentences = map[string]func(*testing.T){
 		for _, f := range []*File{f, half, cut} {
 			write(t, f, noise(3, 6<<20))
 		}
-		started := time.Now().Add(-time.Minute)
+		started := oneSecond().Add(-time.Minute)
 		c := b.crash()
 		for _, f := range []*File{f, half, cut} {
 			ok(t, f.Close())

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -113,4 +115,78 @@ func BenchmarkSmallFileAudited(b *testing.B) {
 		put(b, w, fmt.Sprintf("f%d", i), data)
 		i++
 	}
+}
+
+// BenchmarkReadDirPast10000 lists a directory as it was: nothing has changed since; every file was overwritten since; every
+// file was removed since; and the first with 30,000 items of history elsewhere. live is the same directory as it is now.
+func BenchmarkReadDirPast10000(b *testing.B) {
+	const n = 10_000
+	name := func(i int) string { return fmt.Sprintf("/d/name-of-some-length-%d", i) }
+	list := func(b *testing.B, p *Past) {
+		for b.Loop() {
+			got := 0
+			ok(b, p.ReadDir(b.Context(), "/d", func(batch []*Info) error { got += len(batch); return nil }))
+			if got != n {
+				b.Fatal(got)
+			}
+		}
+	}
+	build := func(b *testing.B) (*bench, *View) {
+		x := newBench(b)
+		w := x.view()
+		ok(b, w.Mkdir("/d", 0))
+		many(b, n, func(i int) { put(b, w, name(i), nil) })
+		return x, w
+	}
+	b.Run("live", func(b *testing.B) {
+		_, w := build(b)
+		for b.Loop() {
+			got := 0
+			ok(b, w.ReadDir(b.Context(), "/d", func(batch []*Info) error { got += len(batch); return nil }))
+			if got != n {
+				b.Fatal(got)
+			}
+		}
+	})
+	b.Run("unchanged", func(b *testing.B) {
+		x, w := build(b)
+		list(b, w.History(nil).At(x.instant()))
+	})
+	b.Run("elsewhere", func(b *testing.B) {
+		x, w := build(b)
+		then := x.instant()
+		ok(b, w.Mkdir("/e", 0))
+		many(b, n, func(i int) {
+			put(b, w, fmt.Sprintf("/e/%d", i), nil)
+			put(b, w, fmt.Sprintf("/e/%d", i), []byte("x"))
+			ok(b, w.Remove(fmt.Sprintf("/e/%d", i)))
+		})
+		list(b, w.History(nil).At(then))
+	})
+	b.Run("overwritten", func(b *testing.B) {
+		x, w := build(b)
+		then := x.instant()
+		many(b, n, func(i int) { put(b, w, name(i), []byte("x")) })
+		list(b, w.History(nil).At(then))
+	})
+	b.Run("removed", func(b *testing.B) {
+		x, w := build(b)
+		then := x.instant()
+		ok(b, w.RemoveAll("/d"))
+		list(b, w.History(nil).At(then))
+	})
+}
+
+// many runs fn for 0 … n-1 in 64 goroutines, so that commits share transactions.
+func many(b *testing.B, n int, fn func(i int)) {
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for range 64 {
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				fn(i)
+			}
+		})
+	}
+	all.Wait()
 }

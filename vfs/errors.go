@@ -32,6 +32,10 @@ var (
 	ErrTooMany     = errors.New("vfs: too many open files")
 	// ErrPurged means that what a handle was opened on has been purged meanwhile. It is an fs.ErrNotExist.
 	ErrPurged = fmt.Errorf("vfs: purged since it was opened: %w", fs.ErrNotExist)
+	// ErrNotKept means that an instant, or a version of that time, is older than what is kept. It is an fs.ErrNotExist.
+	ErrNotKept = fmt.Errorf("vfs: older than what is kept: %w", fs.ErrNotExist)
+	// ErrFuture means that an instant has not come yet. It is an fs.ErrNotExist.
+	ErrFuture = fmt.Errorf("vfs: not in the past: %w", fs.ErrNotExist)
 	// ErrRepairing means that a repair has the volume for itself.
 	ErrRepairing = errors.New("vfs: the volume is being repaired")
 	// ErrQuota means that the reserve function refused; its own error is wrapped beside it.
@@ -44,7 +48,7 @@ var (
 // that no text of a lower layer (which may name a host path) leaves the package.
 var sentinels = []error{
 	ErrIntegrity, ErrNotEmpty, ErrIsDir, ErrNotDir, ErrLoop, ErrNameTooLong, ErrBadName, ErrBusy,
-	ErrInterrupted, ErrReadOnly, ErrTooMany, ErrPurged, ErrIO, ErrRepairing,
+	ErrInterrupted, ErrReadOnly, ErrTooMany, ErrPurged, ErrNotKept, ErrFuture, ErrIO, ErrRepairing,
 	syscall.ENOSPC, syscall.EFBIG,
 	context.Canceled, context.DeadlineExceeded, io.EOF,
 	keyring.ErrSealed, keyring.ErrNoAccount,

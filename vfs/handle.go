@@ -22,6 +22,7 @@ type File struct {
 	in   *inode     // nil for a directory
 	dir  *dirHandle // nil for a file
 	snap *snapshot  // the version it reads when there is no draft; guarded by in.mu
+	past *Info      // of a handle on an old version, else nil
 
 	use    sync.RWMutex // shared by operations in progress, alone for Close
 	closed atomic.Bool  // set with use held alone

@@ -11,7 +11,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"sallyport/crypto/keyring"
 	"sallyport/vfs/meta"
@@ -54,6 +56,16 @@ func newBenchWith(t testing.TB, o Options) *bench {
 	return b
 }
 
+// testClock is the second in which all tests live that bring no clock of their own: a microsecond later each time it is asked. What
+// a directory is changed in makes a version in each second, and a test that counts versions must not depend on when it runs.
+var testClock = func() *atomic.Int64 {
+	var c atomic.Int64
+	c.Store(time.Now().Truncate(time.Second).UnixNano())
+	return &c
+}()
+
+func oneSecond() time.Time { return time.Unix(0, testClock.Add(1000)) }
+
 // end checks everything and closes, once.
 func (b *bench) end() {
 	if b.fs == nil {
@@ -75,6 +87,9 @@ func (b *bench) discard() {
 func (b *bench) start(o Options) {
 	b.t.Helper()
 	o.Dir, o.Keyring = filepath.Join(b.state, "accounts"), b.ring
+	if o.Now == nil {
+		o.Now = oneSecond
+	}
 	f, err := Open(b.t.Context(), o)
 	if err != nil {
 		b.t.Fatal(err)

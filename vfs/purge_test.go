@@ -340,7 +340,7 @@ func TestPlanReadsNothingThatIsTooYoung(t *testing.T) {
 	w := b.view()
 	put(t, w, "/f", noise(1, 10))
 	put(t, w, "/f", noise(2, 10))
-	cut := time.Now()
+	cut := oneSecond()
 	put(t, w, "/f", noise(3, 10))
 	asked := 0
 	plan := must(b.vol.PlanPurgeBefore(t.Context(), cut, func(Superseded) bool { asked++; return true }))(t)

@@ -73,15 +73,20 @@ func (p *place) allowed() error {
 // walk resolves a client's path inside one transaction. Symlinks are followed within the volume, the last component's
 // too if follow. The last component need not exist. fs.ErrNotExist if a directory on the way does not.
 func (w *View) walk(tx *meta.Tx, name string, follow bool) (place, error) {
-	if len(name) > MaxPath {
-		return place{}, ErrNameTooLong
-	}
 	root, err := tx.Node(meta.Root)
 	if err != nil {
 		return place{}, err
 	}
-	wk := walker{view: w, tx: tx, follow: follow, at: make([]place, 1, 8)}
-	wk.at[0] = place{slot: slot{dir: meta.Root}, path: "/", home: root, node: root}
+	wk := walker{view: w, tx: tx, follow: follow}
+	return wk.run(root, name)
+}
+
+// run walks from the root.
+func (wk *walker) run(root *meta.Node, name string) (place, error) {
+	if len(name) > MaxPath {
+		return place{}, ErrNameTooLong
+	}
+	wk.at = append(make([]place, 0, 8), place{slot: slot{dir: meta.Root}, path: "/", home: root, node: root})
 	wk.push(name)
 	for {
 		c, ok := wk.pop()
@@ -98,6 +103,8 @@ type walker struct {
 	view   *View
 	tx     *meta.Tx
 	follow bool
+	past   bool     // as of the instant then, without what the session has open
+	then   int64    // ns since 1970
 	at     []place  // from the root to where we are
 	todo   []string // rests of paths still to walk, the innermost last
 	links  int
@@ -171,6 +178,9 @@ func (wk *walker) step(c string) error {
 
 // look finds c in cur: exact bytes first, among the session's own new files and what is committed, then the NFC-equal name.
 func (wk *walker) look(cur *place, c string) (place, error) {
+	if wk.past {
+		return wk.lookBack(cur, c)
+	}
 	next := place{slot: slot{cur.node.ID, c}, home: cur.node, asked: c}
 	next.own = wk.view.ownNew(next.slot)
 	e, err := wk.tx.Lookup(cur.node.ID, c)

@@ -1,0 +1,352 @@
+package vfs
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/text/unicode/norm"
+
+	"sallyport/vfs/meta"
+)
+
+// VersionState is what became of a version.
+type VersionState uint8
+
+const (
+	VersionLive        VersionState = 1 + iota // it is current, under the path that was asked for
+	VersionSuperseded                          // another version of the path took its place
+	VersionDeleted                             // its name was removed, replaced by something else or renamed away while it was current
+	VersionInterrupted                         // a broken overwrite: it never was current, and is not whole
+)
+
+// String names the state.
+func (s VersionState) String() string {
+	switch s {
+	case VersionLive:
+		return "live"
+	case VersionSuperseded:
+		return "superseded"
+	case VersionDeleted:
+		return "deleted"
+	case VersionInterrupted:
+		return "interrupted"
+	}
+	return "unknown"
+}
+
+// PathVersion is one content, or set of attributes, that a path had. The Info is the file as of that version.
+type PathVersion struct {
+	*Info
+	At     time.Time // since when the path had it; the server's instants, which a client cannot set
+	Until  time.Time // when that ended; zero while it is live, and At if it never was current
+	Writer string    // who made the version, as ViewOptions.Writer; empty for what the server did by itself
+	State  VersionState
+}
+
+// maxHomes is how many directories that a path led to are looked into, the newest first.
+const maxHomes = 64
+
+// stay says that an inode was at a place, in [since, until); until is MaxInt64 for what is there now.
+type stay struct {
+	id           meta.Inode
+	since, until int64
+	name         string
+}
+
+// reachable is since when history may be looked at now, ns since 1970; MaxInt64 for not at all.
+func (h *History) reachable() int64 {
+	now, horizon := h.w.vol.fs.o.Now(), h.horizon()
+	if !horizon.Before(now) {
+		return math.MaxInt64
+	}
+	return max(nanos(horizon), 0)
+}
+
+// components takes a path apart: the names, without "" and "."; ".." goes up.
+func components(name string) ([]string, error) {
+	if len(name) > MaxPath {
+		return nil, ErrNameTooLong
+	}
+	var out []string
+	for c := range strings.SplitSeq(name, "/") {
+		switch {
+		case c == "" || c == ".":
+		case c == "..":
+			out = out[:max(len(out)-1, 0)]
+		case len(c) > MaxName:
+			return nil, ErrNameTooLong
+		case strings.IndexByte(c, 0) >= 0:
+			return nil, ErrBadName
+		default:
+			out = append(out, c)
+		}
+	}
+	if len(out) > MaxDepth {
+		return nil, ErrNameTooLong
+	}
+	return out, nil
+}
+
+// stays finds what was at a path since the horizon, oldest first. Symlinks are not followed: what they led to has a path of its own.
+func (h *History) stays(tx *meta.Tx, name string) ([]stay, error) {
+	parts, err := components(name)
+	if err != nil {
+		return nil, err
+	}
+	after := h.reachable()
+	if after == math.MaxInt64 {
+		return nil, ErrNotKept
+	}
+	at := []stay{{id: meta.Root, until: math.MaxInt64, name: "/"}}
+	for _, c := range parts {
+		var next []stay
+		for _, dir := range at {
+			n, err := tx.Node(dir.id)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+			if err != nil || n.Kind != meta.Dir {
+				continue
+			}
+			if err := h.into(tx, dir, c, after, &next); err != nil {
+				return nil, err
+			}
+			if folded := norm.NFC.String(c); folded != c && len(next) == 0 { // typed on a system that takes letters apart
+				if err := h.into(tx, dir, folded, after, &next); err != nil {
+					return nil, err
+				}
+			}
+		}
+		slices.SortStableFunc(next, func(a, b stay) int { return cmp.Compare(a.since, b.since) })
+		at = next[max(0, len(next)-maxHomes):]
+	}
+	if len(at) == 0 {
+		return nil, fs.ErrNotExist
+	}
+	return at, nil
+}
+
+// into adds what had a name in a directory while that was at its place.
+func (h *History) into(tx *meta.Tx, dir stay, name string, after int64, out *[]stay) error {
+	return tx.NameHistory(dir.id, name, max(after, dir.since), func(e meta.Entry) bool {
+		s := stay{id: e.Inode, since: max(e.Since, dir.since), until: dir.until, name: e.Name}
+		if e.Until != 0 {
+			s.until = min(s.until, e.Until)
+		}
+		if s.since < s.until {
+			*out = append(*out, s)
+		}
+		return s.since < dir.until
+	})
+}
+
+// versionPage is about how many versions are read in one view.
+const versionPage = 512
+
+// Versions calls fn with the versions that a path had since the horizon, oldest first, whether the path is there now or not: with those
+// that it had from an instant on, and with all if since is zero. What was a directory has none. fs.ErrNotExist if nothing was
+// there, ErrNotKept if nothing is kept. An error of fn ends it and is returned as it is.
+func (h *History) Versions(ctx context.Context, name string, since time.Time, fn func(PathVersion) error) error {
+	from := int64(math.MinInt64)
+	if !since.IsZero() {
+		from = nanos(since) - 1
+	}
+	for {
+		page, err := h.versionPage(ctx, name, from)
+		if err != nil {
+			return err
+		}
+		for i := range page {
+			if err := fn(page[i]); err != nil {
+				return err
+			}
+		}
+		if len(page) < versionPage {
+			return nil
+		}
+		from = page[len(page)-1].At.UnixNano()
+	}
+}
+
+// versionPage reads the next versions that begin after an instant.
+func (h *History) versionPage(ctx context.Context, name string, from int64) (page []PathVersion, err error) {
+	err = h.w.run("versions", name, func(_ context.Context, c *core) error {
+		return c.db.View(func(tx *meta.Tx) error {
+			at, err := h.stays(tx, name)
+			if err != nil {
+				return err
+			}
+			after := h.reachable()
+			for _, s := range at {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				if s.until <= max(after, from) {
+					continue
+				}
+				if page, err = versionsOf(tx, s, after, from, page); err != nil || len(page) >= versionPage {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+	return page, err
+}
+
+// versionsOf adds the versions that a file or symlink had while it was at its place: those that began after from and
+// ended after an instant. It ends between two versions when there are enough.
+func versionsOf(tx *meta.Tx, s stay, after, from int64, page []PathVersion) ([]PathVersion, error) {
+	n, err := tx.Node(s.id)
+	if err != nil || n.Kind == meta.Dir {
+		return page, absentIsFine(err)
+	}
+	var cur *PathVersion // without its end yet
+	begin := len(page)
+	end := func(until int64, state VersionState) {
+		if cur == nil {
+			return
+		}
+		if cur.State = state; until != math.MaxInt64 {
+			cur.Until = time.Unix(0, until)
+		}
+		if cur.At.UnixNano() > from && until > after {
+			page = slices.Insert(page, begin, *cur) // before the broken ones that came while it was current
+		}
+		cur, begin = nil, len(page)
+	}
+	full := false
+	err = tx.VersionsAfter(n, max(after, from, s.since), func(v *meta.Version) bool {
+		if v.At >= s.until {
+			return false
+		}
+		at := *n
+		at.Version, at.Attr, at.Interrupted = v.N, v.Attr, false
+		p := PathVersion{Info: &Info{name: s.name, node: at}, At: time.Unix(0, max(v.At, s.since)), Writer: v.Writer}
+		if v.State == meta.Interrupted {
+			if v.At > max(after, from) {
+				p.State, p.Until = VersionInterrupted, p.At
+				page = append(page, p)
+			}
+			return true
+		}
+		end(v.At, VersionSuperseded)
+		cur, full = &p, len(page) >= versionPage
+		return !full
+	})
+	switch {
+	case err != nil || full:
+	case s.until == math.MaxInt64:
+		end(s.until, VersionLive)
+	default:
+		end(s.until, VersionDeleted)
+	}
+	return page, err
+}
+
+// Kinds of what was at a path since the horizon: a path can have been both, one after the other.
+func (h *History) Kinds(name string) (file, dir bool, err error) {
+	err = h.w.run("stat", name, func(_ context.Context, c *core) error {
+		return c.db.View(func(tx *meta.Tx) error {
+			at, err := h.stays(tx, name)
+			for _, s := range at {
+				n, err := tx.Node(s.id)
+				if err != nil {
+					if err = absentIsFine(err); err != nil {
+						return err
+					}
+					continue
+				}
+				dir = dir || n.Kind == meta.Dir
+				file = file || n.Kind != meta.Dir
+			}
+			return err
+		})
+	})
+	return file, dir, err
+}
+
+// Names streams the names that a directory had since the horizon, each once, also of directories that are gone; in no particular order.
+// The Info of each is that of what had the name last.
+func (h *History) Names(ctx context.Context, name string, fn func([]*Info) error) error {
+	var out []*Info
+	err := h.w.run("readdir", name, func(_ context.Context, c *core) error {
+		return c.db.View(func(tx *meta.Tx) error {
+			out = nil
+			at, err := h.stays(tx, name)
+			if err != nil {
+				return err
+			}
+			after, seen := h.reachable(), map[string]bool{}
+			for _, s := range slices.Backward(at) { // what had a name last comes first
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				if out, err = namesOf(tx, s, after, seen, out); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	for some := range slices.Chunk(out, listBatch) {
+		if err := fn(some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// namesOf adds the names that a directory had while it was at its place.
+func namesOf(tx *meta.Tx, s stay, after int64, seen map[string]bool, out []*Info) ([]*Info, error) {
+	dir, err := tx.Node(s.id)
+	if err != nil || dir.Kind != meta.Dir {
+		return out, absentIsFine(err)
+	}
+	var failed error
+	add := func(e meta.Entry) bool {
+		if seen[e.Name] || e.Since >= s.until || e.Until != 0 && e.Until <= s.since {
+			return true
+		}
+		seen[e.Name] = true
+		n, err := tx.Node(e.Inode)
+		if err != nil {
+			failed = absentIsFine(err)
+			return failed == nil
+		}
+		out = append(out, &Info{name: e.Name, node: *n})
+		return true
+	}
+	_, err = tx.List(s.id, nil, func(e meta.Entry, _ *meta.Node) bool { return add(e) })
+	if err == nil && failed == nil {
+		err = tx.PastNames(s.id, after, add)
+	}
+	return out, errors.Join(failed, err)
+}
+
+// OpenVersion opens a version that Versions told of, for reading, whatever the owner's mode bits are now: those of the version bind.
+func (h *History) OpenVersion(ctx context.Context, name string, v PathVersion) (*File, error) {
+	return h.open(ctx, name, func(_ *core, tx *meta.Tx) (place, *meta.Version, error) {
+		if after := h.reachable(); after == math.MaxInt64 || !v.Until.IsZero() && v.Until.UnixNano() <= after {
+			return place{}, nil, ErrNotKept
+		}
+		at := place{slot: slot{name: v.name}, path: name, node: &v.node}
+		if err := readable(&at); err != nil {
+			return at, nil, err
+		}
+		stored, err := tx.Version(v.node.ID, v.node.Version)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = ErrPurged
+		}
+		return at, stored, err
+	})
+}

@@ -1,0 +1,311 @@
+package vfs
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+
+	"sallyport/vfs/meta"
+)
+
+// History is the past of a volume as far back as a horizon: what it was at an instant (At), which versions a path had
+// (Versions), and when much was removed (Removals). It is read only, and shows nothing of what sessions have not committed.
+// Handles count as the view's, and are closed with it. Safe for concurrent use.
+//
+// What was superseded before the horizon is not reachable, whether it is purged already or not.
+type History struct {
+	w       *View
+	horizon func() time.Time
+}
+
+// History looks back from this view. horizon is asked with each operation, and says since when everything is kept; a time
+// that is not before now leaves no past at all. It must be quick and not call the volume. nil = everything that is not purged.
+func (w *View) History(horizon func() time.Time) *History {
+	if horizon == nil {
+		horizon = func() time.Time { return time.Unix(0, 0) }
+	}
+	return &History{w: w, horizon: horizon}
+}
+
+// Past is a volume as it was at an instant: with all changes of that instant, and none of a later one. Paths are those of
+// then, symlinks lead where they led. Attributes are those of the version of then; the owner's mode bits bind as they did.
+// Errors are those of a View, and ErrNotKept, ErrFuture, and ErrPurged for what retention has let go meanwhile.
+type Past struct {
+	h  *History
+	at int64
+}
+
+// At is the volume at an instant. Whether it is one that can be reached shows with each operation.
+func (h *History) At(at time.Time) *Past { return &Past{h: h, at: nanos(at)} }
+
+// reach says whether an instant may be looked at now.
+func (h *History) reach(at time.Time) error {
+	now := h.w.vol.fs.o.Now()
+	horizon := h.horizon()
+	switch {
+	case !horizon.Before(now): // nothing is kept, and the present is no past
+		return ErrNotKept
+	case at.After(now):
+		return ErrFuture
+	case at.Before(horizon):
+		return ErrNotKept
+	}
+	return nil
+}
+
+// Reach says whether the instant can be looked at now: ErrNotKept, ErrFuture or nil.
+func (p *Past) Reach() error { return p.h.reach(time.Unix(0, p.at)) }
+
+// run does one operation in a transaction that reads.
+func (p *Past) run(op, name string, fn func(tx *meta.Tx) error) error {
+	return p.h.w.run(op, name, func(_ context.Context, c *core) error {
+		if err := p.Reach(); err != nil {
+			return err
+		}
+		return c.db.View(fn)
+	})
+}
+
+// walk resolves a path of then.
+func (p *Past) walk(tx *meta.Tx, name string, follow bool) (place, error) {
+	root, err := tx.NodeAt(meta.Root, p.at)
+	if errors.Is(err, fs.ErrNotExist) {
+		return place{}, p.unknown(tx, meta.Root)
+	}
+	if err != nil {
+		return place{}, err
+	}
+	wk := walker{view: p.h.w, tx: tx, follow: follow, past: true, then: p.at}
+	return wk.run(root, name)
+}
+
+// unknown is why nothing is known of the version of an inode at the instant: the volume is younger, or it is purged.
+func (p *Past) unknown(tx *meta.Tx, id meta.Inode) error {
+	n, err := tx.Node(id)
+	if err == nil && n.Created > p.at {
+		return fs.ErrNotExist
+	}
+	return ErrPurged
+}
+
+// lookBack is look as of the walker's instant.
+func (wk *walker) lookBack(cur *place, c string) (place, error) {
+	next := place{slot: slot{cur.node.ID, c}, home: cur.node, asked: c}
+	e, err := wk.tx.LookupAt(cur.node.ID, c, wk.then)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return place{}, err
+	default:
+		next.name = e.Name
+		next.node, err = wk.tx.NodeAt(e.Inode, wk.then)
+		if errors.Is(err, fs.ErrNotExist) {
+			return place{}, ErrPurged
+		}
+		if err != nil {
+			return place{}, err
+		}
+	}
+	next.path = join(cur.path, next.name)
+	return next, nil
+}
+
+// find is a place that was there.
+func (p *Past) find(op, name string, follow bool) (at place, err error) {
+	err = p.run(op, name, func(tx *meta.Tx) error {
+		if at, err = p.walk(tx, name, follow); err == nil && !at.exists() {
+			err = fs.ErrNotExist
+		}
+		return err
+	})
+	return at, err
+}
+
+// Stat follows symlinks, as they were.
+func (p *Past) Stat(name string) (*Info, error) {
+	at, err := p.find("stat", name, true)
+	if err != nil {
+		return nil, err
+	}
+	return at.info(), nil
+}
+
+// Lstat does not follow a final symlink.
+func (p *Past) Lstat(name string) (*Info, error) {
+	at, err := p.find("lstat", name, false)
+	if err != nil {
+		return nil, err
+	}
+	return at.info(), nil
+}
+
+// Resolve returns the canonical path of then, as View.Resolve does.
+func (p *Past) Resolve(name string, follow bool) (string, error) {
+	var path string
+	err := p.run("resolve", name, func(tx *meta.Tx) error {
+		at, err := p.walk(tx, name, follow)
+		path = at.path
+		return err
+	})
+	return path, err
+}
+
+// Readlink returns the target of a symlink as it was.
+func (p *Past) Readlink(name string) (string, error) {
+	at, err := p.find("readlink", name, false)
+	if err == nil && at.kind() != meta.Symlink {
+		err = fail("readlink", name, fs.ErrInvalid)
+	}
+	if err != nil {
+		return "", err
+	}
+	return at.node.Target, nil
+}
+
+// ReadDir streams a directory of then in batches, each name once, in no particular order. An entry whose version of then is
+// purged has its name and kind, and mode, size and times of zero. An error of fn ends it and is returned as it is.
+func (p *Past) ReadDir(ctx context.Context, name string, fn func([]*Info) error) error {
+	at, err := p.find("readdir", name, true)
+	if err != nil {
+		return err
+	}
+	if err := mayList(&at); err != nil {
+		return fail("readdir", name, err)
+	}
+	var cursor []byte
+	for {
+		var batch []*Info
+		err := p.run("readdir", name, func(tx *meta.Tx) (err error) {
+			batch, cursor, err = p.batch(tx, at.node.ID, cursor)
+			return err
+		})
+		if err == nil {
+			err = fail("readdir", name, ctx.Err())
+		}
+		if err != nil {
+			return err
+		}
+		if len(batch) > 0 {
+			if err := fn(batch); err != nil {
+				return err
+			}
+		}
+		if cursor == nil {
+			return nil
+		}
+	}
+}
+
+// batch reads the next entries of a directory.
+func (p *Past) batch(tx *meta.Tx, dir meta.Inode, cursor []byte) (out []*Info, next []byte, err error) {
+	all := tx.Moved(cursor)
+	var failed error
+	next, err = tx.ListNodesAt(dir, p.at, cursor, func(e meta.Entry, n *meta.Node) bool {
+		if n == nil {
+			if n, failed = remains(tx, e.Inode); failed != nil {
+				return false
+			}
+		}
+		out = append(out, &Info{name: e.Name, node: *n})
+		return all || len(out) < listBatch
+	})
+	return out, next, errors.Join(failed, err)
+}
+
+// remains is what is left of an inode whose version of an instant is purged.
+func remains(tx *meta.Tx, id meta.Inode) (*meta.Node, error) {
+	n, err := tx.Node(id)
+	if err != nil {
+		return nil, missing(err)
+	}
+	return &meta.Node{ID: n.ID, Kind: n.Kind, Target: n.Target}, nil
+}
+
+// OpenHandle opens a file of then for reading; ErrIsDir on a directory. ctx is for the opening.
+func (p *Past) OpenHandle(ctx context.Context, name string) (*File, error) {
+	return p.h.open(ctx, name, func(c *core, tx *meta.Tx) (place, *meta.Version, error) {
+		if err := p.Reach(); err != nil {
+			return place{}, nil, err
+		}
+		at, err := p.walk(tx, name, true)
+		if err != nil {
+			return at, nil, err
+		}
+		if err := readable(&at); err != nil {
+			return at, nil, err
+		}
+		v, err := tx.Version(at.node.ID, at.node.Version)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = ErrPurged
+		}
+		return at, v, err
+	})
+}
+
+// readable says whether there is a file that its owner could read.
+func readable(p *place) error {
+	switch {
+	case !p.exists():
+		return fs.ErrNotExist
+	case p.kind() == meta.Dir:
+		return ErrIsDir
+	case p.kind() != meta.File:
+		return fs.ErrInvalid
+	}
+	return permit(p.node, mayRead)
+}
+
+// open makes a handle on the version that find returns.
+func (h *History) open(ctx context.Context, name string, find func(c *core, tx *meta.Tx) (place, *meta.Version, error)) (*File, error) {
+	w := h.w
+	if err := w.admit(); err != nil {
+		return nil, fail("open", name, err)
+	}
+	c, err := w.vol.acquire(ctx)
+	if err != nil {
+		w.unadmit()
+		return nil, fail("open", name, err)
+	}
+	f, err := w.openVersion(c, name, find)
+	if err != nil {
+		w.unadmit()
+		w.vol.release(c)
+		return nil, fail("open", name, err)
+	}
+	c.handles.Add(1)
+	return f, nil
+}
+
+func (w *View) openVersion(c *core, name string, find func(c *core, tx *meta.Tx) (place, *meta.Version, error)) (*File, error) {
+	moves := c.moves.Load()
+	var at place
+	var s *snapshot
+	err := c.db.View(func(tx *meta.Tx) error {
+		p, v, err := find(c, tx)
+		if err != nil {
+			return err
+		}
+		at, s = p, newSnapshot(c, p.node, &v.Layout, moves)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	h, _ := parseFlag(os.O_RDONLY, 0)
+	f := &File{view: w, c: c, name: name, how: h, past: at.info()}
+	// A state of its own: what the session writes to the file of now is no business of an old version.
+	f.in = &inode{view: w, c: c, id: at.node.ID, slot: at.slot, path: at.path, base: s.retain(), end: int64(s.layout.Size), files: map[*File]struct{}{f: {}}}
+	f.snap = s.retain()
+	if err := w.register(f); err != nil {
+		f.snap.release()
+		f.in.base.release()
+		return nil, err
+	}
+	if err := f.begin(); err != nil {
+		w.forget(f)
+		return nil, err
+	}
+	return f, nil
+}
