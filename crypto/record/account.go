@@ -1,10 +1,10 @@
 package record
 
 import (
-	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
+
+	"sallyport/crypto/locked"
 )
 
 // What the keys derived from an ACCOUNT key are for; "journal" is reserved.
@@ -22,8 +22,10 @@ const (
 	foldPrefix = "nfc"
 )
 
-// AccountKeys are everything derived from one ACCOUNT key at one version.
-// Safe for concurrent use.
+// AccountKeys are everything derived from one ACCOUNT key at one version: bytes
+// in locked memory, and expanded keys and hash states of the standard library on
+// the heap. All of it is overwritten when the garbage collector finds that
+// nobody has the AccountKeys any more. Safe for concurrent use.
 type AccountKeys struct {
 	id        AccountID
 	version   uint32
@@ -38,37 +40,31 @@ type AccountKeys struct {
 // in the file name of its tree database.
 func Derive(key *Key, id AccountID, version uint32) (*AccountKeys, error) {
 	k := &AccountKeys{id: id, version: version}
-	var record, wrap *Key
-	for _, d := range []struct {
-		key     **Key
-		purpose string
-	}{{&k.name.key, purposeName}, {&k.dir.key, purposeDir}, {&k.set.macs.key, purposeSet}, {&record, purposeRecord}, {&wrap, purposeWrap}} {
-		var err error
-		if *d.key, err = expand(key, d.purpose, id, version); err != nil {
-			return nil, fmt.Errorf("record: deriving account keys: %w", err)
-		}
-	}
+	k.name.key = expand(key, purposeName, id, version)
+	k.dir.key = expand(key, purposeDir, id, version)
+	k.set.macs.key = expand(key, purposeSet, id, version)
+	record, wrap := expand(key, purposeRecord, id, version), expand(key, purposeWrap, id, version)
+	defer record.Wipe()
+	defer wrap.Wipe()
 	var err error
-	if k.box, err = NewBox(record, id, version); err != nil {
+	record.Use(func(b []byte) { k.box, err = NewBox((*Key)(b), id, version) })
+	if err != nil {
 		return nil, err
 	}
-	if k.wrap, err = NewKEK(wrap, version); err != nil {
+	wrap.Use(func(b []byte) { k.wrap, err = NewKEK((*Key)(b), version) })
+	if err != nil {
 		return nil, err
 	}
 	return k, nil
 }
 
 // expand derives with info = label ‖ purpose ‖ 0 ‖ account id ‖ version u32.
-func expand(key *Key, purpose string, id AccountID, version uint32) (*Key, error) {
+func expand(key *Key, purpose string, id AccountID, version uint32) *locked.Secret {
 	info := append([]byte(accountLabel), purpose...)
 	info = append(info, 0)
 	info = append(info, id[:]...)
 	info = binary.BigEndian.AppendUint32(info, version)
-	okm, err := hkdf.Expand(sha256.New, key[:], string(info), len(key))
-	if err != nil {
-		return nil, err
-	}
-	return (*Key)(okm), nil
+	return locked.Expand(sha256.New, key[:], info, len(key))
 }
 
 // ID is the account's.
@@ -100,10 +96,7 @@ func (k *AccountKeys) NameToken(inode uint64, name string) [16]byte {
 type Names struct{ name macs }
 
 // Names is kept longer than the keys themselves.
-func (k *AccountKeys) Names() *Names {
-	key := *k.name.key
-	return &Names{macs{key: &key}}
-}
+func (k *AccountKeys) Names() *Names { return &Names{macs{key: k.name.key}} }
 
 // NameToken is that of the key's version.
 func (n *Names) NameToken(inode uint64, name string) [16]byte { return n.name.token("", inode, name) }
@@ -124,7 +117,8 @@ func (m *macs) token(prefix string, inode uint64, name string) [16]byte {
 }
 
 // NewDataKey makes the random data key of a blob and its wrapped form
-// (WrappedSize bytes: commitment ‖ sealed record).
+// (WrappedSize bytes: commitment ‖ sealed record). The caller overwrites the key
+// as soon as it has made of it what it needs.
 func (k *AccountKeys) NewDataKey(blob [16]byte) (*Key, []byte, error) {
 	key := NewKey()
 	return key, k.WrapDataKey(blob, key), nil
@@ -135,7 +129,8 @@ func (k *AccountKeys) WrapDataKey(blob [16]byte, key *Key) []byte {
 	return k.wrap.Wrap(k.id, DomainDataKey, blob[:], key)
 }
 
-// DataKey unwraps; the commitment is checked first. ErrAuth on any mismatch.
+// DataKey unwraps; the commitment is checked first. ErrAuth on any mismatch. The
+// caller overwrites the key.
 func (k *AccountKeys) DataKey(blob [16]byte, wrapped []byte) (*Key, error) {
 	return k.wrap.Unwrap(k.id, DomainDataKey, blob[:], wrapped)
 }

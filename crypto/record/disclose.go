@@ -1,6 +1,11 @@
 package record
 
-import "crypto/aes"
+import (
+	"crypto/aes"
+	"runtime"
+
+	"sallyport/crypto/locked"
+)
 
 // MessageKey opens one record of one nonce, and nothing else: what is given to somebody who may read this record and
 // must not have the key of the Box. The record stays bound to its domain and database key.
@@ -12,7 +17,11 @@ func (b *Box) Disclose(sealed []byte) (MessageKey, error) {
 	if len(sealed) < headerSize+xaesOverhead {
 		return k, ErrAuth
 	}
-	_, err := b.xaes.derive(sealed[headerSize:headerSize+subkeyNonce], (*subkeyBuf)(&k))
+	aead, err := b.xaes.derive(sealed[headerSize:headerSize+subkeyNonce], (*subkeyBuf)(&k))
+	runtime.KeepAlive(b)
+	if err == nil {
+		locked.GCM(aead)
+	}
 	return k, err
 }
 
@@ -25,6 +34,7 @@ func (k *MessageKey) Open(dst []byte, account AccountID, d Domain, dbkey, sealed
 	if err != nil {
 		return nil, err
 	}
+	defer locked.GCM(aead)
 	out, err := aead.Open(dst, nil, sealed[headerSize+subkeyNonce:], appendAAD(nil, account, d, dbkey))
 	if err != nil {
 		return nil, ErrAuth

@@ -1,17 +1,19 @@
 package record
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
 	"hash"
+	"runtime"
 	"sync"
+
+	"sallyport/crypto/locked"
 )
 
 // macs computes HMAC-SHA256 under one key without setting the key up for
 // every message. Safe for concurrent use.
 type macs struct {
-	key  *Key
-	pool sync.Pool // of *mac
+	key  *locked.Secret
+	pool sync.Pool // of *mac; what it drops is overwritten
 }
 
 // mac is one HMAC state with its input and output buffers, which are here so
@@ -22,11 +24,14 @@ type mac struct {
 	out  [sha256.Size]byte
 }
 
-// get returns an idle state with an empty input; the caller calls sum and gives it back with put.
+// get returns an idle state with an empty input; the caller calls sum and gives it back with put, until which it
+// must not let go of it: the state is overwritten when it is collected.
 func (m *macs) get() *mac {
 	s, ok := m.pool.Get().(*mac)
 	if !ok {
-		s = &mac{hash: hmac.New(sha256.New, m.key[:])}
+		s = new(mac)
+		m.key.Use(func(key []byte) { s.hash = locked.HMAC(sha256.New, key) })
+		runtime.AddCleanup(s, func(h hash.Hash) { locked.Hash(h) }, s.hash)
 	}
 	s.in = s.in[:0]
 	return s

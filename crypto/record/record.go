@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"sync"
 )
@@ -87,7 +88,9 @@ func NewBox(key *Key, account AccountID, epoch uint32) (*Box, error) {
 	if err != nil {
 		return nil, fmt.Errorf("record: preparing a key: %w", err)
 	}
-	return &Box{xaes: x, account: account, epoch: epoch}, nil
+	b := &Box{xaes: x, account: account, epoch: epoch}
+	runtime.AddCleanup(b, (*xaes).wipe, x)
+	return b, nil
 }
 
 // Seal appends the sealed form of plain, bound to domain and database key, to
@@ -111,7 +114,8 @@ func (b *Box) seal(dst []byte, account AccountID, d Domain, dbkey, plain []byte)
 	s := b.scratch()
 	defer b.release(s)
 	s.aad = appendAAD(s.aad[:0], account, d, dbkey)
-	s.plain = binary.BigEndian.AppendUint32(s.plain[:0], uint32(len(plain)))
+	s.plain = slices.Grow(s.plain[:0], padded(len(plain))) // at once: what append outgrows keeps its bytes
+	s.plain = binary.BigEndian.AppendUint32(s.plain, uint32(len(plain)))
 	s.plain = append(s.plain, plain...)
 	s.plain = append(s.plain, zeroes[:padded(len(plain))-len(s.plain)]...)
 
@@ -190,7 +194,8 @@ func (b *Box) scratch() *scratch {
 	return new(scratch)
 }
 
-// release wipes what is secret and keeps the rest for the next record.
+// release wipes what is secret and keeps the rest for the next record. It keeps b in use until then: its key is overwritten
+// when b is collected.
 func (b *Box) release(s *scratch) {
 	clear(s.subkey[:])
 	clear(s.plain)

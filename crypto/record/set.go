@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+
+	"sallyport/crypto/locked"
 )
 
 // Sum is a keyed multiset hash (MSet-Add-HMAC, after Clarke et al., "Incremental
@@ -18,10 +20,7 @@ type Sum [32]byte
 type Set struct{ macs macs }
 
 // NewSet makes the Set of a key.
-func NewSet(key *Key) *Set {
-	k := *key
-	return &Set{macs{key: &k}}
-}
+func NewSet(key *Key) *Set { return &Set{macs{key: locked.Copy(key[:])}} }
 
 // Add counts a record in. It takes the database key (bucket name included) and
 // the sealed value. dbkey must not be longer than 65,535 bytes.

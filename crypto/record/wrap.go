@@ -3,6 +3,8 @@ package record
 import (
 	"crypto/subtle"
 	"fmt"
+
+	"sallyport/crypto/locked"
 )
 
 const (
@@ -31,8 +33,7 @@ func NewKEK(key *Key, epoch uint32) (*KEK, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := *key
-	return &KEK{box: box, commit: macs{key: &k}}, nil
+	return &KEK{box: box, commit: macs{key: locked.Copy(key[:])}}, nil
 }
 
 // Wrap returns the WrappedSize bytes of key, bound to account, domain and database key.
@@ -43,7 +44,8 @@ func (k *KEK) Wrap(account AccountID, d Domain, dbkey []byte, key *Key) []byte {
 }
 
 // Unwrap is the inverse of Wrap. It returns ErrWrongKey if the commitment does
-// not match, and ErrAuth if it does and the rest does not authenticate.
+// not match, and ErrAuth if it does and the rest does not authenticate. The caller
+// overwrites the key.
 func (k *KEK) Unwrap(account AccountID, d Domain, dbkey, wrapped []byte) (*Key, error) {
 	if len(wrapped) != WrappedSize {
 		return nil, ErrAuth
@@ -54,16 +56,17 @@ func (k *KEK) Unwrap(account AccountID, d Domain, dbkey, wrapped []byte) (*Key, 
 		return nil, ErrWrongKey
 	}
 	var room [padStep]byte
+	defer clear(room[:])
 	plain, err := k.box.open(room[:0], account, d, dbkey, wrapped[commitSize:])
 	if err != nil {
 		return nil, err
 	}
-	defer clear(plain)
 	if len(plain) != len(Key{}) {
 		return nil, ErrAuth
 	}
-	key := Key(plain)
-	return &key, nil
+	key := new(Key)
+	copy(key[:], plain)
+	return key, nil
 }
 
 // commitment is HKDF-Expand-SHA-256(KEK, label ‖ AAD, 32). Of so short an

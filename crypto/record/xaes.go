@@ -5,6 +5,8 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"crypto/subtle"
+
+	"sallyport/crypto/locked"
 )
 
 const (
@@ -42,7 +44,14 @@ func newXAES(key *Key) (*xaes, error) {
 	return x, nil
 }
 
-// derive returns the AES-256-GCM of all nonces that begin with half.
+// wipe overwrites the expanded key.
+func (x *xaes) wipe() {
+	locked.Block(x.block)
+	clear(x.k1[:])
+}
+
+// derive returns the AES-256-GCM of all nonces that begin with half; the caller
+// overwrites it (locked.GCM).
 func (x *xaes) derive(half []byte, k *subkeyBuf) (cipher.AEAD, error) {
 	m1, m2 := k[:aes.BlockSize], k[aes.BlockSize:]
 	copy(m1, "\x00\x01X\x00")
@@ -61,6 +70,7 @@ func newGCM(key []byte) (cipher.AEAD, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer locked.Block(block) // the GCM has its own
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
@@ -73,6 +83,7 @@ func (x *xaes) seal(dst, plain, aad []byte, k *subkeyBuf) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer locked.GCM(aead)
 	return aead.Seal(dst, nil, plain, aad), nil
 }
 
@@ -85,6 +96,7 @@ func (x *xaes) open(dst, sealed, aad []byte, k *subkeyBuf) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer locked.GCM(aead)
 	plain, err := aead.Open(dst, nil, sealed[subkeyNonce:], aad)
 	if err != nil {
 		return nil, ErrAuth

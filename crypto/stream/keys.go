@@ -3,11 +3,13 @@ package stream
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/sha512"
 	"encoding/binary"
+	"runtime"
 	"sync"
 	"sync/atomic"
+
+	"sallyport/crypto/locked"
 )
 
 const (
@@ -42,17 +44,17 @@ func (p params) encode() []byte {
 }
 
 // kdf is FLOE_KDF.
-func (p params) kdf(key []byte, iv *[ivSize]byte, purpose string, aad []byte, size int) ([]byte, error) {
+func (p params) kdf(key []byte, iv *[ivSize]byte, purpose string, aad []byte, size int) *locked.Secret {
 	info := append(p.encode(), iv[:]...)
 	info = append(info, purpose...)
 	info = append(info, aad...)
-	return hkdf.Expand(sha512.New384, key, string(info), size)
+	return locked.Expand(sha512.New384, key, info, size)
 }
 
 // keys are what one stream's segments are sealed and opened with.
 type keys struct {
 	params     params
-	messageKey []byte
+	messageKey *locked.Secret
 	iv         [ivSize]byte
 	aad        []byte
 
@@ -65,45 +67,49 @@ type keys struct {
 	aads sync.Pool
 }
 
-// segmentKey is the AEAD of 2^rotation consecutive segments.
+// segmentKey is the AEAD of 2^rotation consecutive segments. It is overwritten
+// when the segmentKey is collected, which must be kept for as long as it is used.
 type segmentKey struct {
 	group uint64 // index >> rotation
 	aead  cipher.AEAD
 }
 
 func newKeys(p params, key *[32]byte, aad []byte, iv *[ivSize]byte) (*keys, error) {
-	message, err := p.kdf(key[:], iv, purposeMessageKey, aad, messageKeySize)
-	if err != nil {
-		return nil, err
-	}
-	k := &keys{params: p, messageKey: message, iv: *iv, aad: append([]byte(nil), aad...)}
-	if _, err := k.aead(0); err != nil {
+	k := &keys{params: p, messageKey: p.kdf(key[:], iv, purposeMessageKey, aad, messageKeySize), iv: *iv, aad: append([]byte(nil), aad...)}
+	if _, err := k.segment(0); err != nil {
 		return nil, err
 	}
 	return k, nil
 }
 
-// aead returns the AEAD of a segment.
-func (k *keys) aead(index uint64) (cipher.AEAD, error) {
+// segment returns the key of a segment.
+func (k *keys) segment(index uint64) (*segmentKey, error) {
 	group := index >> k.params.rotation
 	if s := k.last.Load(); s != nil && s.group == group {
-		return s.aead, nil
+		return s, nil
 	}
 	purpose := binary.BigEndian.AppendUint64([]byte(purposeSegmentKey), group<<k.params.rotation)
-	key, err := k.params.kdf(k.messageKey, &k.iv, string(purpose), k.aad, aeadKeySize)
+	var key *locked.Secret
+	k.messageKey.Use(func(message []byte) { key = k.params.kdf(message, &k.iv, string(purpose), k.aad, aeadKeySize) })
+	defer key.Wipe()
+	s := &segmentKey{group: group}
+	var err error
+	key.Use(func(b []byte) { s.aead, err = newGCM(b) })
 	if err != nil {
 		return nil, err
 	}
+	runtime.AddCleanup(s, func(a cipher.AEAD) { locked.GCM(a) }, s.aead)
+	k.last.Store(s)
+	return s, nil
+}
+
+func newGCM(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, err
 	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		return nil, err
-	}
-	k.last.Store(&segmentKey{group, aead})
-	return aead, nil
+	defer locked.Block(block) // the GCM has its own
+	return cipher.NewGCMWithRandomNonce(block)
 }
 
 // segmentAAD returns the associated data of a segment; the caller puts it back into k.aads.

@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 )
 
 const (
@@ -43,7 +44,7 @@ var ErrAuth = errors.New("stream: authentication failed")
 type Sealer struct{ keys *keys }
 
 // NewSealer starts a stream with a fresh random IV and returns its header. The
-// key MUST be 32 uniformly random bytes; aad is bound to the whole stream and
+// key MUST be 32 uniformly random bytes, and may be overwritten when NewSealer returns; aad is bound to the whole stream and
 // is not stored in it.
 func NewSealer(key *[32]byte, aad []byte) (s *Sealer, header []byte, err error) {
 	var iv [ivSize]byte
@@ -52,11 +53,7 @@ func NewSealer(key *[32]byte, aad []byte) (s *Sealer, header []byte, err error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	header, err = appendHeader(floe64K, key, aad, &iv)
-	if err != nil {
-		return nil, nil, err
-	}
-	return &Sealer{k}, header, nil
+	return &Sealer{k}, appendHeader(floe64K, key, aad, &iv), nil
 }
 
 // ResumeSealer continues the stream of an existing header, after a crash for
@@ -110,13 +107,10 @@ func (o *Opener) Open(dst, segment []byte, index uint64, final bool) ([]byte, er
 }
 
 // appendHeader makes the header: parameters ‖ IV ‖ tag.
-func appendHeader(p params, key *[32]byte, aad []byte, iv *[ivSize]byte) ([]byte, error) {
+func appendHeader(p params, key *[32]byte, aad []byte, iv *[ivSize]byte) []byte {
 	header := append(p.encode(), iv[:]...)
-	tag, err := p.kdf(key[:], iv, purposeHeaderTag, aad, headerTagSize)
-	if err != nil {
-		return nil, err
-	}
-	return append(header, tag...), nil
+	p.kdf(key[:], iv, purposeHeaderTag, aad, headerTagSize).Use(func(tag []byte) { header = append(header, tag...) })
+	return header
 }
 
 // openHeader checks a header and derives the stream's keys from it.
@@ -126,11 +120,11 @@ func openHeader(p params, key *[32]byte, aad, header []byte) (*keys, error) {
 		return nil, ErrAuth
 	}
 	iv := [ivSize]byte(header[len(prefix):])
-	tag, err := p.kdf(key[:], &iv, purposeHeaderTag, aad, headerTagSize)
-	if err != nil {
-		return nil, err
-	}
-	if subtle.ConstantTimeCompare(tag, header[len(prefix)+ivSize:]) != 1 {
+	same := 0
+	p.kdf(key[:], &iv, purposeHeaderTag, aad, headerTagSize).Use(func(tag []byte) {
+		same = subtle.ConstantTimeCompare(tag, header[len(prefix)+ivSize:])
+	})
+	if same != 1 {
 		return nil, ErrAuth
 	}
 	return newKeys(p, key, aad, &iv)
@@ -145,14 +139,16 @@ func (k *keys) seal(dst, plain []byte, index uint64, final bool) []byte {
 	if final {
 		length = uint32(len(plain) + Overhead)
 	}
-	aead, err := k.aead(index)
+	s, err := k.segment(index)
 	if err != nil {
 		panic("stream: internal error: " + err.Error()) // the same derivation worked in newKeys
 	}
 	aad := k.segmentAAD(index, final)
 	defer k.aads.Put(aad)
 	dst = binary.BigEndian.AppendUint32(dst, length)
-	return aead.Seal(dst, nil, plain, aad[:])
+	dst = s.aead.Seal(dst, nil, plain, aad[:])
+	runtime.KeepAlive(s) // its key is overwritten when it is collected
+	return dst
 }
 
 func (k *keys) open(dst, segment []byte, index uint64, final bool) ([]byte, error) {
@@ -168,13 +164,14 @@ func (k *keys) open(dst, segment []byte, index uint64, final bool) ([]byte, erro
 	if binary.BigEndian.Uint32(segment) != length {
 		return nil, ErrAuth
 	}
-	aead, err := k.aead(index)
+	s, err := k.segment(index)
 	if err != nil {
 		return nil, err
 	}
 	aad := k.segmentAAD(index, final)
 	defer k.aads.Put(aad)
-	plain, err := aead.Open(dst, nil, segment[4:], aad[:])
+	plain, err := s.aead.Open(dst, nil, segment[4:], aad[:])
+	runtime.KeepAlive(s) // its key is overwritten when it is collected
 	if err != nil {
 		return nil, ErrAuth
 	}

@@ -14,10 +14,7 @@ func sealAll(t testing.TB, p params, key *[32]byte, aad, plain []byte) []byte {
 	t.Helper()
 	var iv [ivSize]byte
 	rand.Read(iv[:])
-	out, err := appendHeader(p, key, aad, &iv)
-	if err != nil {
-		t.Fatal(err)
-	}
+	out := appendHeader(p, key, aad, &iv)
 	k, err := newKeys(p, key, aad, &iv)
 	if err != nil {
 		t.Fatal(err)

@@ -39,12 +39,13 @@ var ErrSource = errors.New("content: what is to be copied cannot be read")
 type Keys interface {
 	// New makes a blob whose byte b is file byte linearFrom+b until Scatter is
 	// called; recovery relies on that. When it returns, the wrapped key is
-	// durable in metadata (state open), because the first segment follows.
+	// durable in metadata (state open), because the first segment follows. The
+	// caller overwrites the key.
 	New(ctx context.Context, linearFrom uint64) (blob.ID, *record.Key, error)
 	// Scatter is called once, and is durable on return, before the first byte
 	// that breaks that line is appended, or when bytes on the line are truncated away.
 	Scatter(ctx context.Context, id blob.ID) error
-	// Key finds the data key of a blob.
+	// Key finds the data key of a blob. The caller overwrites it.
 	Key(ctx context.Context, id blob.ID) (*record.Key, error)
 }
 

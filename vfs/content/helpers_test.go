@@ -45,7 +45,8 @@ func (k *fakeKeys) New(ctx context.Context, linearFrom uint64) (blob.ID, *record
 	key := new(record.Key)
 	rand.Read(id[:])
 	rand.Read(key[:])
-	k.keys[id], k.linear[id] = key, linearFrom
+	kept := *key
+	k.keys[id], k.linear[id] = &kept, linearFrom
 	return id, key, ctx.Err()
 }
 
@@ -59,8 +60,9 @@ func (k *fakeKeys) Scatter(_ context.Context, id blob.ID) error {
 func (k *fakeKeys) Key(_ context.Context, id blob.ID) (*record.Key, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if key := k.keys[id]; key != nil {
-		return key, nil
+	if kept := k.keys[id]; kept != nil {
+		key := *kept
+		return &key, nil
 	}
 	return nil, fs.ErrNotExist
 }

@@ -28,6 +28,7 @@ func (s *Store) openLog(ctx context.Context, linearFrom uint64) (*blobLog, error
 	if err != nil {
 		return nil, fmt.Errorf("making a data key: %w", err)
 	}
+	defer clear(key[:])
 	aad := streamAAD(s.Account, id)
 	sealer, header, err := stream.NewSealer((*[32]byte)(key), aad)
 	if err != nil {

@@ -24,6 +24,7 @@ func (s *Store) Recover(ctx context.Context, id blob.ID) (bytes uint64, err erro
 	if err != nil {
 		return 0, integrity(id, err)
 	}
+	defer clear(key[:])
 	found, err := s.survey(ctx, id, key)
 	if err != nil {
 		return 0, fmt.Errorf("recovering: %w", integrity(id, err))

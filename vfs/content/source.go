@@ -31,6 +31,7 @@ func (s *Store) openSource(ctx context.Context, ref extent.BlobRef) (*source, er
 	if err != nil {
 		return nil, integrity(id, err)
 	}
+	defer clear(key[:])
 	r, err := s.Blobs.Open(ctx, id)
 	if err != nil {
 		return nil, integrity(id, err)
