@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"sallyport/crypto/locked"
 	"sallyport/crypto/shamir"
 )
 
@@ -78,7 +79,7 @@ func (c *Collector) Add(text []byte) (Progress, error) {
 		return c.progress(), err
 	}
 	if c.pages == nil {
-		if c.pages, err = lockedPages((c.k*shamir.ShareSize + 4095) / 4096); err != nil {
+		if c.pages, err = locked.Pages(c.k * shamir.ShareSize); err != nil {
 			return c.progress(), fmt.Errorf("getting memory for shares: %w", err)
 		}
 	}
@@ -142,8 +143,7 @@ func (c *Collector) Reset() {
 func (c *Collector) reset() {
 	c.stop()
 	if c.pages != nil {
-		clear(c.pages)
-		freePage(c.pages)
+		locked.Free(c.pages)
 		c.pages = nil
 	}
 	c.have = 0

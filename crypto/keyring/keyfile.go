@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -9,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"sallyport/crypto/durable"
@@ -37,7 +37,9 @@ func NewKeyFile(path string) (*KeyFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a key file: %w", err)
 	}
-	_, err = f.WriteString(hex.EncodeToString(key[:]) + "\n")
+	text := append(hex.AppendEncode(make([]byte, 0, 2*keySize+1), key[:]), '\n')
+	defer clear(text)
+	_, err = f.Write(text)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -126,15 +128,15 @@ func (s *KeyFile) read() (*record.Key, error) {
 		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
 	}
 	defer clear(text)
-	digits := strings.TrimSuffix(string(text[:n]), "\n")
+	digits := bytes.TrimSuffix(text[:n], []byte("\n"))
 	if len(digits) != 2*keySize {
 		return nil, unusable("it must hold %d hexadecimal digits and nothing else", 2*keySize)
 	}
-	var key record.Key
-	if _, err := hex.Decode(key[:], []byte(digits)); err != nil {
+	key := new(record.Key)
+	if _, err := hex.Decode(key[:], digits); err != nil {
 		return nil, unusable("it must hold hexadecimal digits only")
 	}
-	return &key, nil
+	return key, nil
 }
 
 // forbidden are the mode bits that a key file must not have. systemd gives a

@@ -16,9 +16,7 @@ package keyring
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/hmac"
-	"crypto/sha256"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -95,16 +93,7 @@ type Keyring struct {
 	site site
 
 	cache accountCache
-}
-
-// site are the keys of what belongs to no account.
-type site struct {
-	policy, audit *record.Box
-	token         *record.Key
-	names         *record.Box // of the table of names
-	nameToken     *record.Key
-	sign          *record.Key // seed of the Ed25519 key that signs checkpoints of the audit log
-	signVersion   uint32
+	sweep sweeper
 }
 
 const (
@@ -132,7 +121,7 @@ func Create(ctx context.Context, stateDir string, s Seal) (*Keyring, error) {
 			return nil, fmt.Errorf("making a keyring: %w", errors.Join(err, &fs.PathError{Op: "create", Path: filepath.Join(stateDir, name), Err: fs.ErrExist}))
 		}
 	}
-	root, err := newRoot(record.NewKey(), 1)
+	root, err := randomRoot(1)
 	if err != nil {
 		return nil, err
 	}
@@ -222,46 +211,17 @@ func Open(ctx context.Context, stateDir string, s Seal) (*Keyring, error) {
 	return k, nil
 }
 
+func newID() (id AccountID) {
+	rand.Read(id[:]) // never fails: crypto/rand ends the process instead
+	return id
+}
+
 func newKeyring(dir string, s Seal, sealed *sealFile, root *root, ring *ring) (*Keyring, error) {
-	k := &Keyring{dir: dir, seal: s, sealed: sealed, root: root, ring: ring, now: time.Now, replace: durable.WriteFile}
-	kek, err := root.kek()
+	site, err := openSite(root, ring)
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range []struct {
-		domain record.Domain
-		key    siteKey
-		box    **record.Box
-		label  string // of the other key that comes from it
-		other  **record.Key
-	}{{record.DomainPolicyKey, ring.policy, &k.site.policy, "token", &k.site.token}, {record.DomainAuditKey, ring.audit, &k.site.audit, "checkpoint", &k.site.sign}} {
-		key, err := kek.Unwrap(AccountID{}, s.domain, versionKey(s.key.version), s.key.wrapped[:])
-		if err != nil {
-			return nil, fmt.Errorf("%w: site key: %w", ErrDamaged, err)
-		}
-		*s.other = expand(key[:], siteLabel, s.label, s.key.version)
-		if s.domain == record.DomainPolicyKey {
-			err = k.site.deriveNames(key, s.key.version)
-		}
-		if err != nil {
-			return nil, err
-		}
-		*s.box, err = record.NewBox(expand(key[:], siteLabel, "record", s.key.version), AccountID{}, s.key.version)
-		clear(key[:])
-		if err != nil {
-			return nil, err
-		}
-	}
-	k.site.signVersion = ring.audit.version
-	return k, nil
-}
-
-// deriveNames makes the keys of the table of names, which are others than those of accounts and policy: who is given that
-// table learns names, and who is given the rest learns none.
-func (s *site) deriveNames(policy *record.Key, version uint32) (err error) {
-	s.nameToken = expand(policy[:], siteLabel, "nametoken", version)
-	s.names, err = record.NewBox(expand(policy[:], siteLabel, "names", version), AccountID{}, version)
-	return err
+	return &Keyring{dir: dir, seal: s, sealed: sealed, root: root, ring: ring, site: site, now: time.Now, replace: durable.WriteFile}, nil
 }
 
 // store writes the ring to the disk. On error the disk holds the ring that was
@@ -306,7 +266,7 @@ func (k *Keyring) settle() error {
 
 // NewAccount makes an account: a random id and a random key, version 1.
 func (k *Keyring) NewAccount(ctx context.Context) (AccountID, error) {
-	id := AccountID(record.NewKey()[:16])
+	id := newID()
 	return id, k.change(ctx, func(root *root, r *ring) (*ring, error) {
 		kek, err := root.kek()
 		if err != nil {
@@ -416,67 +376,6 @@ func (k *Keyring) Account(id AccountID) (*record.AccountKeys, error) {
 	})
 }
 
-// Policy is the box of policy.db.
-func (k *Keyring) Policy() (*record.Box, error) {
-	return k.siteBox(func(s *site) *record.Box { return s.policy })
-}
-
-// Names is the box of the table of account names in policy.db.
-func (k *Keyring) Names() (*record.Box, error) {
-	return k.siteBox(func(s *site) *record.Box { return s.names })
-}
-
-// Audit is the box of the audit log.
-func (k *Keyring) Audit() (*record.Box, error) {
-	return k.siteBox(func(s *site) *record.Box { return s.audit })
-}
-
-// AuditSigner is the key that signs checkpoints of the audit log, and its version. It never changes while the audit key
-// has that version. Ed25519 is allowed under fips140=only.
-func (k *Keyring) AuditSigner() (ed25519.PrivateKey, uint32, error) {
-	k.mu.RLock()
-	defer k.mu.RUnlock()
-	if k.root == nil {
-		return nil, 0, ErrSealed
-	}
-	return ed25519.NewKeyFromSeed(k.site.sign[:]), k.site.signVersion, nil
-}
-
-func (k *Keyring) siteBox(of func(*site) *record.Box) (*record.Box, error) {
-	k.mu.RLock()
-	defer k.mu.RUnlock()
-	if k.root == nil {
-		return nil, ErrSealed
-	}
-	return of(&k.site), nil
-}
-
-// PolicyToken hides an account or group name in a database key of policy.db:
-// HMAC(k_token, length of kind u8 ‖ kind ‖ name)[:16]. kind is a constant of the
-// caller, of at most 255 bytes. PolicyToken panics after Close, because any
-// answer would make a record that is never found again.
-func (k *Keyring) PolicyToken(kind, name string) [16]byte {
-	return k.siteToken(func(s *site) *record.Key { return s.token }, kind, name)
-}
-
-// NameToken is PolicyToken under the key of the table of account names.
-func (k *Keyring) NameToken(kind, name string) [16]byte {
-	return k.siteToken(func(s *site) *record.Key { return s.nameToken }, kind, name)
-}
-
-func (k *Keyring) siteToken(of func(*site) *record.Key, kind, name string) [16]byte {
-	k.mu.RLock()
-	defer k.mu.RUnlock()
-	if k.root == nil {
-		panic("keyring: internal error: token asked for after Close")
-	}
-	mac := hmac.New(sha256.New, of(&k.site)[:])
-	mac.Write([]byte{uint8(len(kind))})
-	mac.Write([]byte(kind))
-	mac.Write([]byte(name))
-	return [16]byte(mac.Sum(nil)[:16])
-}
-
 // Epoch is the root key's epoch; 0 after Close.
 func (k *Keyring) Epoch() uint32 {
 	k.mu.RLock()
@@ -487,8 +386,9 @@ func (k *Keyring) Epoch() uint32 {
 	return k.root.epoch
 }
 
-// Close forgets every key as far as software can: the root is overwritten, the
-// rest is left to the garbage collector. It always returns nil.
+// Close forgets every key as far as software can: the root and the bytes of
+// other keys are overwritten, and expanded keys when the garbage collector finds
+// that nobody uses them any more. It always returns nil.
 func (k *Keyring) Close() error {
 	k.write.Lock()
 	defer k.write.Unlock()
@@ -496,11 +396,10 @@ func (k *Keyring) Close() error {
 	defer k.mu.Unlock()
 	if k.root != nil {
 		k.root.destroy()
-		clear(k.site.token[:])
-		clear(k.site.nameToken[:])
-		clear(k.site.sign[:])
+		k.site.wipe()
 	}
 	k.root, k.ring, k.site = nil, nil, site{}
 	k.cache.clear()
+	k.sweep.stop()
 	return nil
 }

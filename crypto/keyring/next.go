@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 
+	"sallyport/crypto/locked"
 	"sallyport/crypto/record"
 )
 
@@ -18,14 +19,14 @@ var ErrMoved = errors.New("keyring: the account has another key by now")
 type NextKey struct {
 	id   AccountID
 	keys *record.AccountKeys
-	key  *record.Key
+	key  *locked.Secret
 }
 
 // Keys are derived from the next key.
 func (n *NextKey) Keys() *record.AccountKeys { return n.keys }
 
 // Discard forgets a key that was not switched to. It may be called after Switch.
-func (n *NextKey) Discard() { clear(n.key[:]) }
+func (n *NextKey) Discard() { n.key.Wipe() }
 
 // NextKey draws the next key of an account; ErrNoAccount if there is none.
 func (k *Keyring) NextKey(id AccountID) (*NextKey, error) {
@@ -42,8 +43,10 @@ func (k *Keyring) NextKey(id AccountID) (*NextKey, error) {
 	if version == math.MaxUint32 {
 		return nil, fmt.Errorf("keyring: no key versions are left for account %v", id)
 	}
-	key := record.NewKey()
-	keys, err := record.Derive(key, id, version+1)
+	key := locked.Random(keySize)
+	var keys *record.AccountKeys
+	var err error
+	key.Use(func(b []byte) { keys, err = record.Derive((*record.Key)(b), id, version+1) })
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +75,9 @@ func (k *Keyring) Switch(ctx context.Context, next ...*NextKey) error {
 			if changed.accounts[i].version != e.version-1 {
 				return nil, ErrMoved
 			}
-			copy(e.wrapped[:], kek.Wrap(n.id, record.DomainAccountKey, versionKey(e.version), n.key))
+			n.key.Use(func(b []byte) {
+				copy(e.wrapped[:], kek.Wrap(n.id, record.DomainAccountKey, versionKey(e.version), (*record.Key)(b)))
+			})
 			changed.exchange(i, e, root)
 		}
 		return changed, nil
@@ -84,5 +89,6 @@ func (k *Keyring) Switch(ctx context.Context, next ...*NextKey) error {
 		k.cache.put(n.id, n.keys)
 		n.Discard()
 	}
+	k.Sweep()
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/ecdh"
-	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
@@ -13,6 +12,7 @@ import (
 	"io"
 	"sync"
 
+	"sallyport/crypto/locked"
 	"sallyport/crypto/record"
 )
 
@@ -38,6 +38,7 @@ func wrapToPublic(public *ecdh.PublicKey, root []byte) ([]byte, error) {
 		return nil, fmt.Errorf("making an ephemeral key: %w", err)
 	}
 	point := ephemeral.PublicKey().Bytes()
+	defer locked.Private(ephemeral)
 	kek, err := agree(ephemeral, public, point, public.Bytes())
 	if err != nil {
 		return nil, err
@@ -74,21 +75,17 @@ func unwrapWithPrivate(private *ecdh.PrivateKey, wrapped []byte) ([]byte, error)
 }
 
 // agree derives the key between two P-256 keys; both points go into it.
-func agree(private *ecdh.PrivateKey, public *ecdh.PublicKey, ephemeral, recipient []byte) (*record.KEK, error) {
+func agree(private *ecdh.PrivateKey, public *ecdh.PublicKey, ephemeral, recipient []byte) (kek *record.KEK, err error) {
 	shared, err := private.ECDH(public)
 	if err != nil {
 		return nil, fmt.Errorf("agreeing on a key: %w", err)
 	}
 	defer clear(shared)
 	info := publicLabel + string(ephemeral) + string(recipient)
-	raw, err := hkdf.Key(sha256.New, shared, nil, info, keySize)
-	if err != nil {
-		return nil, fmt.Errorf("agreeing on a key: %w", err)
-	}
-	key := record.Key(raw)
-	defer clear(key[:])
-	defer clear(raw)
-	return record.NewKEK(&key, 0)
+	secret := locked.HKDF(sha256.New, shared, []byte(info), keySize)
+	defer secret.Wipe()
+	secret.Use(func(b []byte) { kek, err = record.NewKEK((*record.Key)(b), 0) })
+	return kek, err
 }
 
 // keyPair is the part of the parameters that all seals for people share.
@@ -103,6 +100,7 @@ func newKeyPair(kind string, secret *record.Key) (keyPair, error) {
 	if err != nil {
 		return keyPair{}, fmt.Errorf("making a key pair: %w", err)
 	}
+	defer locked.Private(private)
 	kek, err := record.NewKEK(secret, 0)
 	if err != nil {
 		return keyPair{}, err
@@ -124,7 +122,8 @@ func (p *keyPair) valid() error {
 	return nil
 }
 
-// open unwraps the private half. wrong says what to tell whoever gave the secret.
+// open unwraps the private half, which the caller overwrites. wrong says what to
+// tell whoever gave the secret.
 func (p *keyPair) open(kind string, secret *record.Key, wrong string) (*ecdh.PrivateKey, error) {
 	kek, err := record.NewKEK(secret, 0)
 	if err != nil {
@@ -196,6 +195,7 @@ func (s *peopleSeal) Unwrap(ctx context.Context, wrapped []byte) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
+	defer locked.Private(private)
 	return unwrapWithPrivate(private, wrapped)
 }
 
@@ -223,10 +223,10 @@ func forget(s Seal) {
 
 // lockedSecret keeps bytes in locked memory until free.
 func lockedSecret(secret []byte) (memory []byte, free func(), err error) {
-	pages, err := lockedPages(max(1, (len(secret)+4095)/4096))
+	pages, err := locked.Pages(len(secret))
 	if err != nil {
 		return nil, nil, fmt.Errorf("getting memory for a secret: %w", err)
 	}
 	copy(pages, secret)
-	return pages[:len(secret)], func() { clear(pages); freePage(pages) }, nil
+	return pages[:len(secret)], func() { locked.Free(pages) }, nil
 }

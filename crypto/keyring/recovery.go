@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"sallyport/crypto/escrow"
+	"sallyport/crypto/locked"
 )
 
 // ErrNoKit means that there is no recovery kit of that id.
@@ -101,6 +102,7 @@ func (k *Keyring) ExportRecovery(ctx context.Context, recipient string, now time
 	entry := kit{hex.EncodeToString(raw[:]), RecipientFingerprint(r), now.UTC().Format(time.RFC3339), private.PublicKey().Bytes()}
 	secret := kitSecret{kitFormat, entry.ID, private.Bytes()}
 	defer clear(secret.Private)
+	locked.Private(private)
 	text, err := json.Marshal(secret)
 	if err != nil {
 		return "", nil, fmt.Errorf("keyring: internal error: %w", err)
@@ -261,9 +263,10 @@ func (s *recoverySeal) Unwrap(ctx context.Context, wrapped []byte) ([]byte, erro
 	return unwrapWithPrivate(s.private, wrapped)
 }
 
-// Forget drops the private key. Go gives no way to overwrite it.
+// Forget overwrites the private key.
 func (s *recoverySeal) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	locked.Private(s.private)
 	s.private = nil
 }

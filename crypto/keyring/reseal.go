@@ -5,8 +5,6 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-
-	"sallyport/crypto/record"
 )
 
 // Reseal seals the root in force by another seal, or by the same kind with
@@ -89,8 +87,11 @@ func (k *Keyring) copyRoot() (*root, error) {
 	if k.root == nil {
 		return nil, ErrSealed
 	}
-	key := record.Key(k.root.key())
-	return newRoot(&key, k.root.epoch)
+	copied, err := randomRoot(k.root.epoch)
+	if err == nil {
+		copy(copied.page, k.root.key())
+	}
+	return copied, err
 }
 
 // SealInfo is what ReadSeal says, authenticated. It waits for a rotation of the

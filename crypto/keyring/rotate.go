@@ -105,7 +105,7 @@ func (k *Keyring) rotateRoot(ctx context.Context, s Seal, without ...AccountID) 
 	case !k.sealed.sameParams(s):
 		return fmt.Errorf("keyring: a seal of other parameters, which Reseal changes: %w", errors.ErrUnsupported)
 	}
-	next, err := newRoot(record.NewKey(), epoch+1)
+	next, err := randomRoot(epoch + 1)
 	if err != nil {
 		return err
 	}

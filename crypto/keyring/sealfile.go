@@ -17,7 +17,7 @@ import (
 	"strings"
 
 	"sallyport/crypto/durable"
-	"sallyport/crypto/record"
+	"sallyport/crypto/locked"
 )
 
 const (
@@ -211,9 +211,14 @@ func (f *sealFile) auth(root *root, r *sealedRoot) []byte {
 	for _, k := range r.Kits {
 		b.add(k)
 	}
-	mac := hmac.New(sha256.New, expand(root.key(), rootLabel, "seal", root.epoch)[:])
-	mac.Write(b)
-	return mac.Sum(nil)
+	var sum []byte
+	expand(root.key(), rootLabel, "seal", root.epoch).Use(func(key []byte) {
+		mac := hmac.New(sha256.New, key)
+		defer locked.Hash(mac)
+		mac.Write(b)
+		sum = mac.Sum(nil)
+	})
+	return sum
 }
 
 func (f *sealFile) encode() []byte {
@@ -361,8 +366,7 @@ func (r *sealedRoot) unseal(ctx context.Context, s Seal, wrapped []byte) (*root,
 	if len(raw) != keySize {
 		return nil, fmt.Errorf("%w: the seal gave %d bytes for a root key", ErrWrongKey, len(raw))
 	}
-	key := record.Key(raw)
-	root, err := newRoot(&key, r.Epoch)
+	root, err := newRoot(raw, r.Epoch)
 	if err != nil {
 		return nil, err
 	}

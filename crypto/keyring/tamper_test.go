@@ -181,7 +181,7 @@ func TestRootCommitment(t *testing.T) {
 func TestTwoRoots(t *testing.T) {
 	t.Parallel()
 	k, state, seal := newState(t)
-	next, err := newRoot(record.NewKey(), 2)
+	next, err := randomRoot(2)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ package audit
 
 import (
 	"context"
-	"crypto/ed25519"
+	"crypto"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -84,7 +84,7 @@ type Options struct {
 	// is possible again. Events with an Origin are refused all the same, because their volume keeps them.
 	Continue bool
 	// Signer signs checkpoints; nil = there are none. KeyVersion is written into them.
-	Signer     ed25519.PrivateKey
+	Signer     crypto.Signer
 	KeyVersion uint32
 	Log        *slog.Logger // what nobody asked for and an operator should know; nil = nowhere
 

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/binary"
@@ -67,8 +68,16 @@ func decodeCheckpoint(b []byte) *Checkpoint {
 
 func (c *Checkpoint) sum() hash { return sha256.Sum256(c.encode()) }
 
-func (c *Checkpoint) sign(key ed25519.PrivateKey) {
-	copy(c.sig[:], ed25519.Sign(key, append([]byte(checkpointLabel), c.encode()[:checkpointBody]...)))
+func (c *Checkpoint) sign(key crypto.Signer) error {
+	sig, err := key.Sign(nil, append([]byte(checkpointLabel), c.encode()[:checkpointBody]...), crypto.Hash(0)) // Ed25519 needs no randomness
+	if err == nil && len(sig) != len(c.sig) {
+		err = fmt.Errorf("internal error: a signature of %d bytes", len(sig))
+	}
+	if err != nil {
+		return fmt.Errorf("signing a checkpoint of the audit log: %w", err)
+	}
+	copy(c.sig[:], sig)
+	return nil
 }
 
 func (c *Checkpoint) signedBy(key ed25519.PublicKey) bool {
@@ -187,7 +196,9 @@ func (l *Log) checkpoint() error {
 	if l.last.Number > 0 {
 		c.Prev = l.last.sum()
 	}
-	c.sign(l.o.Signer)
+	if err := c.sign(l.o.Signer); err != nil {
+		return err
+	}
 	if _, err := l.points.Write(c.encode()); err != nil {
 		if cut := l.points.Truncate(l.pointsSize); cut != nil {
 			return fmt.Errorf("taking back a checkpoint that did not fit the disk: %w", cut)

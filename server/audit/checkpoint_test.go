@@ -191,7 +191,9 @@ func TestATornCheckpointIsRepaired(t *testing.T) {
 	next := decodeCheckpoint(data[len(data)-checkpointSize:])
 	next.Prev = next.sum()
 	next.Number++
-	next.sign(signer)
+	if err := next.sign(signer); err != nil {
+		t.Fatal(err)
+	}
 	torn := next.encode()
 	clear(torn[100:])
 	for what, end := range map[string][]byte{"half": next.encode()[:77], "zeroes": make([]byte, checkpointSize), "half zeroes": torn, "signature missing": append(next.encode()[:150], make([]byte, 46)...)} {
