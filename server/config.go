@@ -43,6 +43,8 @@ type Config struct {
 // State is where everything durable lies.
 type State struct {
 	Dir string `yaml:"dir" json:"dir"`
+	// IdleClose is how long after its last use an account's database is open and its keys are in memory.
+	IdleClose time.Duration `yaml:"idle_close" json:"idle_close"`
 }
 
 // Seal says how the root key is unwrapped. Kind is that of a state directory
@@ -255,7 +257,7 @@ func (s Shred) time() (time.Duration, bool) {
 // DefaultConfig is the configuration of a host without sallyport.yaml.
 func DefaultConfig() *Config {
 	return &Config{
-		State: State{Dir: DefaultStateDir},
+		State: State{Dir: DefaultStateDir, IdleClose: 5 * time.Minute},
 		Seal:  Seal{Kind: keyring.KindKeyFile, Transit: SealTransit{Mount: "transit", Timeout: 10 * time.Second}, Helper: SealHelper{Timeout: 30 * time.Second}},
 		Listeners: []Listener{
 			{Protocol: ProtocolSFTP, Address: ":2022"},

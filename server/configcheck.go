@@ -31,6 +31,9 @@ func (l *Loaded) check() ConfigErrors {
 		c.fail("scrub.rate", "must not be negative", "")
 	}
 	c.audit()
+	if l.State.IdleClose < time.Second || l.State.IdleClose > 24*time.Hour {
+		c.fail("state.idle_close", "must be between 1s and 24h", "")
+	}
 	if l.Shutdown.Drain < 0 || l.Shutdown.Drain > 10*time.Minute {
 		c.fail("shutdown.drain", "must be between 0s and 10m", "")
 	}

@@ -62,6 +62,7 @@ func (p *parts) open(ctx context.Context, c *Config, seal keyring.Seal) (err err
 	}
 	p.volumes, err = vfs.Open(ctx, vfs.Options{
 		Dir: filepath.Join(c.State.Dir, "accounts"), Keyring: p.keyring, WindowBudget: c.Limits.WindowMemory, Recovered: session.Recovered,
+		IdleClose: c.State.IdleClose,
 	})
 	if err != nil {
 		return fmt.Errorf("opening the volumes: %w", err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sallyport/crypto/keyring"
+	"sallyport/crypto/locked"
 	"sallyport/crypto/sealhelper"
 	"sallyport/crypto/transit"
 	"sallyport/server/admin"
@@ -77,6 +78,9 @@ func (s *Server) unseal(ctx context.Context, seal keyring.Seal, who string) erro
 	s.admin.Open(admin.NewServer(s.adminOptions(p)))
 	s.life.ready(p)
 	s.tellStatus("ready")
+	if !locked.Locked() {
+		s.log.Warn("keys are in memory that may be swapped out", "hint", "raise the limit on locked memory (LimitMEMLOCK in the unit), or have no swap")
+	}
 	s.log.Info("unsealed", "seal", seal.Kind(), "who", who, "accounts", len(p.keyring.Accounts()))
 	if err := waiting.CloseWith(session.Sealed()); err != nil {
 		s.log.Warn("connections made while sealed", "error", err)

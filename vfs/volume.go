@@ -154,6 +154,7 @@ func (v *Volume) turn() error {
 	v.core, v.turning = nil, turned
 	v.mu.Unlock()
 	err := c.close()
+	v.fs.o.Keyring.Sweep()
 	v.mu.Lock()
 	v.turning = nil
 	close(turned)

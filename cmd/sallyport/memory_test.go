@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -35,36 +34,13 @@ func TestSealedMemoryHoldsNoKey(t *testing.T) {
 	}
 	const name, password, content = "canary-account", "Canary-password-42", "canary content of a file, "
 	h := startHost(t)
-	if _, err := h.cl.AccountAdd(t.Context(), admin.AccountAdd{Name: name, Protocols: []string{"sftp"}, Password: password,
-		Paths: []admin.PathRight{{Path: "/", Allow: []string{"all"}}}, Keys: []string{h.publicKey}}); err != nil {
-		t.Fatal(err)
-	}
+	h.addAccount(t, name, password)
 	st, err := h.cl.Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, port, err := net.SplitHostPort(st.Listeners[0].Address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, _ := strconv.Atoi(port)
-	r, err := dialSFTP(&connection{Host: "127.0.0.1", SFTPPort: n, Account: name, KeyFile: h.keyFile})
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := r.(overSFTP)
+	client := h.upload(t, name, content)
 	defer client.close()
-	// One file that is whole, and one whose upload is under way: its data key is in use.
-	if err := client.put("/whole", bytes.Repeat([]byte(content), 10_000), func(int, bool) {}); err != nil {
-		t.Fatal(err)
-	}
-	open, err := client.c.OpenFile("/open", os.O_WRONLY|os.O_CREATE)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := open.Write(bytes.Repeat([]byte(content), 10_000)); err != nil {
-		t.Fatal(err)
-	}
 
 	keys := h.keys(t)
 	before := scan(t, st.PID, keys, map[string][]byte{"name": []byte(name), "content": []byte(content + content)})
@@ -105,6 +81,119 @@ func TestSealedMemoryHoldsNoKey(t *testing.T) {
 	if again := scan(t, st.PID, keys, nil); again["root"] == 0 {
 		t.Error("unsealed again: the root key is not found")
 	}
+}
+
+// TestUnsealedMemory reads the memory of a server in use. Key bytes are in locked memory that is not dumped, and nowhere
+// else but where crypto/aes has expanded them. Once the account is idle its keys are gone in every form, and the server's are not.
+func TestUnsealedMemory(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root may read the memory of a process that is not dumpable")
+	}
+	const name, content = "canary-account", "canary content of a file, "
+	h := initHost(t)
+	h.serve(t, "SALLYPORT_STATE__IDLE_CLOSE=1s")
+	h.await(t, "ready")
+	h.addAccount(t, name, "Canary-password-42")
+	st, err := h.cl.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := h.upload(t, name, content)
+	defer client.close()
+
+	keys := h.keys(t)
+	inUse := inspect(t, st.PID, keys)
+	t.Logf("in use: %v", inUse)
+	for what, found := range inUse {
+		if found.raw > 0 {
+			t.Errorf("in use: %s is in memory that is not locked, %d times, and not in a cipher object", what, found.raw)
+		}
+	}
+	for _, what := range []string{"root", "name of an account", "dir of an account", "set of an account", "wrap of an account"} {
+		if inUse[what].locked == 0 {
+			t.Errorf("in use: %s is not found in locked memory", what)
+		}
+	}
+	for _, what := range []string{"record of an account", "wrap of an account", "policy record", "audit record"} {
+		if inUse[what].cipher == 0 {
+			t.Errorf("in use: %s is not found in its expanded form, so its absence later would mean nothing", what)
+		}
+	}
+	for _, what := range []string{"name of an account", "dir of an account"} {
+		if inUse[what].hash == 0 {
+			t.Errorf("in use: %s is not found as the state of an HMAC, so its absence later would mean nothing", what)
+		}
+	}
+
+	client.close()
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	var idle map[string]occurrences
+	for gone := false; !gone; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("the account is idle, and its keys are in memory: %v", idle)
+		}
+		keys = h.keys(t)
+		idle, gone = inspect(t, st.PID, keys), true
+		for what, found := range idle {
+			if (strings.HasSuffix(what, "account") || strings.HasPrefix(what, "data key")) && found != (occurrences{}) {
+				gone = false
+			}
+		}
+		gone = gone && len(keys) > len(inUse) // the database is closed, so that its data keys were looked for, too
+	}
+	t.Logf("idle: %v", idle)
+	if idle["root"].locked == 0 || idle["policy record"].cipher == 0 {
+		t.Errorf("the keys of the server itself went, too: %v", idle)
+	}
+	again := h.upload(t, name, content)
+	defer again.close()
+	if found := inspect(t, st.PID, keys); found["name of an account"].locked == 0 {
+		t.Errorf("in use again: %v", found)
+	}
+}
+
+func (h *realHost) addAccount(t *testing.T, name, password string) {
+	t.Helper()
+	if _, err := h.cl.AccountAdd(t.Context(), admin.AccountAdd{Name: name, Protocols: []string{"sftp"}, Password: admin.Secret(password),
+		Paths: []admin.PathRight{{Path: "/", Allow: []string{"all"}}}, Keys: []string{h.publicKey}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// upload stores one file, and leaves another open whose upload is under way: its data key is in use.
+func (h *realHost) upload(t *testing.T, name, content string) overSFTP {
+	t.Helper()
+	st, err := h.cl.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(st.Listeners[0].Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, _ := strconv.Atoi(port)
+	r, err := dialSFTP(&connection{Host: "127.0.0.1", SFTPPort: n, Account: name, KeyFile: h.keyFile})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := r.(overSFTP)
+	if err := client.put("/whole", bytes.Repeat([]byte(content), 10_000), func(int, bool) {}); err != nil {
+		t.Fatal(err)
+	}
+	open, err := client.c.OpenFile("/open", os.O_WRONLY|os.O_CREATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open.Write(bytes.Repeat([]byte(content), 10_000)); err != nil {
+		t.Fatal(err)
+	}
+	return client
 }
 
 // realHost is a server of the real binary with a key file.
@@ -248,48 +337,5 @@ func (h *realHost) keys(t *testing.T) map[string][]byte {
 			return nil
 		})
 	}))
-	return found
-}
-
-// scan counts needles in everything that a process has mapped for writing.
-func scan(t *testing.T, pid int, keys, more map[string][]byte) map[string]int {
-	t.Helper()
-	dir := fmt.Sprintf("/proc/%d/", pid)
-	maps, err := os.ReadFile(dir + "maps")
-	if err != nil {
-		t.Fatal(err)
-	}
-	mem, err := os.Open(dir + "mem")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer mem.Close()
-	found, total := map[string]int{}, 0
-	for line := range strings.Lines(string(maps)) {
-		fields := strings.Fields(line)
-		if !strings.HasPrefix(fields[1], "rw") {
-			continue
-		}
-		from, to, _ := strings.Cut(fields[0], "-")
-		start, err1 := strconv.ParseUint(from, 16, 63)
-		end, err2 := strconv.ParseUint(to, 16, 63)
-		if err1 != nil || err2 != nil {
-			t.Fatalf("not a mapping: %q", line)
-		}
-		region := make([]byte, end-start)
-		n, err := mem.ReadAt(region, int64(start))
-		if err != nil && err != io.EOF && n == 0 {
-			continue // given back meanwhile
-		}
-		total += n
-		for _, set := range []map[string][]byte{keys, more} {
-			for what, needle := range set {
-				found[what] += bytes.Count(region[:n], needle)
-			}
-		}
-	}
-	if total < 1<<20 {
-		t.Fatalf("only %d bytes of memory were read", total)
-	}
 	return found
 }
