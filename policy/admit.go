@@ -149,8 +149,8 @@ func admitMethod(p *Effective, f *Facts) *Denial {
 }
 
 func admitSecondFactor(p *Effective, f *Facts) *Denial {
-	if p.Auth.Require2FA && !f.SecondFactor {
-		return p.deny(CodeSecondFactor, "auth.require_2fa")
+	if wanted, by := p.Auth.Wants2FA(f.Protocol); wanted && !f.SecondFactor {
+		return p.deny(CodeSecondFactor, by)
 	}
 	return nil
 }

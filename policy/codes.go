@@ -113,7 +113,7 @@ var refusals = []Refusal{
 		"the operator asked for it, or password.max_age_days has passed; `sallyport account passwd` sets another one"},
 	{CodeSecondFactor, StageSecondFactor, "A second factor is required for this account.",
 		"the policy wants a second factor and none was given",
-		"auth.require_2fa is set at the place named: `sallyport account 2fa enable NAME` gives the account one"},
+		"auth.require_2fa, or the one of the protocol, is set at the place named: `sallyport account 2fa enable NAME` gives the account one"},
 	{CodeCodeNeeded, StageSecondFactor, "A code is required: send the password directly followed by the six digits of your authenticator.",
 		"the account has a second factor and its client sent none",
 		"the account has a second factor; `sallyport account 2fa status NAME`"},

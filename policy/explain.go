@@ -86,7 +86,8 @@ func (p *Effective) describe(s Stage, f *Facts) string {
 		if f.SecondFactor {
 			given = "given; "
 		}
-		return given + setting("auth.require_2fa")
+		_, by := p.Auth.Wants2FA(f.Protocol)
+		return given + setting(by)
 	}
 	return fmt.Sprintf("%d other sessions; %s", f.Sessions, setting("session.max"))
 }

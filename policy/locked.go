@@ -45,15 +45,16 @@ func (m Means) Seen() Means {
 	return m
 }
 
-// Locked says why an account cannot log in from anywhere, whatever its client does: nil if it can. It tries addresses at the
+// Locked says why an account cannot log in from anywhere, whatever its client does: nil if it can; of several reasons the one that
+// is met last, because it is nearest to a way in. It tries addresses at the
 // bounds of every network of the policy and of the credential, every protocol, and every credential that the account has.
 func Locked(p *Effective, has Means, now time.Time) *Denial {
-	var first *Denial
+	var last *Denial
 	try := func(f Facts, second bool) bool {
 		f.SecondFactor, f.Since, f.LastActive = second, now, now
 		d := Admit(p, f, now)
-		if first == nil {
-			first = d
+		if d != nil && (last == nil || d.Stage > last.Stage) {
+			last = d
 		}
 		return d == nil
 	}
@@ -85,13 +86,13 @@ func Locked(p *Effective, has Means, now time.Time) *Denial {
 			}
 		}
 	}
-	if first == nil {
+	if last == nil {
 		if len(p.Protocols) > 0 {
 			return deny(CodeMethod, "the account has no credential for its protocols", "account")
 		}
 		return p.deny(CodeProtocol, "protocols")
 	}
-	return first
+	return last
 }
 
 // someAddress is one that the policy allows, if there is one.

@@ -196,8 +196,14 @@ func (o *oracle) login(f Facts, now time.Time) string {
 	if !slices.Contains(methods, f.Method) {
 		return CodeMethod
 	}
-	if o.strict("auth.require_2fa", []string{"false", "true"}, "false") == "true" && !f.SecondFactor {
-		return CodeSecondFactor
+	asked := []string{"auth.require_2fa", "auth.require_2fa_ftps"}
+	if f.Protocol == SFTP {
+		asked[1] = "auth.require_2fa_sftp"
+	}
+	for _, setting := range asked {
+		if o.strict(setting, []string{"false", "true"}, "false") == "true" && !f.SecondFactor {
+			return CodeSecondFactor
+		}
 	}
 	for _, r := range o.ranks() {
 		if l, ok := said(r, "session.hours"); ok && len(asList(l)) > 0 {
@@ -308,6 +314,7 @@ var oraclePolicies = []string{
 	"version: 1\nsite: {protocols: [sftp, ftps], transport: {ciphers: compatible}}\naccounts: {acme: {transport: {tls_min: \"1.3\"}}, weak: {}}\n",
 	"version: 1\nsite: {protocols: [sftp, ftps], deny_from: [198.51.100.0/24], auth: {sftp: [password]}}\naccounts: {acme: {allow_from: [203.0.113.0/24]}}\n",
 	"version: 1\nsite: {protocols: [sftp, ftps-implicit], session.max: 2, session: {idle: 1m}}\ngroups: {g: {protocols: [sftp], session: {idle: 1h}}, h: {session: {max: 1}}}\naccounts: {acme: {groups: [g, h]}, weak: {groups: [h]}, both: {session: {max: 9, idle: 0, max_age: 0}}}\n",
+	"version: 1\nsite: {protocols: [sftp, ftps], auth: {require_2fa_ftps: true}}\ngroups: {g: {auth: {require_2fa_sftp: true}}}\naccounts: {acme: {groups: [g]}, both: {groups: [g], auth: {require_2fa_ftps: false}}, weak: {auth: {require_2fa_sftp: false}}}\n",
 	"version: 1\ngroups: {g: {protocols: [sftp, ftps-explicit], auth: {require_2fa: true}}, h: {protocols: [ftps], auth: {require_2fa: false, ftps: []}}}\naccounts: {acme: {groups: [h, g]}, both: {groups: [g], auth: {require_2fa: false}}, narrow: {groups: [h]}, weak: {groups: [g]}}\n",
 	"version: 1\nsite: {allow_from: [\"2001:db8::/32\", 192.0.2.17/32], protocols: [ftps]}\naccounts: {scanner: {}, acme: {deny_from: [192.0.2.17]}}\nexceptions: [{account: scanner, allow: ftp, from: [192.0.2.0/24], until: 2026-11-20, reason: x}, {account: acme, allow: ftp, from: [192.0.2.0/24], until: 2030-01-01, reason: x}]\n",
 }

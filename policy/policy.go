@@ -170,7 +170,22 @@ type Transport struct {
 // Auth lists the methods (publickey, certificate, password) by protocol family.
 type Auth struct {
 	SFTP, FTPS []string
-	Require2FA bool
+	Require2FA bool // over every protocol
+	// Require2FASFTP and Require2FAFTPS ask for it over one family.
+	Require2FASFTP, Require2FAFTPS bool
+}
+
+// Wants2FA says whether a login over p needs a second factor, and by which setting: of those that ask for one the first, or the one for
+// every protocol if none does.
+func (a Auth) Wants2FA(p Protocol) (bool, string) {
+	switch {
+	case a.Require2FA:
+	case p == SFTP && a.Require2FASFTP:
+		return true, "auth.require_2fa_sftp"
+	case p != SFTP && a.Require2FAFTPS:
+		return true, "auth.require_2fa_ftps"
+	}
+	return a.Require2FA, "auth.require_2fa"
 }
 
 // Methods that may log in over p.

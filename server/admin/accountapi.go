@@ -109,7 +109,7 @@ type SecondFactor struct {
 	Since     time.Time `json:"since,omitzero"`
 	Algorithm string    `json:"algorithm,omitempty"`
 	Recovery  int       `json:"recovery_codes_left"`
-	Required  bool      `json:"required"` // by the policy
+	Required  bool      `json:"required"` // by the policy, over one of its protocols at least
 }
 
 // AuthorityAdd trusts an authority: a public key in authorized_keys form, or a certificate in PEM.

@@ -3,7 +3,9 @@ package admin
 import (
 	"cmp"
 	"context"
+	"slices"
 
+	"sallyport/policy"
 	"sallyport/server/audit"
 )
 
@@ -36,11 +38,20 @@ func (s *Server) secondStatus(_ context.Context, _ Peer, r AccountRef) (SecondFa
 	if err != nil {
 		return SecondFactor{}, err
 	}
-	out := SecondFactor{Account: a.Name, Required: s.o.Policy.Current().Resolve(a.Name).Auth.Require2FA}
+	out := SecondFactor{Account: a.Name, Required: requiresSecond(s.o.Policy.Current().Resolve(a.Name))}
 	if f := a.Second; f != nil {
 		out.Enabled, out.Since, out.Algorithm, out.Recovery = true, f.Enabled, f.Algorithm, len(f.Recovery)
 	}
 	return out, nil
+}
+
+// requiresSecond says whether the policy wants a second factor over any protocol that the account may use.
+func requiresSecond(p *policy.Effective) bool {
+	protocols := p.Protocols
+	if len(p.Exceptions) > 0 {
+		protocols = append(slices.Clone(protocols), policy.FTP)
+	}
+	return p.Auth.Require2FA || slices.ContainsFunc(protocols, func(x policy.Protocol) bool { wanted, _ := p.Auth.Wants2FA(x); return wanted })
 }
 
 // unlock forgets the failed logins of an account: wrong passwords and wrong codes. Bans of addresses stay.

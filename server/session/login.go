@@ -150,37 +150,58 @@ func (m *Manager) authenticate(ctx context.Context, c *Conn, name string, cred *
 		return nil, proof{}, err
 	}
 	certified := m.certified(c, a, p, *facts)
-	if certified.chain != nil {
-		needsSecond := p.Auth.Require2FA || a.Second != nil
-		code := policydb.IsCode(string(cred.Password)) || policydb.IsRecoveryCode(string(cred.Password))
-		if !needsSecond || a.Second != nil && code {
-			if needsSecond {
-				cred.Code = cred.Password
-			}
-			facts.Method = methodCertificate
-			return a, certified, nil
-		}
+	if certified.chain != nil && m.enough(a, p, cred, *facts) {
+		facts.Method = methodCertificate
+		return a, certified, nil
 	}
-	if cred.CodeAppended && a.Second != nil && certified.chain == nil {
-		password, code := policydb.SplitCode(string(cred.Password))
-		cred.Password, cred.Code = Secret(password), Secret(code)
-	}
-	good, err := m.checkPassword(ctx, c, a, name, cred.Password, p, *facts)
+	split, err := m.checkSecret(ctx, c, a, name, cred, certified.chain != nil, p, *facts)
 	if err != nil {
 		return nil, proof{}, err
 	}
-	if !good {
-		m.fail(c, name, cred.Password)
-		m.refusedLogin(c, a, *facts, nil)
-		m.pause(ctx, c, p)
-		return nil, proof{}, ErrAuth
-	}
 	how := proof{password: true, version: a.PasswordVersion}
 	if certified.chain != nil {
-		certified.password, certified.version, certified.both = true, a.PasswordVersion, true
-		how = certified
+		how, how.password, how.version = certified, true, a.PasswordVersion
+		how.both = !split // a code was given beside the two: then it counts, and must be right
 	}
 	return a, how, nil
+}
+
+// enough says whether a certificate that is good for the account lets it in with no password: no second factor is needed, or what
+// stands in the place of the password is the code of one.
+func (m *Manager) enough(a *policydb.Account, p *policy.Effective, cred *Credential, f policy.Facts) bool {
+	if wanted, _ := p.Auth.Wants2FA(f.Protocol); !wanted && a.Second == nil {
+		return true
+	}
+	if a.Second == nil || !policydb.IsCode(string(cred.Password)) && !policydb.IsRecoveryCode(string(cred.Password)) {
+		return false
+	}
+	cred.Code = cred.Password
+	return true
+}
+
+// checkSecret verifies a password; split says that a code followed it, which is now cred.Code. A wrong one is counted, recorded and
+// answered late.
+func (m *Manager) checkSecret(ctx context.Context, c *Conn, a *policydb.Account, name string, cred *Credential, certified bool, p *policy.Effective, facts policy.Facts) (split bool, err error) {
+	sent := cred.Password
+	if cred.CodeAppended && a.Second != nil {
+		password, code := policydb.SplitCode(string(sent))
+		cred.Password, cred.Code, split = Secret(password), Secret(code), code != ""
+	}
+	good, err := m.checkPassword(ctx, c, a, name, cred.Password, p, facts)
+	if !good && err == nil && split && certified { // nobody need send a code beside a certificate: it may belong to the password
+		cred.Password, cred.Code, split = sent, "", false
+		good, err = m.checkPassword(ctx, c, a, name, sent, p, facts)
+	}
+	switch {
+	case err != nil:
+		return false, err
+	case !good:
+		m.fail(c, name, sent)
+		m.refusedLogin(c, a, facts, nil)
+		m.pause(ctx, c, p)
+		return false, ErrAuth
+	}
+	return split, nil
 }
 
 // certified is the proof by the TLS client certificate of the connection; zero if it has none for the account, or the policy does

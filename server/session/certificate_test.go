@@ -1,0 +1,167 @@
+package session
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"testing"
+	"time"
+
+	"sallyport/policy"
+	"sallyport/policy/policydb"
+)
+
+// ftpsFrom is an FTPS connection as a good client makes it.
+func ftpsFrom(addr string) policy.Facts {
+	f := sftpFrom(addr)
+	f.Protocol, f.TLS, f.TLSVersion, f.Cipher = policy.FTPS, true, tls.VersionTLS13, "TLS_AES_128_GCM_SHA256"
+	return f
+}
+
+// clientCertificate has an authority trusted and returns a certificate of it for an account.
+func (h *house) clientCertificate(t *testing.T, account string) [][]byte {
+	t.Helper()
+	now := time.Now()
+	make := func(serial int64, name string, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
+			KeyUsage: x509.KeyUsageDigitalSignature}
+		if parent == nil {
+			c.IsCA, c.BasicConstraintsValid, c.KeyUsage = true, true, x509.KeyUsageCertSign
+			parent, signer = c, key
+		}
+		der, err := x509.CreateCertificate(rand.Reader, c, parent, key.Public(), signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parsed, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parsed, key
+	}
+	ca, key := make(1, "an authority", nil, nil)
+	a, err := policydb.ParseAuthority(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.db.AddAuthority(t.Context(), a, "test"); err != nil {
+		t.Fatal(err)
+	}
+	leaf, _ := make(2, account, ca, key)
+	return [][]byte{leaf.Raw}
+}
+
+// Who has a client certificate and a second factor may give, beside the certificate, the password, the code, or both in one.
+func TestClientCertificateBesidePasswordAndCode(t *testing.T) {
+	t.Parallel()
+	h := build(t, nil)
+	grants := map[string]string{"auth.ftps": "[password, certificate]", "login.per_account": "0"}
+	for k, v := range everything {
+		grants[k] = v
+	}
+	h.addAccount(t, "alice", grants)
+	for _, s := range []string{"login.per_address", "login.ban_after", "login.delay"} {
+		h.set(t, policy.Site, s, "0")
+	}
+	chain := h.clientCertificate(t, "alice")
+	try := func(password Secret, chain [][]byte) (*Session, error) {
+		l := h.connect(t, ftpsFrom("198.51.100.7"))
+		defer l.Close()
+		l.SetCertificate(chain)
+		return l.Login(t.Context(), "alice", Credential{Password: password, CodeAppended: true})
+	}
+	want := func(what string, password Secret, chain [][]byte, method string) {
+		t.Helper()
+		s, err := try(password, chain)
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			return
+		}
+		if f := s.facts(0); f.Method != method {
+			t.Errorf("%s: in by %s, want %s", what, f.Method, method)
+		}
+	}
+	want("certificate, no second factor", "anything", chain, methodCertificate)
+	a, err := h.db.Account("alice")
+	if err != nil || len(a.Certified) != 1 {
+		t.Errorf("not noted that it came in by a certificate: %+v, %v", a.Certified, err)
+	}
+	code, recovery := h.enrol(t, "alice")
+	now := time.Now()
+	right := func(after time.Duration) string { return string(code(now.Add(after))) }
+	for what, password := range map[string]Secret{"nothing that is right": "anything", "a wrong code alone": "000000", "wrong password, right code": Secret("wrong-horse-12" + right(0)),
+		"right password, wrong code": secret + "000000"} {
+		if _, err := try(password, chain); !errors.Is(err, ErrAuth) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	h.m.Unlock("alice")
+	want("certificate and password", secret, chain, methodPassword)
+	want("certificate, password and code", Secret(secret+right(0)), chain, methodPassword)
+	_, err = try(Secret(secret+right(0)), chain)
+	wantCode(t, "the same code again", err, policy.CodeCodeUsed)
+	want("certificate and code", Secret(right(30*time.Second)), chain, methodCertificate)
+	want("certificate and recovery code", Secret(recovery[0]), chain, methodCertificate)
+	want("certificate, password and recovery code", Secret(secret+recovery[1]), chain, methodPassword)
+	_, err = try(secret, nil)
+	wantCode(t, "no certificate, no code", err, policy.CodeCodeNeeded)
+	if err := h.db.SetPassword(t.Context(), "alice", "kestrel-tulip-123456", "test"); err != nil {
+		t.Fatal(err)
+	}
+	want("certificate, and a password that ends like a code", "kestrel-tulip-123456", chain, methodPassword)
+	if _, err := try("kestrel-tulip-", chain); !errors.Is(err, ErrAuth) {
+		t.Errorf("half of a password that ends like a code: %v", err)
+	}
+}
+
+// A second factor may be required over one protocol and not over the other.
+func TestSecondFactorIsRequiredByProtocol(t *testing.T) {
+	t.Parallel()
+	h := build(t, nil)
+	h.addAccount(t, "alice", everything)
+	login := map[string]func() (*line, error){
+		"sftp": func() (*line, error) {
+			l := h.connect(t, sftpFrom("198.51.100.7"))
+			_, err := l.Login(t.Context(), "alice", Credential{PublicKey: h.key})
+			return l, err
+		},
+		"ftps": func() (*line, error) {
+			l := h.connect(t, ftpsFrom("198.51.100.7"))
+			_, err := l.Login(t.Context(), "alice", Credential{Password: secret, CodeAppended: true})
+			return l, err
+		},
+	}
+	live := map[string]*line{}
+	for name, in := range login {
+		l, err := in()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		live[name] = l
+	}
+	for _, asked := range []string{"ftps", "sftp"} {
+		h.set(t, policy.AccountTarget("alice"), "auth.require_2fa_"+asked, "true")
+		if d := <-live[asked].hung; d.Code != policy.CodeSecondFactor || d.Rule != "auth.require_2fa_"+asked+" = true" {
+			t.Errorf("the live session over %s: %+v", asked, d)
+		}
+		_, err := login[asked]()
+		wantCode(t, "a login over "+asked, err, policy.CodeSecondFactor)
+		if asked == "ftps" {
+			if l, err := login["sftp"](); err != nil || live["sftp"].ended.Load() != nil {
+				t.Errorf("over sftp, where nothing asks for one: %v", err)
+			} else {
+				l.Close()
+			}
+		}
+	}
+}
