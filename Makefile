@@ -11,6 +11,7 @@ CASES     ?= 1000000
 KILLS     ?= 500
 SECONDS   ?= 60
 FILES     ?= 1000000
+OPERATIONS ?= 10000
 SEED      ?= $(shell date +%s)
 TOOLS     := $(CURDIR)/.cache/tools
 STATICCHECK_VERSION := v0.8.2
@@ -20,7 +21,7 @@ export CGO_ENABLED ?= 0
 # The Go Cryptographic Module of `make fips`: v1.0.0 is the certified one.
 FIPS140   ?= v1.0.0
 
-.PHONY: docs proofs stories fips model run build test unit race e2e bench bruteforce tamper crash fuzz scale lint vulncheck clean e2e-tools
+.PHONY: history docs proofs stories fips model run build test unit race e2e bench bruteforce tamper crash fuzz scale lint vulncheck clean e2e-tools
 
 run: build ## build and start a complete server with one account
 	./$(BIN) demo
@@ -86,6 +87,9 @@ fuzz: ## every fuzz target for FUZZTIME each
 
 scale: ## one volume of FILES files of BYTES at least, a tenth of them in one directory: time and memory of each step
 	SALLYPORT_SCALE=$(FILES) SALLYPORT_SCALE_BYTES=$(BYTES) $(GO) test -count=1 -timeout 0 -v -run '^TestScale$$' ./vfs
+
+history: ## a random history of OPERATIONS changes: the tree of then and what a restore brings back, at a tenth as many instants
+	SALLYPORT_HISTORY=$(OPERATIONS) $(GO) test -count=1 -timeout 0 -v -run '^TestPastAndRestoreModel$$' ./vfs
 
 model: ## the state machines for long: the volume alone, and the volume, SFTP and FTPS side by side
 	$(GO) test -tags model -count=1 -timeout 0 -v -run '^TestModel$$' ./vfs ./server/facetest -rapid.checks=$(CHECKS) -rapid.steps=100

@@ -20,12 +20,13 @@ const (
 
 // Change is what a commit did; Note turns it into the audit event that rides in the same transaction.
 type Change struct {
-	Op      string // "upload", "mkdir", "remove", "rmdir", "rename", "symlink", "setattr"
+	Op      string // "upload", "mkdir", "remove", "rmdir", "rename", "symlink", "setattr", "restore"
 	Path    string // canonical
 	To      string // rename, symlink target
 	Bytes   uint64 // size of the new version
 	Version uint64
 	Result  string // "complete", "partial", "interrupted", "discarded"
+	Detail  string // restore: of which instant and from where
 	At      time.Time
 }
 
