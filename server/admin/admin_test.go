@@ -77,7 +77,13 @@ func start(t testing.TB) *fixture {
 			f.acts = append(f.acts, a)
 			return uint64(len(f.acts)), f.actError
 		},
-		Tail:        f.tail,
+		Tail: f.tail,
+		ReadAudit: func(ctx context.Context, seq uint64) (rec audit.Record, err error) {
+			if seq != 7 {
+				return rec, audit.ErrNoRecord
+			}
+			return rec, f.tail(ctx, 0, false, func(r audit.Record) error { rec = r; return nil })
+		},
 		VerifyAudit: func() (*audit.Result, error) { return nil, errors.New("secret place /x") },
 	})
 	d := NewDoor(DoorOptions{Log: s.o.Log, Status: func() Status { return Status{State: "ready", PID: 1} }, Reload: func(context.Context) error { return errors.New("bad file") }})

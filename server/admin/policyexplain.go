@@ -85,24 +85,14 @@ func (s *Server) explainSession(r PolicyExplain) (Explanation, error) {
 	return describeExplanation(policy.Explain(s.o.Policy.Current().Resolve(account), q, time.Now())), nil
 }
 
-// errFound ends the search for a record.
-var errFound = errors.New("found")
-
 // explainEvent explains a past event under the policy of its time, and under that of now.
 func (s *Server) explainEvent(ctx context.Context, seq uint64) (Explanation, error) {
-	var rec audit.Record
-	err := s.o.Tail(ctx, -1, false, func(r audit.Record) error {
-		if r.Seq == seq {
-			rec = r
-			return errFound
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, errFound) {
-		return Explanation{}, err
-	}
-	if rec.Seq == 0 {
+	rec, err := s.o.ReadAudit(ctx, seq)
+	if errors.Is(err, audit.ErrNoRecord) {
 		return Explanation{}, newError(CodeNotFound, fmt.Sprintf("the audit log has no record %d", seq), "`sallyport audit tail` shows the numbers")
+	}
+	if err != nil {
+		return Explanation{}, err
 	}
 	q, ok := questionOf(rec.Event)
 	if !ok {

@@ -57,10 +57,11 @@ type Options struct {
 	WouldPurge func(context.Context, *policy.Revision) ([]PolicyPurge, error)
 	Facts      func(session string) (account string, f policy.Facts, ok bool)
 
-	// Of the audit log: Append, AppendSeq, Tail and Verify.
+	// Of the audit log: Append, AppendSeq, Tail, Read and Verify.
 	Record      func(context.Context, audit.Event) error
 	RecordSeq   func(context.Context, audit.Event) (uint64, error)
 	Tail        func(ctx context.Context, n int, follow bool, fn func(audit.Record) error) error
+	ReadAudit   func(ctx context.Context, seq uint64) (audit.Record, error)
 	VerifyAudit func() (*audit.Result, error)
 	ExportAudit func(ctx context.Context, o audit.ExportOptions, fn func(line []byte) error) error
 	AuditKey    func() (ed25519.PublicKey, uint32)

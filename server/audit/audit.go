@@ -49,6 +49,8 @@ var (
 	ErrFull = errors.New("audit: no space for records")
 	// ErrClosed: the log was closed.
 	ErrClosed = errors.New("audit: closed")
+	// ErrNoRecord: no record of that number was written, or it is gone by the policy of retention.
+	ErrNoRecord = errors.New("audit: no such record")
 )
 
 const (

@@ -11,12 +11,14 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"sallyport/crypto/record"
 )
@@ -436,4 +438,66 @@ func BenchmarkAppend(b *testing.B) {
 			}
 		}
 	})
+}
+
+// One record is read without the others, whichever file it is in, and what is gone is said to be.
+func TestReadFindsOneRecord(t *testing.T) {
+	t.Parallel()
+	o := options(t)
+	o.MaxFile = 4 << 10
+	l := open(t, o)
+	const n = 100
+	for i := range n {
+		if err := l.Append(t.Context(), event(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := listFiles(o.Dir)
+	if err != nil || len(files) < 3 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, want := range all(t, l) {
+		got, err := l.Read(t.Context(), want.Seq)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("record %d: %+v, %v", want.Seq, got, err)
+		}
+	}
+	last := l.Stats().Records
+	for _, seq := range []uint64{0, last + 1, last + 1000} {
+		if _, err := l.Read(t.Context(), seq); !errors.Is(err, ErrNoRecord) {
+			t.Errorf("record %d: %v", seq, err)
+		}
+	}
+	// The other files are not needed.
+	for _, f := range files[:len(files)-1] {
+		if err := os.Remove(filepath.Join(o.Dir, f.name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, err := l.Read(t.Context(), last); err != nil || r.Seq != last {
+		t.Errorf("the last record, alone: %+v, %v", r, err)
+	}
+	if _, err := l.Read(t.Context(), 1); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a record whose file was taken away: %v", err)
+	}
+}
+
+// What an operator writes as a reason is kept whole up to some pages, and a cut is seen to be one.
+func TestLongDetailIsCutAndSaysSo(t *testing.T) {
+	t.Parallel()
+	l := open(t, options(t))
+	whole, long := strings.Repeat("ö", maxDetail/2), strings.Repeat("ö", maxDetail)
+	for _, d := range []string{whole, long} {
+		if err := l.Append(t.Context(), Event{Action: PolicyApply, Detail: d}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := all(t, l)
+	if got := list[len(list)-2].Detail; got != whole {
+		t.Errorf("a detail of %d bytes was changed to %d bytes", len(whole), len(got))
+	}
+	got := list[len(list)-1].Detail
+	if !strings.HasSuffix(got, cutMark) || len(got) > maxDetail || !utf8.ValidString(got) || !strings.HasPrefix(long, strings.TrimSuffix(got, cutMark)) {
+		t.Errorf("a detail of %d bytes became %d bytes that end with %q", len(long), len(got), got[max(0, len(got)-20):])
+	}
 }

@@ -146,14 +146,20 @@ func (t *Text) UnmarshalJSON(b []byte) error {
 const (
 	maxText = 256
 	maxPath = 4096
+	// maxDetail leaves room for the reasons of operators and the settings that they changed. What is cut ends with cutMark.
+	maxDetail = 4096
+	cutMark   = " … (cut)"
 )
 
 // bound keeps a record far below the size of a frame.
 func (e *Event) bound() {
-	for _, s := range []*string{&e.Session, &e.Who, &e.Protocol, &e.Client, &e.Method, &e.Op, &e.Result, &e.Code, &e.Detail, &e.Origin} {
+	for _, s := range []*string{&e.Session, &e.Who, &e.Protocol, &e.Client, &e.Method, &e.Op, &e.Result, &e.Code, &e.Origin} {
 		if len(*s) > maxText {
 			*s = strings.ToValidUTF8((*s)[:maxText], "")
 		}
+	}
+	if len(e.Detail) > maxDetail {
+		e.Detail = strings.ToValidUTF8(e.Detail[:maxDetail-len(cutMark)], "") + cutMark
 	}
 	e.Path, e.To = e.Path[:min(len(e.Path), maxPath)], e.To[:min(len(e.To), maxPath)]
 }

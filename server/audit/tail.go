@@ -57,6 +57,27 @@ func (l *Log) Tail(ctx context.Context, n int, follow bool, fn func(Record) erro
 	}
 }
 
+// Read returns one durable record; ErrNoRecord if it was never written, or is gone by the policy of retention. It reads of the file that
+// holds the record what comes before it, so at most MaxFile bytes, and opens no other record.
+func (l *Log) Read(ctx context.Context, seq uint64) (Record, error) {
+	if err := ctx.Err(); err != nil {
+		return Record{}, err
+	}
+	l.mu.Lock()
+	first, last := l.floor, l.durable
+	l.mu.Unlock()
+	if seq < first || seq > last || seq == 0 {
+		return Record{}, ErrNoRecord
+	}
+	r := &reader{dir: l.o.Dir, box: l.o.Box}
+	defer r.close()
+	rec, err := r.read(seq)
+	if err != nil && seq < l.Stats().First { // its file went meanwhile
+		return Record{}, ErrNoRecord
+	}
+	return rec, err
+}
+
 // reader reads records in order. It only ever reads durable ones, so every frame is complete.
 type reader struct {
 	dir string
