@@ -79,6 +79,8 @@ type Keyring struct {
 	rotating sync.Mutex
 	sealed   *sealFile // what seal.json holds; guarded by rotating
 	oldErr   error     // why the old root is still in it; guarded by rotating
+	// shown is what of them Status reads, which must not wait for a key service that a change is waiting for.
+	shown atomic.Pointer[shown]
 
 	// write serialises changes of the keyring file, so that lookups wait for
 	// memory only and not for the disk. It is taken before mu.
@@ -221,7 +223,9 @@ func newKeyring(dir string, s Seal, sealed *sealFile, root *root, ring *ring) (*
 	if err != nil {
 		return nil, err
 	}
-	return &Keyring{dir: dir, seal: s, sealed: sealed, root: root, ring: ring, site: site, now: time.Now, replace: durable.WriteFile}, nil
+	k := &Keyring{dir: dir, seal: s, sealed: sealed, root: root, ring: ring, site: site, now: time.Now, replace: durable.WriteFile}
+	k.show()
+	return k, nil
 }
 
 // store writes the ring to the disk. On error the disk holds the ring that was

@@ -228,6 +228,7 @@ func (k *Keyring) replaceSeal(f *sealFile) error {
 		return err
 	}
 	k.sealed = f
+	k.show()
 	return nil
 }
 
@@ -237,7 +238,10 @@ func (k *Keyring) dropRoots(ctx context.Context) (err error) {
 	if len(k.sealed.Roots) < 2 {
 		return nil
 	}
-	defer func() { k.oldErr = oldRoot(err) }()
+	defer func() {
+		k.oldErr = oldRoot(err)
+		k.show()
+	}()
 	if err := k.Settle(); err != nil { // the disk may name the other root
 		return err
 	}

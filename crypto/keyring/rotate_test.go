@@ -522,3 +522,34 @@ func BenchmarkRotateRoot(b *testing.B) {
 		})
 	}
 }
+
+// TestStatusWaitsForNobody: a key service that does not answer holds a change up, and not who asks how things are.
+func TestStatusWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	asked, answer := make(chan struct{}), make(chan struct{})
+	blocked := false
+	_, k := mustCreate(t, fakeSeal{wrap: func(root []byte) ([]byte, error) {
+		if blocked {
+			close(asked)
+			<-answer
+		}
+		return slices.Clone(root), nil
+	}})
+	if st := k.Status(); st.Changing || st.Epoch != 1 {
+		t.Errorf("before: %+v", st)
+	}
+	blocked = true
+	done := make(chan error)
+	go func() { done <- k.RotateRoot(t.Context()) }()
+	<-asked
+	if st := k.Status(); !st.Changing || st.Epoch != 1 || st.Seal != KindHelper {
+		t.Errorf("during a change: %+v", st)
+	}
+	close(answer)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if st := k.Status(); st.Changing || st.Epoch != 2 || st.OldRoot != 0 {
+		t.Errorf("after it: %+v", st)
+	}
+}

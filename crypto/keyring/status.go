@@ -1,6 +1,10 @@
 package keyring
 
-import "time"
+import (
+	"context"
+	"encoding/hex"
+	"time"
+)
 
 // KeyAge is the version of a key and when it was made.
 type KeyAge struct {
@@ -11,6 +15,7 @@ type KeyAge struct {
 // Status is what an operator wants to know of the keys. It holds no secret.
 type Status struct {
 	Seal          string // kind
+	Set           string // of shares, hexadecimal
 	Epoch         uint32 // of the root; 0 after Close
 	Created       time.Time
 	Policy, Audit KeyAge
@@ -24,13 +29,32 @@ type Status struct {
 	OldRoot uint32
 	// OldRootError is why it is still there.
 	OldRootError error
+	// Changing: root or seal are being changed at this moment.
+	Changing bool
 }
 
-// Status waits for a rotation of the root that is going on.
+// shown is immutable.
+type shown struct {
+	sealed *sealFile
+	oldErr error
+}
+
+// show puts what there is of seal.json where Status sees it. Called with rotating held, or by the only owner.
+func (k *Keyring) show() { k.shown.Store(&shown{k.sealed, k.oldErr}) }
+
+// Status waits for nobody: a change of the root or of the seal may be waiting for
+// a key service.
 func (k *Keyring) Status() Status {
-	k.rotating.Lock()
-	defer k.rotating.Unlock()
-	st := Status{Seal: k.sealed.Kind, OldRootError: k.oldErr}
+	now := k.shown.Load()
+	st := Status{Seal: now.sealed.Kind, OldRootError: now.oldErr}
+	if info, err := now.sealed.info(); err == nil && info.Kind == KindShares {
+		st.Set = hex.EncodeToString(info.Set[:])
+	}
+	if k.rotating.TryLock() {
+		k.rotating.Unlock()
+	} else {
+		st.Changing = true
+	}
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	_, st.Destroys = k.seal.(Destroyer)
@@ -44,7 +68,7 @@ func (k *Keyring) Status() Status {
 	for i := range k.ring.accounts {
 		st.Accounts[k.ring.accounts[i].id] = k.ring.accounts[i].age()
 	}
-	for _, r := range k.sealed.Roots {
+	for _, r := range now.sealed.Roots {
 		if r.Epoch != st.Epoch {
 			st.OldRoot = r.Epoch
 		}
@@ -73,4 +97,19 @@ func when(ns int64) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(0, ns)
+}
+
+// Remote is a Seal whose key is kept by somebody else.
+type Remote interface {
+	// Reachable asks whether the key is there and may be used. It changes nothing.
+	Reachable(ctx context.Context) error
+}
+
+// Reachable asks a Remote seal; known is false for a seal that asks nobody.
+func (k *Keyring) Reachable(ctx context.Context) (known bool, err error) {
+	r, ok := k.sealNow().(Remote)
+	if !ok {
+		return false, nil
+	}
+	return true, r.Reachable(ctx)
 }

@@ -194,6 +194,12 @@ func (s *Seal) info(ctx context.Context) (*keyInfo, error) {
 	return &info, nil
 }
 
+// Reachable asks for the key. It changes nothing.
+func (s *Seal) Reachable(ctx context.Context) error {
+	_, err := s.info(ctx)
+	return err
+}
+
 // Wrap encrypts the root. It is not kept, nor in a log; it is in the request.
 func (s *Seal) Wrap(ctx context.Context, root []byte) ([]byte, error) {
 	if _, err := s.info(ctx); err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/pem"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -354,4 +355,29 @@ func FuzzAnswer(f *testing.F) {
 			t.Fatal("version", v)
 		}
 	})
+}
+
+// TestReachable: asking ends with the context, however the service fails.
+func TestReachable(t *testing.T) {
+	t.Parallel()
+	b, s := newBench(t)
+	remote := s.(keyring.Remote)
+	if err := remote.Reachable(t.Context()); err != nil {
+		t.Error(err)
+	}
+	b.token(t, "s.another")
+	if err := remote.Reachable(t.Context()); !errors.Is(err, ErrForbidden) {
+		t.Errorf("another token: %v", err)
+	}
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	b.config.Address = "https://" + silent.Addr().String()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := b.seal(t).(keyring.Remote).Reachable(ctx); err == nil || ctx.Err() == nil {
+		t.Errorf("a service that says nothing: %v, and the context %v", err, ctx.Err())
+	}
 }
