@@ -28,10 +28,20 @@ func sealRows(s *admin.SealStatus, now time.Time) [][]string {
 	if s.Destroys {
 		destroys = "yes"
 	}
+	kind := s.Kind
+	if s.Set != "" {
+		kind += " of set " + s.Set
+	}
 	rows := [][]string{
-		{"seal", s.Kind}, {"destroys old roots", destroys},
+		{"seal", kind}, {"destroys old roots", destroys},
 		{"root", fmt.Sprintf("epoch %d, %s", s.Epoch, age(s.Created, now))},
 		{"policy key", keyAge(s.Policy, now)}, {"audit key", keyAge(s.Audit, now)},
+	}
+	if s.Service != "" {
+		rows = append(rows, []string{"key service", s.Service})
+	}
+	if s.Changing {
+		rows = append(rows, []string{"pending", "the root or the seal is being changed"})
 	}
 	for _, x := range s.Accounts {
 		name := x.Account

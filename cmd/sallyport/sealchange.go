@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -50,15 +48,7 @@ func (a *app) changeSeal(ctx context.Context, o *sealChangeFlags) error {
 			return err
 		}
 	case keyring.KindShares:
-		r.Threshold, r.Shares = o.threshold, o.shares
-		if r.Recipients, err = recipients(o.recipients); err != nil {
-			return err
-		}
-		if o.out != "" { // before there are shares that could get lost
-			if err := os.MkdirAll(o.out, 0o700); err != nil {
-				return err
-			}
-		}
+		return a.changeToShares(ctx, o, r)
 	default:
 		return usage(fmt.Sprintf("--to %q is not one of keyfile, passphrase, shares, transit, helper", o.to), "")
 	}
@@ -70,9 +60,8 @@ func (a *app) changeSeal(ctx context.Context, o *sealChangeFlags) error {
 		if err != nil {
 			return err
 		}
-		err = a.handOut(out, o.out)
 		a.say("sealed by %s from now on; %s", out.Kind, out.Old)
-		return err
+		return nil
 	})
 }
 
@@ -103,37 +92,6 @@ func recipients(list []string) ([]string, error) {
 		out = append(out, r)
 	}
 	return out, nil
-}
-
-// handOut prints the shares, once, or writes each to a file.
-func (a *app) handOut(out admin.SealChanged, dir string) error {
-	if len(out.Shares) == 0 {
-		return nil
-	}
-	if dir == "" && a.output != "table" {
-		return a.show(view{value: out})
-	}
-	var failed error
-	for _, s := range out.Shares {
-		if dir != "" {
-			name := filepath.Join(dir, fmt.Sprintf("share-%s-%d", out.Set, s.Number))
-			err := durable.WriteFile(name, []byte(s.Text+"\n"), 0o600)
-			if err == nil {
-				a.say("wrote %s", name)
-				continue
-			}
-			failed = errors.Join(failed, err) // the seal is in force and this share is nowhere else: print it
-		}
-		to := ""
-		if s.Recipient != "" {
-			to = ", for " + s.Recipient
-		}
-		if _, err := fmt.Fprintf(a.stdout, "Share %d of %d, set %s%s\n%s\n\n", s.Number, len(out.Shares), out.Set, to, string(s.Text)); err != nil {
-			return err
-		}
-	}
-	a.say("These shares are not kept anywhere. Give each to another person; keep them off this host.")
-	return failed
 }
 
 func (a *app) sealExport() *cobra.Command {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"path/filepath"
 	"strings"
@@ -10,15 +11,41 @@ import (
 	"sallyport/server/admin"
 )
 
-// TestSharesThatCannotBeWrittenArePrinted: the new seal is in force by then,
-// and the answer of the server is the only place where its shares are.
-func TestSharesThatCannotBeWrittenArePrinted(t *testing.T) {
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+// TestSharesThatNobodyHasAreNotConfirmed: what cannot be shown or written ends the change before it begins.
+func TestSharesThatNobodyHasAreNotConfirmed(t *testing.T) {
 	t.Parallel()
+	set := admin.SealPrepared{Set: "00112233", Shares: []admin.Share{{Number: 1, Text: "first"}, {Number: 2, Text: "second"}}}
+	a := &app{stdout: fullDisk{}, stderr: io.Discard, output: "table"}
+	if err := a.handOut(set, ""); err == nil {
+		t.Error("printed on a full disk")
+	}
+	if err := a.handOut(set, filepath.Join(t.TempDir(), "absent")); err == nil {
+		t.Error("written into a directory that is not there")
+	}
 	var out bytes.Buffer
-	a := &app{stdout: &out, stderr: io.Discard, output: "table"}
-	shares := []admin.Share{{Number: 1, Text: "first"}, {Number: 2, Text: "second"}}
-	err := a.handOut(admin.SealChanged{Set: "00112233", Shares: shares}, filepath.Join(t.TempDir(), "absent"))
-	if err == nil || !strings.Contains(out.String(), "first") || !strings.Contains(out.String(), "second") {
+	a.stdout = &out
+	if err := a.handOut(set, ""); err != nil || !strings.Contains(out.String(), "first") || !strings.Contains(out.String(), "second") {
 		t.Errorf("%v, and printed %q", err, out.String())
+	}
+}
+
+func TestAGroupIsTypedBack(t *testing.T) {
+	t.Parallel()
+	share := admin.Share{Number: 2, Text: "AAAA1 BBBB2 CCCC3\nDDDD4 EEEE5 FFFF6\n"}
+	for typed, want := range map[string]bool{
+		"DDDD4\n": true, " dddd4 \n": true, "DDDD4": true, "EEEE5\nDDDD4\n": true,
+		"EEEE5\n": false, "": false, "\n\n\nDDDD4\n": false, "AAAA1 BBBB2 CCCC3 DDDD4\n": false,
+	} {
+		var out strings.Builder
+		if err := askGroup(strings.NewReader(typed), &out, share, 3); (err == nil) != want {
+			t.Errorf("%q: %v", typed, err)
+		}
+		if !strings.Contains(out.String(), "type group 4 of share 2") {
+			t.Errorf("asked %q", out.String())
+		}
 	}
 }

@@ -61,4 +61,11 @@ func TestTransitDownAtStartBackLater(t *testing.T) {
 	if _, err := h.cl.AccountList(t.Context()); err != nil {
 		t.Error(err)
 	}
+	if st, err := h.cl.SealStatus(t.Context()); err != nil || st.Service != "reachable" {
+		t.Errorf("seal status: %+v, %v", st, err)
+	}
+	again.Close()
+	if st, err := h.cl.SealStatus(t.Context()); err != nil || !strings.HasPrefix(st.Service, "not reachable: ") {
+		t.Errorf("seal status while the service is away: %+v, %v", st, err)
+	}
 }

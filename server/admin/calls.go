@@ -36,6 +36,14 @@ func (c *Client) SealChange(ctx context.Context, r SealChange) (SealChanged, err
 	return call[SealChanged](ctx, c, "seal/change", r)
 }
 
+func (c *Client) SealPrepare(ctx context.Context, r SealChange) (SealPrepared, error) {
+	return call[SealPrepared](ctx, c, "seal/prepare", r)
+}
+
+func (c *Client) SealConfirm(ctx context.Context, r SealConfirm) (SealChanged, error) {
+	return call[SealChanged](ctx, c, "seal/confirm", r)
+}
+
 func (c *Client) KitExport(ctx context.Context, r KitExport) (Kit, error) {
 	return call[Kit](ctx, c, "seal/export", r)
 }

@@ -17,9 +17,13 @@ import (
 // SealStatus is what there is to know of the keys of an unsealed server.
 type SealStatus struct {
 	Kind     string    `json:"kind"`
-	Epoch    uint32    `json:"epoch"` // of the root
+	Set      string    `json:"set,omitempty"` // of shares
+	Epoch    uint32    `json:"epoch"`         // of the root
 	Created  time.Time `json:"created,omitzero"`
 	Destroys bool      `json:"destroys"` // the seal can destroy an old root
+	// Service is whether a key service answers: "reachable", or "not reachable: " and why; "" where there is none.
+	Service  string `json:"service,omitempty"`
+	Changing bool   `json:"changing,omitempty"` // root or seal are being changed at this moment
 	// Owed are keys of accounts that were replaced or removed under this root.
 	Owed         int            `json:"owed"`
 	OldRoot      uint32         `json:"old_root,omitempty"`       // epoch of a root that the seal has not destroyed yet
@@ -86,11 +90,27 @@ type Destroyed struct {
 	Pending string    `json:"pending,omitempty"` // why the old root is still there
 }
 
+// serviceTime is how long a status waits for a key service.
+const serviceTime = 3 * time.Second
+
+func (s *Server) service(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, serviceTime)
+	defer cancel()
+	known, err := s.o.Keyring.Reachable(ctx)
+	switch {
+	case !known:
+		return ""
+	case err != nil:
+		return "not reachable: " + err.Error()
+	}
+	return "reachable"
+}
+
 func (s *Server) sealStatus(ctx context.Context, _ Peer, _ Empty) (SealStatus, error) {
 	st := s.o.Keyring.Status()
 	out := SealStatus{
-		Kind: st.Seal, Epoch: st.Epoch, Created: st.Created, Destroys: st.Destroys, Owed: st.Owed, OldRoot: st.OldRoot,
-		Policy: KeyState(st.Policy), Audit: KeyState(st.Audit), Accounts: []KeyedAccount{},
+		Kind: st.Seal, Set: st.Set, Epoch: st.Epoch, Created: st.Created, Destroys: st.Destroys, Owed: st.Owed, OldRoot: st.OldRoot,
+		Policy: KeyState(st.Policy), Audit: KeyState(st.Audit), Accounts: []KeyedAccount{}, Changing: st.Changing, Service: s.service(ctx),
 	}
 	if st.OldRootError != nil {
 		out.OldRootError = st.OldRootError.Error()

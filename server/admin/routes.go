@@ -73,6 +73,8 @@ type Options struct {
 func (s *Server) routes(mux *http.ServeMux) {
 	handle(s, mux, "seal", s.seal)
 	handle(s, mux, "seal/change", s.sealChange)
+	handle(s, mux, "seal/prepare", s.sealPrepare)
+	handle(s, mux, "seal/confirm", s.sealConfirm)
 	handle(s, mux, "seal/export", s.kitExport)
 	handle(s, mux, "seal/revoke", s.kitRevoke)
 	handle(s, mux, "account/add", s.accountAdd)

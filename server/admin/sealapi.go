@@ -1,8 +1,6 @@
 package admin
 
-import (
-	"time"
-)
+import "time"
 
 // Sealed says why a server is sealed, and what to do.
 type Sealed struct {
@@ -35,7 +33,9 @@ type Unseal struct {
 	Identity Secret `json:"identity,omitempty"`
 }
 
-// SealChange seals the root key in another way, or by another secret.
+// SealChange seals the root key in another way, or by another secret. Shares are
+// prepared and confirmed, because an answer that gets lost must not take the only
+// shares with it.
 type SealChange struct {
 	Change
 	To         string `json:"to"` // as SealState.Kind
@@ -46,11 +46,25 @@ type SealChange struct {
 	Recipients []string `json:"recipients,omitempty"`
 }
 
-// SealChanged has the shares, once and never again.
+// SealPrepared has the shares of a new set, once and never again. Nothing is
+// sealed by them before SealConfirm.
+type SealPrepared struct {
+	Set    string    `json:"set"`
+	Shares []Share   `json:"shares"`
+	Until  time.Time `json:"until"` // the set is forgotten then
+}
+
+// SealConfirm says that the shares of a prepared set are in safe hands, and
+// puts the set in force. It may be repeated.
+type SealConfirm struct {
+	Change
+	Set string `json:"set"`
+}
+
+// SealChanged says what seals the root key now.
 type SealChanged struct {
-	Kind   string  `json:"kind"`
-	Set    string  `json:"set,omitempty"`
-	Shares []Share `json:"shares,omitempty"`
+	Kind string `json:"kind"`
+	Set  string `json:"set,omitempty"` // of shares
 	// Old is what still opens older copies of seal.json.
 	Old string `json:"old"`
 }

@@ -28,6 +28,8 @@ type Server struct {
 	mux  *http.ServeMux
 	quit chan struct{} // closed by stop: streams end then
 	once sync.Once
+
+	next preparedSeal
 }
 
 // NewServer makes a Server; Door.Open puts it in service.
@@ -42,8 +44,11 @@ func NewServer(o Options) *Server {
 	return s
 }
 
-// stop ends the streams.
-func (s *Server) stop() { s.once.Do(func() { close(s.quit) }) }
+// stop ends the streams, and forgets a seal that was prepared.
+func (s *Server) stop() {
+	s.once.Do(func() { close(s.quit) })
+	s.next.forget()
+}
 
 // answering is what every operation needs, of a Server or of a Door.
 type answering interface {
