@@ -27,6 +27,7 @@ type core struct {
 	content *content.Store // over blobs; shared by all sessions for its buffers
 	claims  *claims
 	pins    *pins
+	holds   holds
 	updates atomic.Uint64 // transactions that were asked for
 	moves   atomic.Uint64 // grows before and after each transaction of housekeeping
 
@@ -101,6 +102,7 @@ func (c *core) update(ctx context.Context, fn func(*meta.Tx) error) error {
 	}
 	c.updates.Add(1)
 	err := c.db.Update(ctx, fn)
+	c.vol.changes.Add(1)
 	if errors.Is(err, meta.ErrReadOnly) {
 		c.failed.Store(true)
 	}

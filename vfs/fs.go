@@ -30,6 +30,11 @@ type Options struct {
 	// transaction that recovers it; nil, or a nil result, = no event.
 	Recovered func(keyring.AccountID, Change) []byte
 
+	// Holds tells which paths of an account are on hold, "/" for all of it: no purge takes what is there, and nothing that was
+	// there once; Destroy refuses the account. It is asked whenever something is about to be destroyed, in the transaction that
+	// does it, so it must be quick and must not call the FS. nil = nothing is.
+	Holds func(keyring.AccountID) ([]string, error)
+
 	testOnlyBlobs func(blob.Store) blob.Store // wraps the store of every volume
 }
 
@@ -138,9 +143,12 @@ func (f *FS) Create(ctx context.Context, id keyring.AccountID) error {
 	return nil
 }
 
-// Destroy removes an account's volume from disk. Its views must be closed; ErrBusy otherwise. The account's key is
+// Destroy removes an account's volume from disk; ErrHeld if something of it is on hold. Its views must be closed; ErrBusy otherwise. The account's key is
 // the caller's to destroy, and that comes first: without it the bytes are noise already.
 func (f *FS) Destroy(ctx context.Context, id keyring.AccountID) error {
+	if held, err := f.heldPaths(id); err != nil || len(held) > 0 {
+		return errors.Join(fmt.Errorf("vfs: destroying volume %s: %w", id, ErrHeld), err)
+	}
 	f.mu.Lock()
 	v := f.volumes[id]
 	f.mu.Unlock()

@@ -34,6 +34,7 @@ type Superseded struct {
 	At    time.Time // since when; the server's instants, which a client cannot set
 	Bytes uint64    // size of the version; of a name: of what goes with it
 	Dir   bool      // the name of a directory, or a version of its attributes
+	Held  bool      // on hold: no purge takes it
 }
 
 // PurgePlan is what a purge would destroy. It holds totals and no list: its items are read from the time index
@@ -50,7 +51,8 @@ type PurgePlan struct {
 
 	v       *Volume
 	expired func(Superseded) bool
-	until   int64 // instants below this one only: what was superseded after the plan was made is not part of it
+	most    uint64 // items; Execute ends after them. 0 = all
+	until   int64  // instants below this one only: what was superseded after the plan was made is not part of it
 	result  PurgeReceipt
 }
 
@@ -102,7 +104,7 @@ func (v *Volume) PlanPurgeBefore(ctx context.Context, before time.Time, expired 
 		return c.history(ctx, p.until, func(batch []past) error {
 			for i := range batch {
 				s := &batch[i].Superseded
-				if !expired(*s) {
+				if s.Held || !expired(*s) {
 					p.Kept++
 					continue
 				}
@@ -132,6 +134,9 @@ func spoken(err error) error {
 	return public(err)
 }
 
+// errEnough ends a purge that has taken as much as it may at once.
+var errEnough = errors.New("enough")
+
 type paceError struct{ err error }
 
 func (e *paceError) Error() string { return e.err.Error() }
@@ -143,7 +148,7 @@ func (p *PurgePlan) Items(ctx context.Context) iter.Seq2[Superseded, error] {
 		err := p.v.do(ctx, func(c *core) error {
 			return c.history(ctx, p.until, func(batch []past) error {
 				for i := range batch {
-					if s := batch[i].Superseded; p.expired(s) && !yield(s, nil) {
+					if s := batch[i].Superseded; !s.Held && p.expired(s) && !yield(s, nil) {
 						return stop
 					}
 				}
@@ -169,17 +174,24 @@ func (p *PurgePlan) Execute(ctx context.Context, emit func(PurgeReceipt) []byte)
 		return err
 	}
 	defer unlock()
-	err = p.v.do(ctx, func(c *core) error {
-		e := purge{plan: p, c: c, emit: emit}
-		if err := c.history(ctx, p.until, func(batch []past) error { return e.take(ctx, batch) }); err != nil {
-			return err
-		}
-		if err := e.flush(ctx); err != nil {
-			return err
-		}
-		return c.removeDoomed(ctx)
-	})
+	err = p.v.do(ctx, func(c *core) error { return p.execute(ctx, c, emit) })
 	return spoken(err)
+}
+
+func (p *PurgePlan) execute(ctx context.Context, c *core, emit func(PurgeReceipt) []byte) error {
+	h, passed, err := c.held(ctx)
+	if err != nil {
+		return err
+	}
+	e := purge{plan: p, c: c, emit: emit, held: h}
+	err = c.historyFrom(ctx, passed, p.until, purgePage, h, func(batch []past) error { return e.take(ctx, batch) })
+	if err == nil {
+		err = e.flush(ctx)
+	}
+	if err != nil && !errors.Is(err, errEnough) {
+		return err
+	}
+	return c.removeDoomed(ctx)
 }
 
 // tidy makes the caller the only housekeeper of the volume.
@@ -199,21 +211,37 @@ type purge struct {
 	emit  func(PurgeReceipt) []byte
 	batch []past
 	known map[meta.Inode]*meta.Usage
+	held  *held // as the items are judged by
+	loose bool  // something was met that is not held
 }
 
 // take purges what has expired of a page of the time index, in full batches.
 func (e *purge) take(ctx context.Context, page []past) error {
 	for i := range page {
-		if !e.plan.expired(page[i].Superseded) {
+		if page[i].Held {
 			continue
 		}
-		if e.batch = append(e.batch, page[i]); len(e.batch) == purgeBatch {
+		if e.loose = true; !e.plan.expired(page[i].Superseded) {
+			continue
+		}
+		if e.batch = append(e.batch, page[i]); len(e.batch) == e.full() {
 			if err := e.flush(ctx); err != nil {
 				return err
 			}
 		}
 	}
+	if e.held != nil && !e.loose && len(page) > 0 {
+		e.c.pass(e.held, page[len(page)-1].item.At+1)
+	}
 	return nil
+}
+
+// full is how many items one transaction takes.
+func (e *purge) full() int {
+	if e.plan.most > 0 && e.plan.most < purgeBatch {
+		return int(e.plan.most)
+	}
+	return purgeBatch
 }
 
 func (e *purge) flush(ctx context.Context) error {
@@ -235,6 +263,9 @@ func (e *purge) flush(ctx context.Context) error {
 				return &paceError{err}
 			}
 		}
+		if r := &e.plan.result; e.plan.most > 0 && r.Names+r.Versions >= e.plan.most {
+			return errEnough
+		}
 	}
 	return nil
 }
@@ -251,6 +282,9 @@ func (e *purge) purge(ctx context.Context, batch []past) error {
 	var gone meta.Purged
 	var receipt PurgeReceipt
 	_, err := e.c.move(ctx, ids, func(tx *meta.Tx, free map[meta.Inode]bool) (err error) {
+		if err := e.c.unchanged(e.held); err != nil {
+			return err
+		}
 		receipt = PurgeReceipt{At: time.Unix(0, tx.Instant())}
 		items := make([]meta.Superseded, 0, len(batch))
 		for i := range batch {
@@ -316,17 +350,26 @@ func (c *core) history(ctx context.Context, until int64, fn func(page []past) er
 	return c.historyBy(ctx, until, purgePage, fn)
 }
 
-// historyBy ends a page only between two instants, and goes on from the next: within an instant names are in the order of
+// historyBy is history by pages of a size.
+func (c *core) historyBy(ctx context.Context, until int64, size int, fn func(page []past) error) error {
+	h, _, err := c.held(ctx)
+	if err != nil {
+		return err
+	}
+	return c.historyFrom(ctx, 0, until, size, h, fn)
+}
+
+// historyFrom ends a page only between two instants, and goes on from the next: within an instant names are in the order of
 // their tokens, which is another one after a rotation, and a place in it would pass over some and hand out others twice. One
 // instant is that of one transaction, a handful of items.
-func (c *core) historyBy(ctx context.Context, until int64, size int, fn func(page []past) error) error {
-	for from, more := int64(0), true; more; {
+func (c *core) historyFrom(ctx context.Context, from, until int64, size int, h *held, fn func(page []past) error) error {
+	for more := true; more; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		var page []past
 		err := c.db.View(func(tx *meta.Tx) error {
-			paths := &pathfinder{tx: tx}
+			w := newWay(tx, h)
 			var failed error
 			more = false
 			err := tx.Superseded(from, until, func(s meta.Superseded) bool {
@@ -335,7 +378,7 @@ func (c *core) historyBy(ctx context.Context, until int64, size int, fn func(pag
 					return false
 				}
 				var p past
-				if p, failed = describe(tx, paths, s); failed != nil {
+				if p, failed = describe(tx, w, s); failed != nil {
 					return false
 				}
 				page = append(page, p)
@@ -354,7 +397,7 @@ func (c *core) historyBy(ctx context.Context, until int64, size int, fn func(pag
 }
 
 // describe finds out what there is to know of an item.
-func describe(tx *meta.Tx, paths *pathfinder, s meta.Superseded) (past, error) {
+func describe(tx *meta.Tx, w *way, s meta.Superseded) (past, error) {
 	p := past{item: s, Superseded: Superseded{Inode: uint64(s.Inode), Version: s.Version, At: time.Unix(0, s.At)}}
 	n, err := tx.Node(s.Inode)
 	if err != nil {
@@ -375,8 +418,10 @@ func describe(tx *meta.Tx, paths *pathfinder, s meta.Superseded) (past, error) {
 		}
 		p.Bytes = size
 	}
-	p.Path, err = paths.of(at)
-	return p, err
+	if p.Path, err = w.paths.of(at); err != nil {
+		return p, err
+	}
+	return p, w.judge(&p, at)
 }
 
 // missing takes a record that another one refers to and that is not there for damage.

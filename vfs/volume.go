@@ -20,6 +20,7 @@ type Volume struct {
 	fs       *FS
 	id       keyring.AccountID
 	reserve  atomic.Pointer[func(bytes, files int64) error]
+	changes  atomic.Uint64 // transactions that were tried since Open of the FS
 	draining chan struct{} // a lock with a context: one Drain at a time
 	tidying  chan struct{} // the same for housekeeping
 

@@ -1,0 +1,90 @@
+package vfs
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"sallyport/crypto/keyring"
+	"sallyport/vfs/meta"
+)
+
+// PurgeOptions of Purge.
+type PurgeOptions struct {
+	Before time.Time // what was superseded before this instant goes
+	Most   uint64    // items, rounded up to whole transactions; 0 = all
+	Pace   func(ctx context.Context, items int) error
+	// Emit makes the audit event of each transaction; nil = none.
+	Emit func(PurgeReceipt) []byte
+}
+
+// Purge is PlanPurgeBefore and Execute without counting first: for who purges by the clock. What is on hold or being written
+// stays.
+func (v *Volume) Purge(ctx context.Context, o PurgeOptions) (PurgeReceipt, error) {
+	p := &PurgePlan{v: v, expired: func(Superseded) bool { return true }, until: nanos(o.Before), most: o.Most, Pace: o.Pace}
+	err := p.Execute(ctx, o.Emit)
+	return p.Result(), err
+}
+
+// Oldest is the instant of the oldest name or version that was superseded and is not on hold; zero if there is none.
+func (v *Volume) Oldest(ctx context.Context) (time.Time, error) {
+	var at time.Time
+	err := v.do(ctx, func(c *core) error {
+		h, passed, err := c.held(ctx)
+		if err != nil {
+			return err
+		}
+		until := int64(0)
+		if err := c.db.View(func(tx *meta.Tx) error { until = tx.Stats().LastInstant + 1; return nil }); err != nil {
+			return err
+		}
+		size := purgePage
+		if h == nil {
+			size = 1
+		}
+		return c.historyFrom(ctx, passed, until, size, h, func(page []past) error {
+			for i := range page {
+				if !page[i].Held {
+					at = page[i].At
+					return errEnough
+				}
+			}
+			if len(page) > 0 {
+				c.pass(h, page[len(page)-1].item.At+1)
+			}
+			return nil
+		})
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return at, public(err)
+}
+
+// Peek tells how many transactions were tried in a volume since Open of the FS, and whether it is open now: what is known of a
+// volume whose number has not changed is still true. It opens nothing and waits for nothing.
+func (f *FS) Peek(id keyring.AccountID) (changes uint64, open bool) {
+	f.mu.Lock()
+	v := f.volumes[id]
+	f.mu.Unlock()
+	if v == nil {
+		return 0, false
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.changes.Load(), v.core != nil
+}
+
+// Rest closes the volume now if nothing uses it, and not when it has been idle for a while: for who looks into very many
+// volumes and will not be back soon.
+func (v *Volume) Rest() {
+	v.mu.Lock()
+	if v.refs > 0 || len(v.views) > 0 || v.core == nil || v.turning != nil {
+		v.mu.Unlock()
+		return
+	}
+	if v.idle != nil {
+		v.idle.Stop()
+	}
+	_ = v.turn() // everything that was committed is durable: an error of closing loses nothing
+}
