@@ -542,7 +542,7 @@ def policy(state, site):
 
     buckets = bolt(state / "policy.db")
     records, old = buckets[b"policy1"], b"names1" not in buckets
-    of_accounts = b"ai" if old else b"a"
+    of_accounts = b"ai" if old else b"al"
     plain = {k: open_record(record, site.policy[0], NOBODY, ACCOUNTS if k[:1] in of_accounts else POLICY, k, v)
              for k, v in records.items()}
     head = json.loads(plain.pop(b"h"))
@@ -554,8 +554,13 @@ def policy(state, site):
     set_key = token(b"policydb set key", b"left") + token(b"policydb set key", b"right")
     elements = [(k, v) for k, v in records.items() if k != b"h"] + list(buckets.get(b"names1", {}).items())
     check(head["count"] == len(elements) and bytes(head["sum"]) == set_hash(set_key, elements), "set hash of the policy")
-    accounts, details = {}, {}
+    accounts, details, holds = {}, {}, {}
     for k, v in plain.items():
+        if k[:1] == b"l":
+            h = json.loads(v)
+            check(k[1:] == token(b"holds of account", h["id"].encode()), "holds token")
+            check(all(0 < x["n"] <= h["last"] for x in h["holds"]), "number of a hold")
+            holds[h["id"]] = h["holds"]
         if k[:1] == b"a":
             a = json.loads(v)
             if old:
@@ -568,9 +573,10 @@ def policy(state, site):
                 check(back.hex() == a["id"], "name of another account")
             accounts[a["name"]], details[a["name"]] = a["id"], a
     check(len(names) == (0 if old else 2 * len(accounts)), "number of names")
+    check(all(i in accounts.values() for i in holds), "holds of an account that is not there")
     revisions = [json.loads(plain[b"r" + be(n, 8)]) for n in range(1, head["revision"] + 1)]
     texts = [base64.b64decode(r["text"]).decode() for r in revisions]
-    return {"revision": head["revision"], "accounts": accounts, "text": texts[-1] if texts else "", "texts": texts, "details": details}
+    return {"revision": head["revision"], "accounts": accounts, "text": texts[-1] if texts else "", "texts": texts, "details": details, "holds": holds}
 
 
 def checkpoints(state, site):

@@ -228,12 +228,23 @@ func cmpOr(a, b string) string {
 }
 
 // RemoveAccount removes an account, its credentials and everything the policy says of it, in one transaction, so that a
-// later account of that name inherits nothing. Its volume and keys are the caller's to destroy, after this.
+// later account of that name inherits nothing. Its volume and keys are the caller's to destroy, after this. ErrHeld while anything of
+// it is on hold.
 func (db *DB) RemoveAccount(ctx context.Context, name, who string) (*Account, error) {
 	var a *Account
 	var r *policy.Revision
 	err := db.change(ctx, func(t *tx) (err error) {
 		if a, err = t.account(name); err != nil {
+			return err
+		}
+		held, err := t.holds(a.ID)
+		if err != nil {
+			return err
+		}
+		if len(held.Holds) > 0 {
+			return ErrHeld
+		}
+		if err := t.remove(db.holdKey(a.ID)); err != nil {
 			return err
 		}
 		if doc := db.Current().Document; doc.Mentions(name) {

@@ -16,6 +16,7 @@
 //	r ‖ u64 revision           revision: who, when, why, the whole document             DomainPolicy
 //	c                          the change that waits for its confirmation               DomainPolicy
 //	a ‖ token(account id)      account: id, enabled, password hash, public keys         DomainAccounts
+//	l ‖ token(account id)      holds: account id, path, reason, who, when               DomainAccounts
 //
 // and "names1", the only place but the documents where a name stands:
 //

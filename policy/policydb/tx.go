@@ -34,7 +34,7 @@ func domain(key []byte) record.Domain {
 	switch {
 	case isName(key):
 		return record.DomainNames
-	case key[0] == 'a':
+	case key[0] == 'a', key[0] == 'l':
 		return record.DomainAccounts
 	default:
 		return record.DomainPolicy
