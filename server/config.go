@@ -36,6 +36,7 @@ type Config struct {
 	Log        Log        `yaml:"log" json:"log"`
 	Shutdown   Shutdown   `yaml:"shutdown" json:"shutdown"`
 	Scrub      Scrub      `yaml:"scrub" json:"scrub"`
+	Retention  Retention  `yaml:"retention" json:"retention"`
 	Shred      Shred      `yaml:"shred" json:"shred"`
 	Limits     Limits     `yaml:"limits" json:"limits"`
 }
@@ -238,6 +239,11 @@ type Limits struct {
 	OpenFiles                 int64         `yaml:"open_files" json:"open_files"`                                   // RLIMIT_NOFILE asked for; 0 = as high as allowed
 }
 
+// Retention is the destruction of what policy lets go, in the background.
+type Retention struct {
+	Rate int `yaml:"rate" json:"rate"` // names and versions per second, all accounts together; 0 = no limit
+}
+
 // Shred says when what was purged is made unreadable: At "15:04", local time,
 // up to Jitter later; "never" leaves it to `backup purge --now`.
 type Shred struct {
@@ -270,6 +276,7 @@ func DefaultConfig() *Config {
 		Log:        Log{Level: "info", Format: "auto"},
 		Shutdown:   Shutdown{Drain: 10 * time.Second},
 		Scrub:      Scrub{Interval: 24 * time.Hour, Rate: 16 << 20},
+		Retention:  Retention{Rate: 20_000},
 		Shred:      Shred{At: "03:30", Jitter: time.Hour},
 		Limits: Limits{
 			Connections: 10_000, PerAddress: 1024, Unauthenticated: 512, UnauthenticatedPerAddress: 64,

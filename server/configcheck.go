@@ -30,6 +30,9 @@ func (l *Loaded) check() ConfigErrors {
 	if l.Scrub.Rate < 0 {
 		c.fail("scrub.rate", "must not be negative", "")
 	}
+	if l.Retention.Rate < 0 {
+		c.fail("retention.rate", "must not be negative", "")
+	}
 	c.audit()
 	if l.State.IdleClose < time.Second || l.State.IdleClose > 24*time.Hour {
 		c.fail("state.idle_close", "must be between 1s and 24h", "")

@@ -120,6 +120,13 @@ func storeMetrics(m exposition, p *parts) {
 	m.gauge("sallyport_cache_bytes", "Decrypted bytes held for reading; at most a quarter of limits.window_memory.", float64(v.CachedBytes))
 	m.counter("sallyport_integrity_errors_total", "Reads that met damaged or exchanged data.", float64(v.Damaged))
 	m.counter("sallyport_purged_total", "Superseded names and versions purged.", float64(v.Purged))
+	r := p.retention.Stats()
+	m.gauge("sallyport_retention_due_accounts", "Accounts in which something is past retention and grace and not destroyed yet.", float64(r.Due))
+	m.gauge("sallyport_retention_overdue_seconds", "How long the oldest of it has been so; more than a minute or two means that retention lags.", r.Overdue.Seconds())
+	m.gauge("sallyport_retention_unknown_accounts", "Accounts that were not looked into yet since the start.", float64(r.Unknown))
+	m.counter("sallyport_retention_items_total", "Names and versions destroyed because policy let them go.", float64(r.Purged))
+	m.counter("sallyport_retention_bytes_total", "Bytes of them.", float64(r.Bytes))
+	m.counter("sallyport_retention_failures_total", "Accounts that could not be looked into or purged; they are tried again.", float64(r.Failures))
 	m.family("counter", "sallyport_housekeeping_files_total", "Files folded and repacked.",
 		sample{`kind="folded"`, float64(v.Folded)}, sample{`kind="repacked"`, float64(v.Repacked)})
 	m.counter("sallyport_housekeeping_bytes_total", "Bytes copied by folding and repacking.", float64(v.Copied))

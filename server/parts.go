@@ -10,6 +10,7 @@ import (
 	"sallyport/crypto/keyring"
 	"sallyport/policy/policydb"
 	"sallyport/server/audit"
+	"sallyport/server/retention"
 	"sallyport/server/session"
 	"sallyport/server/shred"
 	"sallyport/vfs"
@@ -25,6 +26,7 @@ type parts struct {
 	sessions *session.Manager
 	shredder *shred.Shredder
 
+	retention *retention.Keeper
 	restHouse func() // ends housekeeping; nil before it began
 	scrub     *scrub // nil until everything else is there
 }
@@ -62,7 +64,7 @@ func (p *parts) open(ctx context.Context, c *Config, seal keyring.Seal) (err err
 	}
 	p.volumes, err = vfs.Open(ctx, vfs.Options{
 		Dir: filepath.Join(c.State.Dir, "accounts"), Keyring: p.keyring, WindowBudget: c.Limits.WindowMemory, Recovered: session.Recovered,
-		IdleClose: c.State.IdleClose,
+		IdleClose: c.State.IdleClose, Holds: p.holds,
 	})
 	if err != nil {
 		return fmt.Errorf("opening the volumes: %w", err)
@@ -74,6 +76,7 @@ func (p *parts) open(ctx context.Context, c *Config, seal keyring.Seal) (err err
 	if err := p.leftovers(); err != nil {
 		return err
 	}
+	p.retention = retention.Start(retention.Options{Policy: p.policy, Volumes: p.volumes, Log: p.log.With("part", "retention"), Rate: c.Retention.Rate})
 	at, daily := c.Shred.time()
 	p.shredder = shred.Start(shred.Options{
 		Volumes: p.volumes, Record: p.audit.AppendSeq, Log: p.log.With("part", "shred"), Repack: vfs.Repack, Daily: daily, At: at, Jitter: c.Shred.Jitter,
@@ -149,11 +152,24 @@ func (p *parts) tidied(v *vfs.Volume, r *vfs.TidyResult, err error) {
 	p.log.Info("housekeeping", "account", v.ID(), "folded", r.Folded, "repacked", r.Repacked, "swept", r.Swept, "bytes", r.Copied, "damaged", r.Damaged)
 }
 
+// holds are the paths of an account that nothing may destroy.
+func (p *parts) holds(id keyring.AccountID) ([]string, error) {
+	list, err := p.policy.Holds(id)
+	var paths []string
+	for _, h := range list {
+		paths = append(paths, h.Path)
+	}
+	return paths, err
+}
+
 // close is the reverse of open; every part is closed even if one fails.
 func (p *parts) close() error {
 	var errs []error
 	if p.shredder != nil {
 		errs = append(errs, p.shredder.Close())
+	}
+	if p.retention != nil {
+		errs = append(errs, p.retention.Close())
 	}
 	if p.scrub != nil {
 		p.scrub.stop()

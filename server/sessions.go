@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net/netip"
 	"time"
 
@@ -61,6 +62,24 @@ func (p *parts) wouldEnd(r *policy.Revision) []admin.SessionEnd {
 		out = append(out, admin.SessionEnd{Session: describeSession(e.Info), Code: e.Denial.Code, Rule: e.Denial.Rule, Origin: e.Denial.Origin})
 	}
 	return out
+}
+
+// planTime bounds how long a plan counts what a policy would destroy.
+const planTime = 10 * time.Second
+
+// wouldPurge: what another policy would destroy.
+func (p *parts) wouldPurge(ctx context.Context, r *policy.Revision) ([]admin.PolicyPurge, error) {
+	ctx, cancel := context.WithTimeout(ctx, planTime)
+	defer cancel()
+	list, err := p.retention.WouldPurge(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	var out []admin.PolicyPurge
+	for _, l := range list {
+		out = append(out, admin.PolicyPurge(l))
+	}
+	return out, nil
 }
 
 func (p *parts) bans() []admin.Ban {

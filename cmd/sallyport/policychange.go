@@ -271,7 +271,11 @@ func planLines(p admin.PolicyPlan) []string {
 		out = append(out, fmt.Sprintf("locks    %s out%s (%s by %s)", l.Account, guarded, l.Code, l.Rule))
 	}
 	for _, x := range p.Purges {
-		out = append(out, fmt.Sprintf("purges   %d versions of %s, %d bytes", x.Versions, x.Account, x.Bytes))
+		if x.Unknown {
+			out = append(out, fmt.Sprintf("purges   something of %s, perhaps: there was no time to count it", x.Account))
+			continue
+		}
+		out = append(out, fmt.Sprintf("purges   %d names and %d versions of %s, %d bytes, deleted or replaced from %s to %s", x.Names, x.Versions, x.Account, x.Bytes, stamp(x.Oldest), stamp(x.Newest)))
 	}
 	if n := len(p.Tests); n > 0 {
 		good := 0

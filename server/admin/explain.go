@@ -34,6 +34,12 @@ func (a answerer) explain(name string, err error) *Error {
 		e.Code, e.Message, e.Hint = CodeRefused, denial.Error(), denial.Hint
 	case errors.Is(err, policydb.ErrNoAccount):
 		e.Code, e.Message, e.Hint = CodeNotFound, "no such account", "`sallyport account list` shows them"
+	case errors.Is(err, policydb.ErrHeld), errors.Is(err, vfs.ErrHeld):
+		e.Code, e.Message, e.Hint = CodeRefused, "the account is on hold, or something in it: it must not be destroyed", "`sallyport backup list --holds` shows what is on hold and why, `sallyport backup release` ends a hold"
+	case errors.Is(err, policydb.ErrNoHold):
+		e.Code, e.Message, e.Hint = CodeNotFound, "no such hold", "`sallyport backup list --holds` shows them"
+	case errors.Is(err, policydb.ErrBadHold):
+		e.Code, e.Message, e.Hint = CodeInvalid, strings.TrimPrefix(err.Error(), "policydb: "), "a path begins with a slash, as the client sees it"
 	case errors.Is(err, policydb.ErrNoKey):
 		e.Code, e.Message, e.Hint = CodeNotFound, "the account has no such key", "`sallyport account keys list NAME` shows them"
 	case errors.Is(err, policydb.ErrBadHash):

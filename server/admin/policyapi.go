@@ -52,9 +52,13 @@ type LockedOut struct {
 
 // PolicyPurge is what a shorter retention would destroy.
 type PolicyPurge struct {
-	Account  string `json:"account"`
-	Versions uint64 `json:"versions"`
-	Bytes    uint64 `json:"bytes"`
+	Account  string    `json:"account"`
+	Names    uint64    `json:"names"`
+	Versions uint64    `json:"versions"`
+	Bytes    uint64    `json:"bytes"`
+	Oldest   time.Time `json:"oldest,omitzero"` // when it was replaced or deleted
+	Newest   time.Time `json:"newest,omitzero"`
+	Unknown  bool      `json:"unknown,omitempty"` // there was no time to count it, or the volume does not open
 }
 
 // PolicyTest is one entry of tests: with its result.

@@ -55,7 +55,9 @@ type Options struct {
 	// nil = not known.
 	WouldEnd   func(*policy.Revision) []SessionEnd
 	WouldPurge func(context.Context, *policy.Revision) ([]PolicyPurge, error)
-	Facts      func(session string) (account string, f policy.Facts, ok bool)
+	// HoldsChanged tells that holds of an account came or went.
+	HoldsChanged func(keyring.AccountID)
+	Facts        func(session string) (account string, f policy.Facts, ok bool)
 
 	// Of the audit log: Append, AppendSeq, Tail, Read and Verify.
 	Record      func(context.Context, audit.Event) error

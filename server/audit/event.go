@@ -38,6 +38,11 @@ const (
 	Damage   Action = "damage"  // stored data failed its integrity check
 	Repair   Action = "repair"  // of a volume, by the operator
 
+	Purge   Action = "purge"   // superseded names and versions; count, bytes
+	Hold    Action = "hold"    // path = what, version = its number
+	Release Action = "release" // of a hold
+	Ransom  Action = "ransom"  // a session overwrote and deleted very much
+
 	AccountAdd     Action = "account-add"
 	AccountRemove  Action = "account-remove"
 	AccountEnable  Action = "account-enable"
