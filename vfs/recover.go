@@ -255,23 +255,16 @@ func (r *rescue) publish(tx *meta.Tx, b *meta.BlobKey, n *meta.Node, v *meta.Ver
 // doomedBatch is how many blobs are unlinked before their records go, together.
 const doomedBatch = 500
 
-// removeDoomed unlinks the blobs that metadata has given up.
+// removeDoomed unlinks the blobs that metadata has given up, unless a copy needs them still.
 func (c *core) removeDoomed(ctx context.Context) error {
 	for {
 		var ids []blob.ID
-		err := c.db.View(func(tx *meta.Tx) error {
-			return tx.Doomed(func(id [16]byte) bool { ids = append(ids, id); return len(ids) < doomedBatch })
-		})
+		done, err := c.vol.removes(func() (err error) { ids, err = c.unlinkDoomed(ctx); return err })
+		if err == nil && !done {
+			return c.leaveDoomed()
+		}
 		if err != nil || len(ids) == 0 {
 			return err
-		}
-		for _, id := range ids {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := c.blobs.Remove(ctx, id); err != nil {
-				return err
-			}
 		}
 		err = c.update(ctx, func(tx *meta.Tx) error {
 			for _, id := range ids {
@@ -285,6 +278,35 @@ func (c *core) removeDoomed(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// leaveDoomed has the doomed blobs, if there are any, unlinked later.
+func (c *core) leaveDoomed() error {
+	some := false
+	err := c.db.View(func(tx *meta.Tx) error { return tx.Doomed(func([16]byte) bool { some = true; return false }) })
+	if some {
+		c.vol.waits()
+	}
+	return err
+}
+
+// unlinkDoomed unlinks the next batch.
+func (c *core) unlinkDoomed(ctx context.Context) (ids []blob.ID, err error) {
+	err = c.db.View(func(tx *meta.Tx) error {
+		return tx.Doomed(func(id [16]byte) bool { ids = append(ids, id); return len(ids) < doomedBatch })
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := c.blobs.Remove(ctx, id); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
 }
 
 // orphanGrace is how old a blob that metadata does not know must be before it is removed: long enough for an operator who
@@ -302,6 +324,11 @@ func (c *core) removeOrphans(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
+	_, err := c.vol.removes(func() error { return c.unlinkOrphans(ctx, store) })
+	return err
+}
+
+func (c *core) unlinkOrphans(ctx context.Context, store dated) error {
 	ids, err := c.orphans(ctx)
 	if err != nil {
 		return err

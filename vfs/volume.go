@@ -40,6 +40,10 @@ type Volume struct {
 	repairing  bool                  // see alone
 	noted      bool                  // the outbox has news
 	noting     bool                  // a goroutine is calling OnOutbox
+	keeping    int                   // copies that need the blobs of an instant: see keep
+	kept       bool                  // and that something waits for their end
+	removing   int                   // removals of blobs under way
+	removed    chan struct{}         // closed when there is none any more
 }
 
 func newVolume(f *FS, id keyring.AccountID) *Volume {

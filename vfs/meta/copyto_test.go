@@ -19,7 +19,9 @@ func TestCopyHasTheInstantAndNothingDeleted(t *testing.T) {
 	d := newDB(t)
 	var gone [][]byte // sealed records that are deleted before the copy
 	for i := range 300 {
-		d.update(t, func(tx *Tx) error { return tx.PutBlob(&BlobKey{ID: [16]byte{byte(i), byte(i >> 8), 1}, State: BlobOpen, Name: fmt.Sprint(i)}) })
+		d.update(t, func(tx *Tx) error {
+			return tx.PutBlob(&BlobKey{ID: [16]byte{byte(i), byte(i >> 8), 1}, State: BlobOpen, Name: fmt.Sprint(i)})
+		})
 	}
 	d.view(t, func(tx *Tx) error {
 		for i := range 150 {
