@@ -107,7 +107,7 @@ type Log struct {
 	quit  chan struct{}
 	done  chan struct{}
 	wake  chan struct{}   // capacity 1: there is something to write now
-	asked chan chan error // for a checkpoint
+	asked chan request    // what only the writer can do
 
 	failed atomic.Pointer[error]
 
@@ -162,7 +162,7 @@ func Open(o Options) (*Log, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	l := &Log{o: o, quit: make(chan struct{}), done: make(chan struct{}), wake: make(chan struct{}, 1), asked: make(chan chan error), changed: make(chan struct{}), origins: newOrigins()}
+	l := &Log{o: o, quit: make(chan struct{}), done: make(chan struct{}), wake: make(chan struct{}, 1), asked: make(chan request), changed: make(chan struct{}), origins: newOrigins()}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("opening the audit log: %w", err)
 	}
@@ -349,6 +349,40 @@ func (l *Log) kick() {
 	}
 }
 
+// request is something for the writer to do between two flushes.
+type request struct {
+	do     func() error
+	answer chan error
+}
+
+// ask has the writer do something, and waits for it.
+func (l *Log) ask(ctx context.Context, do func() error) error {
+	r := request{do, make(chan error, 1)}
+	select {
+	case l.asked <- r:
+	case <-l.done:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-r.answer:
+		return err
+	case <-l.done:
+		return ErrClosed
+	}
+}
+
+// sign makes a checkpoint because somebody asked for one. A failure ends the log here, too: the next checkpoint would come
+// behind this one, of which nothing is known.
+func (l *Log) sign() error {
+	err := l.checkpoint()
+	if err != nil && !errors.Is(err, ErrFull) {
+		err = l.fail(err)
+	}
+	return err
+}
+
 // run is the writer.
 func (l *Log) run() {
 	defer close(l.done)
@@ -358,16 +392,14 @@ func (l *Log) run() {
 		select {
 		case <-l.wake:
 			l.flush()
-		case ask := <-l.asked:
+		case r := <-l.asked:
+			l.flush() // what was queued before comes first
 			err := l.Failure()
 			if err == nil {
-				// A failure ends the log here, too: the next checkpoint would come behind this one, of which nothing is known.
-				if err = l.checkpoint(); err != nil && !errors.Is(err, ErrFull) {
-					err = l.fail(err)
-				}
+				err = r.do()
 			}
 			l.note()
-			ask <- err
+			r.answer <- err
 		case <-tick.C:
 			l.tend()
 		case <-l.quit:

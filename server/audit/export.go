@@ -44,22 +44,7 @@ type ExportOptions struct {
 func (l *Log) PublicKey() (ed25519.PublicKey, uint32) { return l.publicKey(), l.o.KeyVersion }
 
 // Sign makes a checkpoint of what is durable now, if it is not signed already.
-func (l *Log) Sign(ctx context.Context) error {
-	ask := make(chan error, 1)
-	select {
-	case l.asked <- ask:
-	case <-l.done:
-		return ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case err := <-ask:
-		return err
-	case <-l.done:
-		return ErrClosed
-	}
-}
+func (l *Log) Sign(ctx context.Context) error { return l.ask(ctx, l.sign) }
 
 // Export calls fn with the lines of an export. It signs first, so that all of it is covered. Memory does not grow with the log.
 func (l *Log) Export(ctx context.Context, o ExportOptions, fn func(line []byte) error) error {
