@@ -106,8 +106,8 @@ type Log struct {
 	o     Options
 	quit  chan struct{}
 	done  chan struct{}
-	wake  chan struct{}   // capacity 1: there is something to write now
-	asked chan request    // what only the writer can do
+	wake  chan struct{} // capacity 1: there is something to write now
+	asked chan request  // what only the writer can do
 
 	failed atomic.Pointer[error]
 
