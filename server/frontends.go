@@ -70,6 +70,7 @@ func (s *Server) adminOptions(p *parts) admin.Options {
 		HostKeys: s.hostKeys.List, RotateHostKeys: s.rotateHostKeys,
 		Certs: s.certs.List, RotateCerts: s.rotateCerts,
 		Scrub:    p.scrub.now,
+		Copier:   p.copier,
 		Sessions: p.listSessions, Kill: p.kill, Bans: p.bans, Ban: p.ban, Unban: p.unban, Unlock: p.sessions.Unlock,
 		WouldEnd: p.wouldEnd, Facts: p.sessions.Facts,
 		Shred: p.shredder.Run, Record: p.audit.Append, RecordSeq: p.audit.AppendSeq, Tail: p.audit.Tail, ReadAudit: p.audit.Read, VerifyAudit: p.audit.Verify,

@@ -10,6 +10,7 @@ import (
 	"sallyport/crypto/keyring"
 	"sallyport/policy/policydb"
 	"sallyport/server/audit"
+	"sallyport/server/copier"
 	"sallyport/server/retention"
 	"sallyport/server/session"
 	"sallyport/server/shred"
@@ -25,6 +26,7 @@ type parts struct {
 	volumes  *vfs.FS
 	sessions *session.Manager
 	shredder *shred.Shredder
+	copier   *copier.Copier // nil but in a server
 
 	retention *retention.Keeper
 	restHouse func() // ends housekeeping; nil before it began

@@ -30,6 +30,11 @@ func HostSeal(ctx context.Context, c *Config, log *slog.Logger) (keyring.Seal, e
 	return c.sealOfKind(ctx, info.Kind, log)
 }
 
+// SealOfKind is the seal of a kind that the configuration describes and that opens without people; ErrNeedsPeople for the others.
+func (c *Config) SealOfKind(ctx context.Context, kind string) (keyring.Seal, error) {
+	return c.sealOfKind(ctx, kind, nil)
+}
+
 // sealOfKind is the seal that the configuration describes.
 func (c *Config) sealOfKind(ctx context.Context, kind string, log *slog.Logger) (keyring.Seal, error) {
 	switch kind {

@@ -13,6 +13,7 @@ import (
 	"sallyport/crypto/transit"
 	"sallyport/server/admin"
 	"sallyport/server/audit"
+	"sallyport/server/copier"
 	"sallyport/server/session"
 )
 
@@ -59,6 +60,11 @@ func (s *Server) unseal(ctx context.Context, seal keyring.Seal, who string) erro
 	}
 	p, err := openParts(ctx, s.config.Config, seal, s.log)
 	if err == nil {
+		if err = s.openCopier(p); err != nil {
+			err = errors.Join(err, p.close())
+		}
+	}
+	if err == nil {
 		if err = s.recordStart(ctx, p, seal.Kind(), who); err != nil {
 			err = errors.Join(err, p.close())
 		}
@@ -86,6 +92,15 @@ func (s *Server) unseal(ctx context.Context, seal keyring.Seal, who string) erro
 		s.log.Warn("connections made while sealed", "error", err)
 	}
 	return nil
+}
+
+// openCopier makes the part that hands out copies of the state.
+func (s *Server) openCopier(p *parts) (err error) {
+	p.copier, err = copier.New(copier.Options{
+		Keyring: p.keyring, Policy: p.policy, Volumes: p.volumes, Audit: p.audit, Identity: s.config.readIdentity, Dir: s.config.State.Dir, Program: s.o.Version,
+		Log: s.log.With("part", "copier"),
+	})
+	return err
 }
 
 // recordStart puts the start, what was noted while sealed, and the unsealing

@@ -15,6 +15,7 @@ func (v *Volume) Scrub(ctx context.Context, rate int64, report func(finding stri
 // pace lets bytes through at a rate. Used by one goroutine.
 type pace struct {
 	rate  int64 // bytes per second; 0 = no limit
+	ends  bool  // only the ends of blobs are read
 	began time.Time
 	done  int64
 }

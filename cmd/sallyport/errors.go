@@ -45,6 +45,7 @@ func explain(err error) *admin.Error {
 		e.Code, e.Hint = admin.CodeInvalid, configErrors.Hint()
 	case errors.As(err, &listen):
 		e.Code, e.Hint = admin.CodeRefused, listen.Hint()
+	case copyFailed(e, err):
 	case errors.As(err, &state):
 		e.Hint = server.SealHint(err)
 	case errors.Is(err, keyring.ErrInUse):

@@ -42,9 +42,10 @@ const (
 	DomainPolicy   // values of policy.db
 	DomainAccounts // accounts and their credentials in policy.db
 	DomainAudit
-	DomainKeyring // head of the keyring file
-	DomainSealKey // private half of a seal that people open, wrapped by their secret
-	DomainNames   // names and ids of accounts in policy.db
+	DomainKeyring  // head of the keyring file
+	DomainSealKey  // private half of a seal that people open, wrapped by their secret
+	DomainNames    // names and ids of accounts in policy.db
+	DomainIdentity // host keys and certificate of the server, in a copy of the state
 )
 
 const (

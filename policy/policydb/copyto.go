@@ -26,6 +26,7 @@ func (db *DB) CopyTo(ctx context.Context, path string) (ids []record.AccountID, 
 	if err := c.openBolt(path, true); err != nil {
 		return nil, err
 	}
+	c.bolt.NoSync, c.bolt.NoGrowSync = true, true // else the file would be 16 MiB at least
 	err = db.bolt.View(func(from *bbolt.Tx) error {
 		return c.bolt.Update(func(to *bbolt.Tx) error { return copyBuckets(ctx, from, to) })
 	})

@@ -63,6 +63,18 @@ func stream[T any](ctx context.Context, c *Client, op string, req any, fn func(T
 
 // post sends a request and returns the body of a good answer.
 func (c *Client) post(ctx context.Context, op string, req any) (io.ReadCloser, error) {
+	hr, err := c.request(ctx, op, req)
+	if err != nil {
+		return nil, err
+	}
+	res, err := c.do(ctx, hr)
+	if err != nil {
+		return nil, err
+	}
+	return res.Body, nil
+}
+
+func (c *Client) request(ctx context.Context, op string, req any) (*http.Request, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
 		return nil, newError(CodeInternal, "encoding the request: "+err.Error(), "")
@@ -72,12 +84,17 @@ func (c *Client) post(ctx context.Context, op string, req any) (io.ReadCloser, e
 		return nil, newError(CodeInternal, err.Error(), "")
 	}
 	hr.Header.Set("Content-Type", "application/json")
+	return hr, nil
+}
+
+// do sends a request and returns a good answer.
+func (c *Client) do(ctx context.Context, hr *http.Request) (*http.Response, error) {
 	res, err := c.http.Do(hr)
 	if err != nil {
 		return nil, c.transportError(ctx, err)
 	}
 	if res.StatusCode == http.StatusOK {
-		return res.Body, nil
+		return res, nil
 	}
 	defer res.Body.Close()
 	var eb errorBody

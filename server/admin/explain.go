@@ -80,6 +80,7 @@ func (a answerer) explain(name string, err error) *Error {
 		e.Code, e.Message = CodeRefused, err.Error()
 	case errors.Is(err, keyring.ErrSealed):
 		e.Code, e.Message = CodeSealed, "the server is sealed"
+	case explainCopy(e, err):
 	case errors.Is(err, vfs.ErrBusy):
 		e.Code, e.Message, e.Hint = CodeInternal, "the account's sessions did not end in time; its keys are destroyed, its files are left as noise", "restart the server and remove the directory that the log names"
 	case errors.Is(err, syscall.ENOSPC):

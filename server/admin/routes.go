@@ -13,6 +13,7 @@ import (
 	"sallyport/policy"
 	"sallyport/policy/policydb"
 	"sallyport/server/audit"
+	"sallyport/server/copier"
 	"sallyport/server/shred"
 	"sallyport/vfs"
 )
@@ -58,6 +59,9 @@ type Options struct {
 	// HoldsChanged tells that holds of an account came or went.
 	HoldsChanged func(keyring.AccountID)
 	Facts        func(session string) (account string, f policy.Facts, ok bool)
+
+	// Copier hands out copies of the whole state.
+	Copier *copier.Copier
 
 	// Of the audit log: Append, AppendSeq, Tail, Read and Verify.
 	Record      func(context.Context, audit.Event) error
@@ -129,6 +133,7 @@ func (s *Server) routes(mux *http.ServeMux) {
 	handle(s, mux, "seal/status", s.sealStatus)
 	handle(s, mux, "seal/rotate", s.sealRotate)
 	handle(s, mux, "backup/purge", s.backupPurge)
+	s.stateCopyRoutes(mux)
 }
 
 func (s *Server) seal(ctx context.Context, who Peer, r Change) (Empty, error) {

@@ -78,6 +78,9 @@ const (
 	Expire Action = "audit-expire" // old records are gone by the policy of retention
 	Lost   Action = "audit-lost"   // records that could not be written
 	Export Action = "audit-export" // somebody took a copy of the log that can be read
+
+	StateCopy    Action = "state-copy"    // of everything, sealed; result = begun, complete, interrupted
+	StateRestore Action = "state-restore" // this state came out of such a copy
 )
 
 // Event is one record. It holds account ids, never names; what is zero is left out.

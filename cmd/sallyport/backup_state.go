@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/crypto/keyring"
+	"sallyport/server"
+	"sallyport/server/admin"
+	"sallyport/server/statecopy"
+)
+
+// backupState copies the whole state of the running server.
+func (a *app) backupState() *cobra.Command {
+	var to string
+	var deep bool
+	c := &cobra.Command{Use: "state", Short: "Copy the whole state of the running server, sealed, to a directory or a tar stream", Args: exactly(),
+		Long: "Copy keyring, seal parameters, policy, audit log, trees, blobs, host keys and the server's own certificate, as\n" +
+			"they fit together, while the server goes on. Nothing leaves it in clear: the copy is worth what the seal is\n" +
+			"worth. Into a directory, a later copy adds what is new and then takes the place of the one before; what was\n" +
+			"written is read back and verified. --to - writes a tar archive to standard output. sallyport.yaml, the seal's\n" +
+			"secret and certificates of your own are not in it: keep them elsewhere.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if to == "" {
+				return usage("--to says where the copy goes", "a directory, or - for a tar archive on standard output")
+			}
+			return a.call(c.Context(), 0, func(ctx context.Context, cl *admin.Client) error { return a.copyState(ctx, cl, to, deep) })
+		}}
+	c.Flags().StringVar(&to, "to", "", "`directory` of the copy, or - for a tar archive on standard output")
+	c.Flags().BoolVar(&deep, "deep", false, "read back and authenticate every byte of the copy, not only the ends of what is new")
+	c.AddCommand(a.backupRestoreState())
+	return c
+}
+
+func (a *app) copyState(ctx context.Context, cl *admin.Client, to string, deep bool) error {
+	if to == "-" {
+		source, err := cl.StateCopy(ctx, a.change())
+		if err != nil {
+			return err
+		}
+		defer source.Close()
+		done, err := statecopy.Run(ctx, source, statecopy.NewStream(a.stdout), statecopy.Options{})
+		if err == nil {
+			err = source.Finish(ctx, done, "a stream")
+		}
+		if err != nil {
+			return err
+		}
+		a.say("copy %s: %d accounts, %d blobs, %d bytes of blobs", done.ID, done.Accounts, done.Copied, done.Written)
+		return nil
+	}
+	place, err := filepath.Abs(to)
+	if err != nil {
+		return err
+	}
+	dir, err := statecopy.OpenDir(place, true)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	source, err := cl.StateCopy(ctx, a.change())
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	done, err := statecopy.Run(ctx, source, dir, statecopy.Options{Deep: deep})
+	if err == nil {
+		err = source.Finish(ctx, done, place)
+	}
+	if err != nil {
+		return err
+	}
+	if err := dir.Clean(ctx); err != nil {
+		return fmt.Errorf("the copy is in force; removing what only the one before needed: %w", err)
+	}
+	return a.show(view{value: done, names: []string{done.ID}, rows: [][]string{
+		{"copy", done.ID}, {"root epoch", fmt.Sprint(done.Epoch)}, {"accounts", fmt.Sprint(done.Accounts)}, {"audit records", fmt.Sprint(done.Records)},
+		{"blobs", fmt.Sprintf("%d, %d bytes", done.Blobs, done.Bytes)}, {"new", fmt.Sprintf("%d, %d bytes", done.Copied, done.Written)},
+		{"read back", fmt.Sprint(done.Checked)}, {"purged meanwhile", fmt.Sprint(done.Purged)}, {"audit record", fmt.Sprint(done.Audit)},
+	}})
+}
+
+// backupRestoreState makes a state directory out of a copy.
+func (a *app) backupRestoreState() *cobra.Command {
+	var from string
+	var deep bool
+	var secret unsealFlags
+	c := &cobra.Command{Use: "restore", Short: "Make a state directory out of a copy, on an empty machine", Args: exactly(),
+		Long: "Write the state of a copy into the state directory (--state, or that of the configuration), which must be absent\n" +
+			"or empty, check every file against the signed manifest, open everything and say what was found; exit 1 on\n" +
+			"findings. It takes what the seal takes: the key file, key service or helper of the configuration, or a\n" +
+			"passphrase or shares, which are asked for. An interrupted restore of the same copy goes on. Never run a\n" +
+			"restored server beside the one that the copy is of.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			o := server.RestoreOptions{From: from, Deep: deep}
+			switch {
+			case from == "":
+				return usage("--from says where the copy is", "a directory, or - for a tar archive on standard input")
+			case from == "-" && secret.stdin:
+				return usage("the archive comes on standard input, so the secret cannot", "use --passphrase-fd")
+			case from == "-":
+				o.Stream = a.stdin
+			}
+			l, err := server.LoadConfig(a.configSource())
+			if err != nil {
+				return err
+			}
+			o.Seal, o.Who = a.sealOf(l.Config, secret), fmt.Sprintf("uid %d, offline", os.Getuid())
+			r, err := server.RestoreState(c.Context(), l.Config, o)
+			if err != nil {
+				return err
+			}
+			return a.showRestored(r, "the restored state")
+		}}
+	c.Flags().StringVar(&from, "from", "", "`directory` of the copy, or - for a tar archive on standard input")
+	c.Flags().BoolVar(&deep, "deep", false, "read and authenticate every byte of every blob")
+	secret.register(c)
+	return c
+}
+
+// register adds the flags that say where a secret comes from.
+func (o *unsealFlags) register(c *cobra.Command) {
+	f := c.Flags()
+	f.BoolVar(&o.stdin, "stdin", false, "read the passphrase, or all shares with blank lines between them, from standard input")
+	f.IntVar(&o.fd, "passphrase-fd", -1, "read them from this open `descriptor`")
+	f.StringVar(&o.recovery, "recovery", "", "recovery kit: a `file` of `seal export`, or what age made of it")
+	f.StringVar(&o.identity, "identity", "", "private key (age or SSH, a `file`) that opens the recovery kit")
+}
+
+// sealOf asks for what the seal of a copy needs.
+func (a *app) sealOf(c *server.Config, o unsealFlags) func(context.Context, *keyring.SealInfo) (keyring.Seal, error) {
+	return func(ctx context.Context, info *keyring.SealInfo) (keyring.Seal, error) {
+		switch {
+		case o.recovery != "":
+			kit, err := kitFrom(o)
+			if err != nil {
+				return nil, err
+			}
+			return info.Recovery([]byte(kit.Kit), []byte(kit.Identity))
+		case info.Kind == keyring.KindPassphrase:
+			pass, err := a.secretFrom(o, "Passphrase: ")
+			if err != nil {
+				return nil, err
+			}
+			return info.Passphrase([]byte(pass))
+		case info.Kind == keyring.KindShares:
+			return a.sharesOf(info, o)
+		}
+		return c.SealOfKind(ctx, info.Kind)
+	}
+}
+
+// sharesOf asks for as many shares as it takes, one after the other, or reads them all at once.
+func (a *app) sharesOf(info *keyring.SealInfo, o unsealFlags) (keyring.Seal, error) {
+	all, err := info.NewCollector(keyring.CollectTime)
+	if err != nil {
+		return nil, err
+	}
+	for n := 1; ; n++ {
+		text, err := a.secretFrom(o, fmt.Sprintf("Share %d of %d (set %x): ", n, info.K, info.Set[:]))
+		if err != nil {
+			return nil, err
+		}
+		for one := range strings.SplitSeq(string(text), "\n\n") {
+			progress, err := all.Add([]byte(one))
+			if err != nil {
+				return nil, err
+			}
+			if progress.Complete() {
+				return info.Shares(all)
+			}
+		}
+		if o.stdin || o.fd >= 0 {
+			return nil, &admin.Error{Code: admin.CodeSealed, Message: fmt.Sprintf("%d shares are needed, with a blank line between them", info.K)}
+		}
+	}
+}
+
+// showRestored prints what was found; findings are exit code 1.
+func (a *app) showRestored(r *server.Restored, what string) error {
+	v := view{value: r, header: []string{"ACCOUNT", "FILES", "BYTES", "VERSIONS", "BLOBS", "FINDINGS"}}
+	for _, x := range r.Accounts {
+		v.rows = append(v.rows, []string{x.Account, fmt.Sprint(x.Files), fmt.Sprint(x.Bytes), fmt.Sprint(x.Versions), fmt.Sprint(x.Blobs), fmt.Sprint(len(x.Findings))})
+	}
+	if err := a.show(v); err != nil {
+		return err
+	}
+	for _, f := range r.Site {
+		a.say("finding: %s", f)
+	}
+	for _, x := range r.Accounts {
+		for _, f := range x.Findings {
+			a.say("finding: %s: %s", x.Account, f)
+		}
+	}
+	a.say("copy %s of %s (%s old), root epoch %d, %d audit records; took %s", r.ID, r.Made.UTC().Format(time.RFC3339), r.Age, r.Epoch, r.Records, r.Took)
+	if n := r.Findings(); n > 0 {
+		return &admin.Error{Code: admin.CodeFindings, Message: fmt.Sprintf("%s has %d findings", what, n), Hint: "make a new copy, or take an older one; the findings name what is affected"}
+	}
+	return nil
+}
+
+// copyFailed gives the errors of copies their codes.
+func copyFailed(e *admin.Error, err error) bool {
+	switch {
+	case errors.Is(err, statecopy.ErrNoCopy):
+		e.Code, e.Hint = admin.CodeNotFound, "make one with `sallyport backup state --to DIR`"
+	case errors.Is(err, statecopy.ErrInUse):
+		e.Code, e.Hint = admin.CodeConflict, "wait for its end"
+	case errors.Is(err, statecopy.ErrNotEmpty):
+		e.Code, e.Hint = admin.CodeRefused, "choose a directory of its own: what no copy names would be removed from it, and nothing is overwritten"
+	case errors.Is(err, statecopy.ErrOtherRestore):
+		e.Code, e.Hint = admin.CodeRefused, "remove that directory, or go on with the copy that it was begun from"
+	case errors.Is(err, statecopy.ErrDamaged):
+		e.Code, e.Hint = admin.CodeFindings, "make a new copy, or take an older one"
+	case errors.Is(err, server.ErrStateExists):
+		e.Code, e.Hint = admin.CodeRefused, "restore into another --state"
+	default:
+		return false
+	}
+	return true
+}

@@ -1,0 +1,316 @@
+package server
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"sallyport/crypto/keyring"
+	"sallyport/policy/policydb"
+	"sallyport/server/audit"
+	"sallyport/server/statecopy"
+	"sallyport/vfs"
+)
+
+// RestoreOptions of RestoreState and DrillState.
+type RestoreOptions struct {
+	From   string    // directory of a copy
+	Stream io.Reader // or an archive of one
+	// Deep reads and authenticates every byte of every blob, and not only their ends.
+	Deep bool
+	// Seal is the seal of that state; it may ask people.
+	Seal func(context.Context, *keyring.SealInfo) (keyring.Seal, error)
+	Who  string // for the audit log
+}
+
+// Restored is what came of a restore, or of the trial of one.
+type Restored struct {
+	statecopy.Head
+	Age      string            `json:"age"`
+	Took     string            `json:"took"`
+	Accounts []RestoredAccount `json:"verified"`
+	Site     []string          `json:"findings"` // of what belongs to no account, or to none that is known
+}
+
+// RestoredAccount is one account of Restored.
+type RestoredAccount struct {
+	Account  string   `json:"account"`
+	ID       string   `json:"id"`
+	Files    uint64   `json:"files"`
+	Bytes    uint64   `json:"bytes"` // live
+	Versions uint64   `json:"versions"`
+	Blobs    uint64   `json:"blobs"`
+	Findings []string `json:"findings"`
+}
+
+// Findings counts them.
+func (r *Restored) Findings() int {
+	n := len(r.Site)
+	for _, a := range r.Accounts {
+		n += len(a.Findings)
+	}
+	return n
+}
+
+// RestoreState makes the state directory of c out of a copy, without a server. The directory must be absent, empty, or what an
+// interrupted restore of the same copy left. Everything is checked, verified by opening it, and recorded.
+func RestoreState(ctx context.Context, c *Config, o RestoreOptions) (*Restored, error) {
+	began := time.Now()
+	to := c.State.Dir
+	if Initialised(to) {
+		return nil, fmt.Errorf("%w: %s", ErrStateExists, to)
+	}
+	dir, err := openCopy(ctx, to, &o)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	release, err := keyring.LockState(to)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	r := &restorer{c: c, o: o, to: to}
+	err = r.run(ctx, dir, statecopy.RestoreOptions{Move: o.Stream != nil})
+	if r.keys != nil {
+		defer r.keys.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := r.record(ctx); err != nil {
+		return nil, err
+	}
+	r.out.Took = time.Since(began).Round(time.Millisecond).String()
+	return r.out, nil
+}
+
+// openCopy opens the copy, unpacked below the target if it is an archive, and prepares the target.
+func openCopy(ctx context.Context, to string, o *RestoreOptions) (*statecopy.Dir, error) {
+	if o.Stream == nil {
+		dir, err := statecopy.OpenDir(o.From, false)
+		if err != nil {
+			return nil, err
+		}
+		copied, err := dir.Current()
+		if err == nil {
+			err = statecopy.Prepare(to, copied.ID)
+		}
+		if err != nil {
+			return nil, errors.Join(err, dir.Close())
+		}
+		return dir, nil
+	}
+	if err := statecopy.Prepare(to, ""); err != nil {
+		return nil, err
+	}
+	return statecopy.UnpackInto(ctx, o.Stream, to)
+}
+
+// DrillState tries the restore of a copy in a directory beside it, which is removed at the end, and changes nothing
+// anywhere: it destroys no root at the seal, and runs no upkeep.
+func DrillState(ctx context.Context, c *Config, o RestoreOptions) (out *Restored, err error) {
+	began := time.Now()
+	dir, err := statecopy.OpenDir(o.From, false)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	tmp, err := dir.Drill()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
+	if err := statecopy.Prepare(tmp, ""); err != nil {
+		return nil, err
+	}
+	trial := *c
+	trial.State.Dir, trial.HostKeys.Dir = tmp, ""
+	trial.TLS.Certificates = nil
+	r := &restorer{c: &trial, o: o, to: tmp}
+	err = r.run(ctx, dir, statecopy.RestoreOptions{Link: true})
+	if r.keys != nil {
+		defer r.keys.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.out.Took = time.Since(began).Round(time.Millisecond).String()
+	return r.out, nil
+}
+
+type restorer struct {
+	c    *Config
+	o    RestoreOptions
+	to   string
+	keys *keyring.Keyring
+	out  *Restored
+}
+
+func (r *restorer) run(ctx context.Context, dir *statecopy.Dir, how statecopy.RestoreOptions) error {
+	copied, err := dir.Current()
+	if err != nil {
+		return err
+	}
+	r.out = &Restored{Head: copied.Head, Age: time.Since(copied.Made).Round(time.Second).String(), Accounts: []RestoredAccount{}, Site: []string{}}
+	if err := r.unseal(ctx, copied); err != nil {
+		return err
+	}
+	var found []string
+	how.Report = func(finding string) { found = append(found, finding) }
+	how.Identity = func(name string, sealed []byte) error { return r.c.restoreIdentity(r.keys, name, sealed) }
+	if err := copied.Restore(ctx, r.to, how); err != nil {
+		return fmt.Errorf("restoring: %w", err)
+	}
+	return r.verify(ctx, found)
+}
+
+// unseal opens the keys of the copy where they lie, and checks that this server, and nobody else, made the copy.
+func (r *restorer) unseal(ctx context.Context, copied *statecopy.Copy) error {
+	where, err := copied.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	info, err := keyring.ReadSeal(where)
+	if err != nil {
+		return err
+	}
+	seal, err := r.o.Seal(ctx, info)
+	if err != nil {
+		return err
+	}
+	if r.keys, err = keyring.Open(ctx, where, seal); err != nil {
+		return fmt.Errorf("opening the copy: %w", err)
+	}
+	signer, _, err := r.keys.AuditSigner()
+	if err != nil {
+		return err
+	}
+	if !copied.SignedBy(signer.Public().(ed25519.PublicKey)) {
+		return fmt.Errorf("%w: the manifest was changed, or is of another server: its signature is not that of the keys in the copy", statecopy.ErrDamaged)
+	}
+	return nil
+}
+
+// verify opens everything that was restored. found is what the restore itself found damaged.
+func (r *restorer) verify(ctx context.Context, found []string) error {
+	box, err := r.keys.Policy()
+	if err != nil {
+		return err
+	}
+	names, err := r.keys.Names()
+	if err != nil {
+		return err
+	}
+	db, err := policydb.Open(ctx, policydb.Options{Path: filepath.Join(r.to, policyFile), Box: box, Token: r.keys.PolicyToken, Names: names, NameToken: r.keys.NameToken})
+	if err != nil {
+		return policyError(r.c, err)
+	}
+	defer db.Close()
+	if err := r.verifyAudit(); err != nil {
+		return err
+	}
+	volumes, err := vfs.Open(ctx, vfs.Options{Dir: filepath.Join(r.to, "accounts"), Keyring: r.keys})
+	if err != nil {
+		return fmt.Errorf("opening the volumes: %w", err)
+	}
+	accounts, err := db.Accounts()
+	if err != nil {
+		return errors.Join(err, volumes.Close())
+	}
+	for _, a := range accounts {
+		one := RestoredAccount{Account: a.Name, ID: a.ID.String(), Findings: []string{}}
+		found = takeFindings(found, &one)
+		if err := r.volume(ctx, volumes, a.ID, &one); err != nil {
+			return errors.Join(err, volumes.Close())
+		}
+		r.out.Accounts = append(r.out.Accounts, one)
+	}
+	r.out.Site = append(r.out.Site, found...)
+	return volumes.Close()
+}
+
+// takeFindings moves the findings that name the account to it.
+func takeFindings(found []string, a *RestoredAccount) (rest []string) {
+	for _, f := range found {
+		if strings.Contains(f, a.ID) {
+			a.Findings = append(a.Findings, f)
+		} else {
+			rest = append(rest, f)
+		}
+	}
+	return rest
+}
+
+func (r *restorer) verifyAudit() error {
+	box, err := r.keys.Audit()
+	if err != nil {
+		return err
+	}
+	signer, _, err := r.keys.AuditSigner()
+	if err != nil {
+		return err
+	}
+	result, err := audit.Verify(filepath.Join(r.to, auditDir), box, signer.Public().(ed25519.PublicKey))
+	if err == nil && result.Records != r.out.Records {
+		err = fmt.Errorf("it ends with record %d, and the copy was made at %d", result.Records, r.out.Records)
+	}
+	if err != nil {
+		r.out.Site = append(r.out.Site, "audit log: "+err.Error())
+	}
+	return nil
+}
+
+// maxFindings bounds what is told of one account.
+const maxFindings = 1000
+
+func (r *restorer) volume(ctx context.Context, volumes *vfs.FS, id keyring.AccountID, a *RestoredAccount) error {
+	more := 0
+	report := func(finding string) {
+		if len(a.Findings) >= maxFindings {
+			more++
+			return
+		}
+		a.Findings = append(a.Findings, finding)
+	}
+	v, err := volumes.Volume(ctx, id)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		report("does not open: " + err.Error())
+		return nil
+	}
+	verify := v.VerifyEnds
+	if r.o.Deep {
+		verify = v.Verify
+	}
+	res, err := verify(ctx, report)
+	if err != nil {
+		return err
+	}
+	st := v.Stats()
+	a.Files, a.Bytes, a.Versions, a.Blobs = st.Files, st.LiveBytes, res.Versions, res.Blobs
+	if more > 0 {
+		a.Findings = append(a.Findings, fmt.Sprintf("and %d more", more))
+	}
+	return nil
+}
+
+// record notes in the restored log where this state comes from.
+func (r *restorer) record(ctx context.Context) error {
+	p := &parts{log: slog.New(slog.DiscardHandler), keyring: r.keys}
+	if err := p.openAudit(r.c); err != nil {
+		return err
+	}
+	detail := fmt.Sprintf("copy %s of %s, root epoch %d, %d findings", r.out.ID, r.out.Made.UTC().Format(time.RFC3339), r.out.Epoch, r.out.Findings())
+	err := p.audit.Append(context.WithoutCancel(ctx), audit.Event{Action: audit.StateRestore, Who: r.o.Who, Count: max(1, r.out.Head.Accounts), Detail: detail})
+	return errors.Join(err, p.audit.Close())
+}

@@ -1,0 +1,234 @@
+package statecopy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"sallyport/vfs/blob"
+)
+
+// drillPrefix begins the names of directories in which a restore is tried.
+const drillPrefix = "drill-"
+
+// Copy is the copy in force of a Dir.
+type Copy struct {
+	*Manifest
+	dir *Dir
+}
+
+// Current reads the manifest in force. Nothing is authentic before Manifest.SignedBy.
+func (d *Dir) Current() (*Copy, error) {
+	m, err := d.manifest(func(Entry) error { return nil })
+	if err != nil {
+		return nil, err
+	}
+	d.meta = filepath.Join(d.path, metaPrefix+m.ID)
+	return &Copy{m, d}, nil
+}
+
+func (d *Dir) manifest(fn func(Entry) error) (*Manifest, error) {
+	f, err := os.Open(filepath.Join(d.path, manifestName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w in %s", ErrNoCopy, d.path)
+	} else if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return ReadManifest(f, fn)
+}
+
+// Each calls fn with every file of the copy. The manifest is read again, and must be the one that Current read.
+func (c *Copy) Each(fn func(Entry) error) error {
+	m, err := c.dir.manifest(fn)
+	if err == nil && string(m.sum) != string(c.sum) {
+		err = damaged("the manifest changed meanwhile")
+	}
+	return err
+}
+
+// Small reads a file of a few megabytes and checks it.
+func (c *Copy) Small(ctx context.Context, name string) (data []byte, err error) {
+	found := false
+	err = c.Each(func(e Entry) error {
+		if e.Name != name {
+			return nil
+		}
+		found = true
+		if err := c.dir.Verify(ctx, e); err != nil {
+			return err
+		}
+		data, err = os.ReadFile(c.dir.file(name))
+		return err
+	})
+	if err == nil && !found {
+		err = damaged("it has no %s", name)
+	}
+	return data, err
+}
+
+// Path is where a file of the copy lies.
+func (c *Copy) Path(name string) string { return c.dir.file(name) }
+
+// Blobs calls fn with every blob of an account and where it lies, after the list was checked. One that is missing, or has
+// another size than it must have, is ErrDamaged with its name, handed to fn.
+func (c *Copy) Blobs(account AccountID, fn func(b Blob, path string, err error) error) error {
+	f, err := os.Open(c.dir.file(ListFile(account)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return damaged("%s is missing", ListFile(account))
+	} else if err != nil {
+		return err
+	}
+	defer f.Close()
+	return ReadList(f, func(b Blob) error {
+		path := c.dir.blob(account, b)
+		info, err := os.Lstat(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && b.Open && b.Size == 0:
+			return nil
+		case errors.Is(err, fs.ErrNotExist):
+			err = damaged("blob %s of account %x is missing", b.ID, account[:])
+		case err != nil:
+		case !info.Mode().IsRegular() || info.Size() < b.Size || !b.Open && info.Size() != b.Size:
+			err = damaged("blob %s of account %x has %d bytes and not %d", b.ID, account[:], info.Size(), b.Size)
+		}
+		return fn(b, path, err)
+	})
+}
+
+// Clean removes what the copy in force does not name: parts of other copies, blobs and files of the audit log.
+func (d *Dir) Clean(ctx context.Context) error {
+	c, err := d.Current()
+	if err != nil {
+		return err
+	}
+	kept := map[string]bool{} // files of the audit log, and accounts
+	err = c.Each(func(e Entry) error {
+		if isLog(e.Name) {
+			kept[filepath.Base(e.Name)] = true
+		}
+		if id, ok := accountOf(e.Name); ok {
+			kept[blob.ID(id).String()] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := d.cleanTop(metaPrefix + c.ID); err != nil {
+		return err
+	}
+	if err := removeOthers(filepath.Join(d.path, "audit"), kept); err != nil {
+		return err
+	}
+	if err := removeOthers(filepath.Join(d.path, "blobs"), kept); err != nil {
+		return err
+	}
+	accounts, err := names(filepath.Join(d.path, "blobs"))
+	if err != nil {
+		return err
+	}
+	for _, name := range accounts {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		id, err := blob.ParseID(name)
+		if err != nil {
+			return err
+		}
+		if err := c.cleanBlobs(AccountID(id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Dir) cleanTop(meta string) error {
+	top, err := names(d.path)
+	if err != nil {
+		return err
+	}
+	for _, name := range top {
+		if name != meta && (strings.HasPrefix(name, metaPrefix) || strings.HasPrefix(name, drillPrefix)) {
+			if err := os.RemoveAll(filepath.Join(d.path, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// cleanBlobs removes blobs that the list does not name; both are in order, one fan-out directory is in memory at a time.
+func (c *Copy) cleanBlobs(account AccountID) error {
+	base := filepath.Join(c.dir.path, fmt.Sprintf("blobs/%x", account[:]))
+	fan, kept := "", map[string]bool{}
+	seen := map[string]bool{}
+	flush := func() error {
+		if fan == "" {
+			return nil
+		}
+		seen[fan] = true
+		return removeOthers(filepath.Join(base, fan), kept)
+	}
+	f, err := os.Open(c.dir.file(ListFile(account)))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = ReadList(f, func(b Blob) error {
+		id := b.ID.String()
+		if id[:2] != fan {
+			if err := flush(); err != nil {
+				return err
+			}
+			fan = id[:2]
+			clear(kept)
+		}
+		if !b.Open {
+			kept[id[2:]] = true
+		}
+		return nil
+	})
+	if err == nil {
+		err = flush()
+	}
+	if err != nil {
+		return err
+	}
+	return removeOthers(base, seen)
+}
+
+func removeOthers(dir string, kept map[string]bool) error {
+	list, err := names(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range list {
+		if !kept[name] {
+			if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func names(dir string) ([]string, error) {
+	f, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	list, err := f.Readdirnames(-1)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return list, err
+}

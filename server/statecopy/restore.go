@@ -1,0 +1,269 @@
+package statecopy
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/crypto/durable"
+)
+
+// RestoringFile marks a state directory that a restore has not finished.
+const RestoringFile = "restoring"
+
+// unpackedDir is where an archive is unpacked in the target of a restore.
+const unpackedDir = "restoring.copy"
+
+// ErrOtherRestore: the target holds what an interrupted restore of another copy left.
+var ErrOtherRestore = errors.New("an interrupted restore of another copy")
+
+// RestoreOptions of Restore.
+type RestoreOptions struct {
+	// Link gives sealed blobs a second name instead of copying them, where the file system can: to try a restore. Move takes
+	// them away from the copy.
+	Link, Move bool
+	// Identity takes a file that says who the server is, sealed.
+	Identity func(name string, sealed []byte) error
+	// Report is told of what is damaged of one account; everything else is restored all the same.
+	Report func(finding string)
+	// Progress is told of each account that is restored.
+	Progress func(account AccountID)
+}
+
+// Prepare makes the target of a restore: a directory that is absent or empty, or that an interrupted restore of the same
+// copy left (id "" = of whichever). ErrNotEmpty and ErrOtherRestore otherwise.
+func Prepare(to, id string) error {
+	if err := os.MkdirAll(to, 0o700); err != nil {
+		return fmt.Errorf("preparing the state directory: %w", err)
+	}
+	list, err := os.ReadDir(to)
+	if err != nil {
+		return fmt.Errorf("preparing the state directory: %w", err)
+	}
+	marker := filepath.Join(to, RestoringFile)
+	have, err := os.ReadFile(marker)
+	switch {
+	case err == nil && (id == "" || string(have) == id+"\n" || string(have) == "\n"):
+	case err == nil:
+		return fmt.Errorf("%s holds %w", to, ErrOtherRestore)
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("preparing the state directory: %w", err)
+	default:
+		for _, d := range list {
+			if d.Name() != lockName {
+				return fmt.Errorf("%s is %w: %s is there", to, ErrNotEmpty, d.Name())
+			}
+		}
+	}
+	return durable.WriteFile(marker, []byte(id+"\n"), 0o600)
+}
+
+// UnpackInto unpacks an archive into a directory of copies below the target of a restore, from which Restore can Move.
+func UnpackInto(ctx context.Context, archive io.Reader, to string) (*Dir, error) {
+	path := filepath.Join(to, unpackedDir)
+	if err := os.RemoveAll(path); err != nil {
+		return nil, err
+	}
+	d, err := OpenDir(path, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := Unpack(ctx, archive, d); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// Restore writes the state into a prepared directory, checks every file against the manifest, whose signature the caller
+// has checked, and makes all of it durable. seal.json comes last: before that it is no state directory. What is damaged of the site is an error.
+func (c *Copy) Restore(ctx context.Context, to string, o RestoreOptions) error {
+	r := &restorer{c: c, o: o, to: &Dir{path: to, made: map[string]bool{}, sync: map[string]bool{}}}
+	var seal []byte
+	err := c.Each(func(e Entry) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		switch {
+		case e.Name == SealFile:
+			data, err := c.Small(ctx, SealFile)
+			seal = data
+			return err
+		case strings.HasPrefix(e.Name, identityDir):
+			return r.identity(ctx, e)
+		}
+		if id, ok := accountOf(e.Name); ok {
+			return r.account(ctx, id, e)
+		}
+		return r.file(ctx, e)
+	})
+	if err == nil && seal == nil {
+		err = damaged("it has no %s", SealFile)
+	}
+	if err == nil {
+		err = r.to.Settle()
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(filepath.Join(to, unpackedDir)); err != nil {
+		return err
+	}
+	if err := durable.WriteFile(filepath.Join(to, SealFile), seal, 0o600); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(to, RestoringFile)); err != nil {
+		return err
+	}
+	return durable.SyncDir(to)
+}
+
+type restorer struct {
+	c  *Copy
+	to *Dir
+	o  RestoreOptions
+}
+
+// file copies a file and compares it with the manifest on the way.
+func (r *restorer) file(ctx context.Context, e Entry) error {
+	f, err := os.Open(r.c.dir.file(e.Name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return damaged("%s is missing", e.Name)
+	} else if err != nil {
+		return err
+	}
+	defer f.Close()
+	return r.to.put(ctx, filepath.Join(r.to.path, e.Name), e.Size, &checked{r: f, e: e, sum: sha256.New(), left: e.Size})
+}
+
+// checked reads a file as the manifest has it: its last bytes come with an error if it is another one.
+type checked struct {
+	r    io.Reader
+	e    Entry
+	sum  hash.Hash
+	left int64
+}
+
+func (c *checked) Read(p []byte) (int, error) {
+	if c.left == 0 {
+		if !bytes.Equal(c.sum.Sum(nil), c.e.Sum[:]) {
+			return 0, damaged("%s is not the one that the manifest names: it was changed, or is of another copy", c.e.Name)
+		}
+		return 0, io.EOF
+	}
+	n, err := c.r.Read(p[:min(int64(len(p)), c.left)])
+	c.sum.Write(p[:n])
+	c.left -= int64(n)
+	if err == io.EOF && c.left > 0 {
+		return n, damaged("%s ends %d bytes early", c.e.Name, c.left)
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return n, err
+}
+
+func (r *restorer) identity(ctx context.Context, e Entry) error {
+	data, err := r.c.Small(ctx, e.Name)
+	if err != nil || r.o.Identity == nil {
+		return err
+	}
+	return r.o.Identity(e.Name, data)
+}
+
+// account restores one file of an account, and with the list its blobs. Damage is reported and hurts only the account.
+func (r *restorer) account(ctx context.Context, id AccountID, e Entry) error {
+	if !strings.HasSuffix(e.Name, "/"+listName) {
+		return r.tolerate(r.file(ctx, e))
+	}
+	if err := r.c.dir.Verify(ctx, e); err != nil {
+		return r.tolerate(err)
+	}
+	if err := r.to.mkdir(filepath.Join(r.to.path, fmt.Sprintf("%s%x/blobs", accountsDir, id[:]))); err != nil {
+		return err
+	}
+	err := r.c.Blobs(id, func(b Blob, path string, err error) error {
+		if err != nil {
+			return r.tolerate(err)
+		}
+		return r.blob(ctx, id, b, path)
+	})
+	if err != nil {
+		return err
+	}
+	if r.o.Progress != nil {
+		r.o.Progress(id)
+	}
+	return r.to.Settle()
+}
+
+func (r *restorer) tolerate(err error) error {
+	if errors.Is(err, ErrDamaged) && r.o.Report != nil {
+		r.o.Report(err.Error())
+		return nil
+	}
+	return err
+}
+
+func (r *restorer) blob(ctx context.Context, account AccountID, b Blob, from string) error {
+	id := b.ID.String()
+	to := filepath.Join(r.to.path, fmt.Sprintf("%s%x/blobs/%s/%s", accountsDir, account[:], id[:2], id[2:]))
+	if info, err := os.Lstat(to); err == nil && !b.Open && info.Size() == b.Size {
+		return nil // of an interrupted restore: files get their names when they are whole
+	}
+	if err := r.to.mkdir(filepath.Dir(to)); err != nil {
+		return err
+	}
+	if !b.Open && (r.o.Link || r.o.Move) {
+		place := os.Link
+		if r.o.Move {
+			place = os.Rename
+		}
+		err := place(from, to)
+		if err == nil {
+			r.to.sync[filepath.Dir(to)] = true
+			return nil
+		}
+		if !errors.Is(err, unix.EXDEV) && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EMLINK) && !errors.Is(err, unix.EOPNOTSUPP) {
+			return err
+		}
+	}
+	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return r.to.put(ctx, to, info.Size(), f)
+}
+
+// Drill makes a directory for a trial beside the copy, where blobs can be linked; the caller removes it.
+func (d *Dir) Drill() (string, error) { return os.MkdirTemp(d.path, drillPrefix) }
+
+// Keys is the directory that holds seal.json and keyring of the copy, checked against the manifest: package keyring opens it.
+func (c *Copy) Keys(ctx context.Context) (string, error) {
+	seal, err := c.Small(ctx, SealFile)
+	if err != nil {
+		return "", err
+	}
+	ring, err := c.Small(ctx, RingFile)
+	if err != nil {
+		return "", err
+	}
+	if len(bytes.TrimSpace(seal)) == 0 || len(ring) == 0 {
+		return "", damaged("its keys are empty")
+	}
+	return c.dir.meta, nil
+}

@@ -1,0 +1,94 @@
+// Package statecopy is the form of a copy of a whole state elsewhere (docs/FORMAT.md "State copy"): in a directory, where
+// the next copy adds what is new, or as a tar stream. It writes copies out of what a Source gives, and reads them for a
+// restore. It holds no key: everything in a copy is sealed, and what authenticates it comes from the Source or, for a
+// restore, as function values.
+//
+// A directory has one copy in force, which its manifest names, and while the next one is made the parts of that:
+//
+//	manifest                          of the copy in force; its rename is the commit point
+//	lock                              flock of who writes here
+//	meta-<id>/                        what belongs to one copy: keyring, databases, lists of blobs, blobs that were open
+//	blobs/<account>/<2 hex>/<30 hex>  sealed blobs, which never change, of all copies
+//	audit/<20 digits>.log             files of the audit log, which only grow, of all copies
+package statecopy
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"sallyport/crypto/record"
+	"sallyport/vfs/blob"
+)
+
+// AccountID names an account.
+type AccountID = record.AccountID
+
+var (
+	// ErrDamaged: the copy is not what was written: torn, changed, or of parts of different copies.
+	ErrDamaged = errors.New("damaged copy")
+	// ErrNoCopy: there is no complete copy at that place.
+	ErrNoCopy = errors.New("no complete copy")
+	// ErrInUse: another process writes to the directory, or tries a restore from it.
+	ErrInUse = errors.New("the copy is in use")
+	// ErrNotEmpty: the target holds something already.
+	ErrNotEmpty = errors.New("not empty")
+	// ErrGone: the account was destroyed while it was copied.
+	ErrGone = errors.New("the account is gone")
+)
+
+func damaged(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrDamaged, fmt.Sprintf(format, args...))
+}
+
+// Names of the parts of a copy, relative to its beginning. They are also the names in the state directory, but for the
+// lists of blobs and for what the server shows to strangers.
+const (
+	SealFile   = "seal.json"
+	RingFile   = "keyring"
+	PolicyFile = "policy.db"
+	AuditHead  = "audit/head"
+
+	manifestName = "manifest"
+	auditDir     = "audit/"
+	identityDir  = "identity/"
+	accountsDir  = "accounts/"
+	listName     = "blobs.list"
+)
+
+// TreeFile is the name of an account's database.
+func TreeFile(id AccountID, version uint32) string {
+	return fmt.Sprintf("%s%x/tree-%d.db", accountsDir, id[:], version)
+}
+
+// ListFile is the name of the list of an account's blobs.
+func ListFile(id AccountID) string { return fmt.Sprintf("%s%x/%s", accountsDir, id[:], listName) }
+
+// AuditFile is the name of a file of the audit log.
+func AuditFile(name string) string { return auditDir + name }
+
+// IdentityFile is the name of a file that says who the server is.
+func IdentityFile(name string) string { return identityDir + name }
+
+var fileNames = regexp.MustCompile(`^(seal\.json|keyring|policy\.db|audit/(head|checkpoints|[0-9]{20}\.log)|identity/[a-z0-9_]{1,40}(\.[a-z]{1,8})?|accounts/[0-9a-f]{32}/(tree-[0-9]{1,10}\.db|blobs\.list))$`)
+
+// isLog says whether a file is one of the records of the audit log, which only grow.
+func isLog(name string) bool {
+	return strings.HasPrefix(name, auditDir) && strings.HasSuffix(name, ".log")
+}
+
+// accountOf is the account that a file belongs to; ok is false for those of the site.
+func accountOf(name string) (id AccountID, ok bool) {
+	rest, ok := strings.CutPrefix(name, accountsDir)
+	if !ok || len(rest) < 32 {
+		return id, false
+	}
+	b, err := blob.ParseID(rest[:32])
+	return AccountID(b), err == nil
+}
+
+func blobPath(account AccountID, id blob.ID) string {
+	s := id.String()
+	return fmt.Sprintf("blobs/%x/%s/%s", account[:], s[:2], s[2:])
+}
