@@ -458,6 +458,7 @@ func (l *Log) flush() {
 	if err != nil && l.o.Continue {
 		batch = l.goOn(batch, err)
 	}
+	l.note() // first: who was answered may ask
 	for _, it := range batch {
 		if it.done != nil {
 			it.done <- err
@@ -466,7 +467,6 @@ func (l *Log) flush() {
 	if errors.Is(err, ErrFull) {
 		l.keep(batch)
 	}
-	l.note()
 }
 
 // attempt writes a batch if the log is whole, or was only in want of space.

@@ -3,6 +3,7 @@ package audit
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -85,6 +86,10 @@ type reader struct {
 	f   *os.File
 	buf *bufio.Reader
 	at  uint64 // number of the next frame of f
+	// prev is the hash of frame prevAt. What is read in order must be one chain: a record may authenticate and be of another
+	// history of this log, which somebody kept while the log was put back to an earlier state.
+	prev   hash
+	prevAt uint64
 }
 
 func (r *reader) close() {
@@ -124,10 +129,14 @@ func (r *reader) readFrame(seq uint64) (Record, []byte, error) {
 		if err != nil {
 			return Record{}, nil, err
 		}
+		place := frame[4 : 4+headerSize]
+		if r.prevAt > 0 && r.at == r.prevAt+1 && r.prev != hash(place[8:]) {
+			return Record{}, nil, &DamageError{Record: r.at, File: filepath.Base(r.f.Name()), Reason: "it does not follow the one before"}
+		}
+		r.prev, r.prevAt = sha256.Sum256(frame), r.at
 		if r.at++; r.at <= seq {
 			continue
 		}
-		place := frame[4 : 4+headerSize]
 		plain, err := r.box.Open(nil, record.DomainAudit, place, frame[4+headerSize:])
 		if err != nil || binary.BigEndian.Uint64(place) != seq {
 			return Record{}, nil, &DamageError{Record: seq, File: filepath.Base(r.f.Name()), Reason: "it does not authenticate"}

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unsafe"
@@ -57,7 +58,7 @@ type patch struct {
 func newBench(t testing.TB, c *corpus) *bench {
 	t.Helper()
 	b := &bench{c: c, dir: scratch(t), dirty: map[string]bool{}, rng: rand.New(rand.NewPCG(1, 1))}
-	for _, s := range append(append([]*store(nil), c.stores...), c.peer) {
+	for _, s := range slices.Concat(c.stores, c.sites, []*store{c.peer}) {
 		b.store = s
 		if err := b.plant(); err != nil {
 			t.Fatal(err)
@@ -160,8 +161,9 @@ func (b *bench) remove(name string) error {
 
 // edit changes records through bbolt, so that the pages are in order.
 func (b *bench) edit(fn func(tx *bbolt.Tx) error) error {
-	b.dirty[treeFile] = true
-	db, err := bbolt.Open(b.path(treeFile), 0o600, &bbolt.Options{NoFreelistSync: true, NoSync: true, NoGrowSync: true, PageSize: pageSize, FreelistType: bbolt.FreelistMapType})
+	name := b.store.database()
+	b.dirty[name] = true
+	db, err := bbolt.Open(b.path(name), 0o600, &bbolt.Options{NoFreelistSync: true, NoSync: true, NoGrowSync: true, PageSize: pageSize, FreelistType: bbolt.FreelistMapType})
 	if err != nil {
 		return err
 	}
@@ -253,6 +255,9 @@ func (b *bench) judge(want wish, how int) (verdict, error) {
 		if err := b.askPeer(how); err != nil {
 			return verdict{}, err
 		}
+	}
+	if b.store.ask != nil {
+		return b.store.ask(b, want)
 	}
 	vol := b.vol
 	if vol == nil {

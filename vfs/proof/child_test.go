@@ -143,6 +143,10 @@ func (c *child) audit(ctx context.Context, ring *keyring.Keyring) error {
 
 // openAudit opens the log as the server does, with small files, so that it begins new ones.
 func openAudit(root string, ring *keyring.Keyring) (*audit.Log, error) {
+	return openAuditDir(filepath.Join(root, "audit"), ring)
+}
+
+func openAuditDir(dir string, ring *keyring.Keyring) (*audit.Log, error) {
 	box, err := ring.Audit()
 	if err != nil {
 		return nil, err
@@ -151,7 +155,7 @@ func openAudit(root string, ring *keyring.Keyring) (*audit.Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	return audit.Open(audit.Options{Dir: filepath.Join(root, "audit"), Box: box, MaxFile: 1200, Signer: signer, KeyVersion: version, Reserve: 8192})
+	return audit.Open(audit.Options{Dir: dir, Box: box, MaxFile: 1200, Signer: signer, KeyVersion: version, Reserve: 8192})
 }
 
 func event(i int) audit.Event {

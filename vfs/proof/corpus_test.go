@@ -5,15 +5,12 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
-
-	"go.etcd.io/bbolt"
 
 	"sallyport/crypto/keyring"
 	"sallyport/vfs"
@@ -35,6 +32,8 @@ type corpus struct {
 	state  string // seal.json and keyring
 	stores []*store
 	peer   *store
+	sites  []*store // policy.db and audit logs, each by itself
+	others *store   // policy.db of another site
 }
 
 // store is one account at rest: its files, what they must say, and what they were earlier.
@@ -49,6 +48,22 @@ type store struct {
 	whole map[string]bool            // blobs that one of them relies on to the end
 	// unclean stores were left by a crash: opening them writes.
 	unclean bool
+
+	// Of what is no volume: how to look at it, and what is in front of the names of what is attacked. It is all one file of its tree.
+	ask       func(b *bench, want wish) (verdict, error)
+	of        string
+	rewritten bool                // looking at it writes
+	earlier   []map[string][]byte // an audit log's files after each record
+	fork      map[string][]byte   // and those of another history of it
+	head      int                 // the last record that the head of an audit log names
+}
+
+// database is the name of the bbolt file.
+func (s *store) database() string {
+	if s.ask != nil {
+		return policyFile
+	}
+	return treeFile
 }
 
 // past is the database at an earlier time, and what it said.
@@ -124,6 +139,8 @@ func newCorpus(t testing.TB) *corpus {
 		}
 		c.stores = append(c.stores, s)
 	}
+	c.sites = []*store{c.policyStore(t, 1), auditStore(t, c, false), auditStore(t, c, true)}
+	c.others = emptyCorpus(t).policyStore(t, 2)
 	return c
 }
 
@@ -359,136 +376,6 @@ func (b *builder) take(dir string) *store {
 	return s
 }
 
-// buildSizes makes files of every size at which something changes.
-func buildSizes(b *builder) {
-	for _, n := range []int{0, 1, 4096, 4097, 65_535, 65_536, 65_537, 131_072} {
-		b.put(fmt.Sprintf("/%d", n), n)
-	}
-	b.put("/hole", 10)
-	b.edit("/hole", 300_000, 150_000, 5000)
-	b.put("/all hole", 0)
-	b.edit("/all hole", 200_000, 0, 0)
-	b.last()
-}
-
-// buildTidied makes a history of which a part was purged, and what was left was folded and repacked.
-func buildTidied(b *builder) {
-	b.mkdir("/dir")
-	b.put("/dir/gone", 70_000)
-	b.remove("/dir/gone")
-	for i := range 3 {
-		b.put("/kept", 80_000+i)
-		b.edit("/kept", -1, 20_000*i+7, 9000)
-	}
-	b.put("/folded", 140_000)
-	for i := range 4 {
-		b.edit("/folded", -1, 30_000*i+5, 5000)
-	}
-	ctx := context.Background()
-	plan, err := b.vol.PlanPurge(ctx, func(s vfs.Superseded) bool { return s.Path != "/kept" || s.Version%2 == 1 })
-	b.must(err)
-	b.must(plan.Execute(ctx, func(vfs.PurgeReceipt) []byte { return []byte("purge") }))
-	r, err := b.vol.Tidy(ctx, vfs.TidyOptions{FoldAll: true, RepackAll: true})
-	b.must(err)
-	if r.Folded < 2 || r.Repacked < 1 {
-		b.t.Fatalf("tidied %+v", r)
-	}
-	b.past = nil // what databases from before say cannot be kept any more
-	b.snap()
-	b.edit("/folded", -1, 100, 10)
-	b.last()
-}
-
-// buildHistory makes records of every kind, and older values of most of them.
-func buildHistory(b *builder) {
-	b.mkdir("/dir")
-	b.mkdir("/dir/e\u0301") // not in NFC
-	b.put("/dir/e\u0301/file", 5000)
-	b.symlink("../dir", "/dir/link")
-	for i := range 6 {
-		b.put("/versions", 3000*i+1)
-	}
-	for i := range 4 {
-		b.edit("/versions", -1, 15_001+i*9000, 9000) // appends: blobs are shared by versions
-	}
-	b.edit("/versions", 20_000, 100, 300)
-	b.put("/scattered", 70_000)
-	f := b.open("/scattered", os.O_RDWR) // more extents than a version holds: pages
-	data := append([]byte(nil), b.truth["/scattered"].content...)
-	for i := range 150 {
-		p := b.noise(20)
-		_, err := f.WriteAt(p, int64(i*450+7))
-		b.must(err)
-		copy(data[i*450+7:], p)
-	}
-	b.must(f.Close())
-	b.truth["/scattered"] = node{content: data}
-	b.snap()
-	b.put("/moved", 6000)
-	b.rename("/moved", "/dir/moved")
-	b.put("/target", 7000)
-	b.rename("/dir/moved", "/target")
-	b.put("/gone", 5001)
-	b.remove("/gone")
-	b.put("/gone", 12)
-	b.remove("/gone")
-	b.put("/synced", 0)
-	f = b.open("/synced", os.O_RDWR)
-	data = b.noise(150_000)
-	for at := 0; at < len(data); at += 50_000 {
-		_, err := f.Write(data[at : at+50_000])
-		b.must(err)
-		b.must(f.Sync())
-	}
-	b.must(f.Close())
-	b.truth["/synced"] = node{content: data}
-	b.snap()
-	f = b.open("/partial", os.O_WRONLY|os.O_CREATE)
-	data = b.noise(100_000)
-	_, err := f.Write(data)
-	b.must(err)
-	f.TransferError(fs.ErrClosed)
-	f.Close() // its error is the point
-	b.truth["/partial"] = node{content: data}
-	b.snap()
-	b.put("/broken", 8000)
-	f = b.open("/broken", os.O_WRONLY|os.O_TRUNC)
-	_, err = f.Write(b.noise(90_000))
-	b.must(err)
-	f.TransferError(fs.ErrClosed)
-	f.Close()
-	b.snap()
-	b.last()
-}
-
-// buildSegments makes blobs of many segments.
-func buildSegments(b *builder) {
-	for i, n := range []int{12 * segment, 7*segment + 1234, 5*segment + 65_535} {
-		b.put(fmt.Sprintf("/%d", i), n)
-	}
-	b.last()
-}
-
-// buildMany makes so many files that the database has branch pages, and so many blobs that each whole-blob attack finds a hundred.
-func buildMany(b *builder) {
-	for d := range 4 {
-		dir := fmt.Sprintf("/directory %d", d)
-		b.mkdir(dir)
-		for i := range 35 {
-			b.put(fmt.Sprintf("%s/file %d", dir, i), 4100+i)
-		}
-	}
-	b.last()
-}
-
-func buildPeer(b *builder) {
-	b.put("/peer", 66_000)
-	b.put("/small", 100)
-	for i := range 110 { // as many databases of another account, and as many blobs
-		b.put("/changing", 4100+i)
-	}
-}
-
 // unfinished is what a crash leaves in the middle of uploads, and a blob that was to be unlinked.
 func (b *builder) unfinished() *store {
 	b.t.Helper()
@@ -554,39 +441,4 @@ func (b *builder) doom(dir string) {
 	b.must(db.Close())
 	b.must(os.MkdirAll(filepath.Join(dir, filepath.Dir(blobPath(id))), 0o700))
 	b.must(os.WriteFile(filepath.Join(dir, blobPath(id)), b.noise(300), 0o600))
-}
-
-// rec is a record as it lies in a database file.
-type rec struct {
-	bucket byte
-	key    string
-	value  []byte
-	at     int // offset of the value in the file
-}
-
-// records reads the records of a database image.
-func records(t testing.TB, image []byte) []rec {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "image")
-	if err := os.WriteFile(path, image, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, PageSize: pageSize})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	var all []rec
-	err = db.View(func(tx *bbolt.Tx) error {
-		return tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
-			return b.ForEach(func(k, v []byte) error {
-				all = append(all, rec{bucket: name[0], key: string(k), value: append([]byte(nil), v...), at: offset(db, v, image)})
-				return nil
-			})
-		})
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
 }

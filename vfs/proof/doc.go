@@ -3,7 +3,8 @@
 //
 // The tamper machine (tamper_test.go) changes what lies on the disk, in every
 // way it knows, and asks for exact bytes or an integrity error: in reads,
-// listings and sizes, and of Verify. `make tamper` runs it at length.
+// listings and sizes, and of Verify; and for what policy.db and the audit log
+// say, or a refusal. `make tamper` runs it at length.
 //
 // The crash machine (crash_test.go) runs a program that works on a site under a
 // tracer (ptrace), and makes from its system calls every state that a power loss

@@ -162,7 +162,7 @@ func policyState(db *policydb.DB) (string, error) {
 		return "", err
 	}
 	for _, a := range list {
-		fmt.Fprintf(&s, "%s %x enabled %v, password %d %v %v, must change %v;", a.Name, a.ID, a.Enabled, a.PasswordVersion, a.HasPassword() && a.CheckPassword(passwords[0]), a.HasPassword() && a.CheckPassword(passwords[1]), a.MustChange)
+		fmt.Fprintf(&s, "%s %v enabled %v, password %d %v %v, must change %v;", a.Name, a.ID, a.Enabled, a.PasswordVersion, a.HasPassword() && a.CheckPassword(passwords[0]), a.HasPassword() && a.CheckPassword(passwords[1]), a.MustChange)
 		for _, k := range a.Keys {
 			fmt.Fprintf(&s, " key %s;", k.Comment)
 		}

@@ -12,13 +12,14 @@ import (
 )
 
 // fileAttacks change the database as a file, replace it, or exchange the directories of accounts.
-func fileAttacks(s *store, c *corpus) []*attack {
+func fileAttacks(s, peer *store) []*attack {
+	treeFile := s.database()
 	image := s.files[treeFile]
 	pages := len(image) / pageSize
 	used := pagesInTree(image)
 	var out []*attack
 	add := func(kind, target string, n, unit, weight int, apply func(b *bench, i int) (wish, error)) {
-		out = append(out, &attack{kind: kind, target: target, store: s, n: n, unit: unit, weight: weight, apply: apply})
+		out = append(out, &attack{kind: kind, target: s.of + target, store: s, n: n, unit: unit, weight: weight, apply: apply})
 	}
 	// touched is what damage of a page must lead to: a refusal, or the truth if the page was free. Damage of the page that
 	// bbolt wrote last takes the database back by one transaction, as a crash in the middle of that write does.
@@ -70,7 +71,8 @@ func fileAttacks(s *store, c *corpus) []*attack {
 		from, to := pair(i, pages)
 		p := bytes.Clone(page(from))
 		copy(p, page(to)[:8])
-		return touched(to), b.patch(treeFile, to*pageSize, p)
+		// A free page may be what this one was before the last change, so this, too, may put an older page back.
+		return replayed(to), b.patch(treeFile, to*pageSize, p)
 	})
 	add("put an older page back", "database page", pages*len(s.past), 0, 2, func(b *bench, i int) (wish, error) {
 		old, at := s.past[i/pages].image, i%pages*pageSize
@@ -90,15 +92,18 @@ func fileAttacks(s *store, c *corpus) []*attack {
 		}
 		return replayed(), nil
 	})
-	add("put the whole database back (rollback)", "database file", len(s.past), 0, 1, func(b *bench, i int) (wish, error) {
+	add("put all of it back (rollback)", "database file", len(s.past), 0, 1, func(b *bench, i int) (wish, error) {
 		return wish{trees: []tree{s.past[i].truth}, tol: tolerance{content: func(string) bool { return s.unclean }}}, b.put(treeFile, s.past[i].image)
 	})
-	foreign := c.peer.past
+	foreign := peer.past
 	add("a database of another account", "database file", len(foreign), 0, 1, func(b *bench, i int) (wish, error) {
 		return refused, b.put(treeFile, foreign[i].image)
 	})
-	add("something else in place of the database", "database file", 30, 0, 1, func(b *bench, i int) (wish, error) {
+	add("something else in place of the database", "database file", 60, 0, 1, func(b *bench, i int) (wish, error) {
 		w := wish{refuse: true, missing: i%5 > 2}
+		if s.ask != nil && i%5 == 3 { // without the file a new one is made; that accounts exist without it, and a start must refuse, is for package server to see
+			return wish{}, nil
+		}
 		switch i % 5 {
 		case 0:
 			return w, b.put(treeFile, random(b, 1+i*4000))
@@ -114,11 +119,14 @@ func fileAttacks(s *store, c *corpus) []*attack {
 		}
 		return w, os.Mkdir(b.path(treeFile), 0o700)
 	})
+	if s.ask != nil {
+		return out
+	}
 	add("exchange parts with another account", "account directory", 20, 0, 1, func(b *bench, i int) (wish, error) {
-		if err := b.put(treeFile, c.peer.files[treeFile]); err != nil || i%2 == 0 {
+		if err := b.put(treeFile, peer.files[treeFile]); err != nil || i%2 == 0 {
 			return refused, err
 		}
-		for name, data := range c.peer.files {
+		for name, data := range peer.files {
 			if err := os.MkdirAll(filepath.Dir(b.path(name)), 0o700); err != nil {
 				return refused, err
 			}

@@ -19,7 +19,40 @@ const headBucket = 10
 // account is refused as a whole. Two records under one key cannot be, so a copy or a swap is a set of another content.
 var refused = wish{refuse: true}
 
-func bucket(tx *bbolt.Tx, n byte) *bbolt.Bucket { return tx.Bucket([]byte{n}) }
+func bucket(tx *bbolt.Tx, n byte) *bbolt.Bucket { return tx.Bucket(bucketName(n)) }
+
+// Numbers of the buckets of policy.db, which have names.
+const (
+	policyBucket = 'P'
+	namesBucket  = 'N'
+)
+
+func bucketName(n byte) []byte {
+	switch n {
+	case policyBucket:
+		return []byte("policy1")
+	case namesBucket:
+		return []byte("names1")
+	}
+	return []byte{n}
+}
+
+func bucketNumber(name []byte) byte {
+	for _, n := range []byte{policyBucket, namesBucket} {
+		if string(name) == string(bucketName(n)) {
+			return n
+		}
+	}
+	return name[0]
+}
+
+// kindOf is the kind of a record: the bucket of a volume's, the letter of policy.db's.
+func kindOf(n byte, key []byte) string {
+	if n != policyBucket && n != namesBucket {
+		return bucketNames[n]
+	}
+	return policyOf + map[byte]string{'h': "head", 'r': "revision", 'c': "pending", 'a': "account", 't': "trust", 'n': "name", 'i': "id"}[key[0]]
+}
 
 // put and del are changes of one record through bbolt.
 func put(n byte, key string, value []byte) func(*bbolt.Tx) error {
@@ -50,33 +83,43 @@ func byPlace(rs []rec) map[place]rec {
 
 // recordAttacks are all attacks on records of one store while it is closed,
 // and those on values while it is open.
-func recordAttacks(t testing.TB, s *store, c *corpus) []*attack {
+func recordAttacks(t testing.TB, s, peer *store) []*attack {
 	var out []*attack
-	now := records(t, s.files[treeFile])
-	groups := map[byte][]rec{}
+	now := records(t, s.files[s.database()])
+	groups := map[string][]rec{}
+	full := map[byte]bool{}
 	for _, r := range now {
-		groups[r.bucket] = append(groups[r.bucket], r)
+		groups[r.kind] = append(groups[r.kind], r)
+		full[r.bucket] = true
 	}
-	foreign := records(t, c.peer.files[treeFile])
-	for n, group := range groups {
-		for _, a := range bucketAttacks(now, n, group, foreign) {
-			a.store, a.target = s, bucketNames[n]
+	foreign := records(t, peer.files[s.database()])
+	for kind, group := range groups {
+		for _, a := range bucketAttacks(now, group[0].bucket, group, foreign) {
+			a.store, a.target = s, kind
 			out = append(out, a)
 		}
-		if s.unclean {
+		if s.unclean || s.ask != nil {
 			continue
 		}
 		a := onlineFlips(group)
-		a.store, a.target = s, bucketNames[n]
+		a.store, a.target = s, kind
 		out = append(out, a)
 	}
-	for n := range byte(len(bucketNames)) {
-		if n == 0 {
-			continue
+	buckets := []byte{policyBucket, namesBucket}
+	if s.ask == nil {
+		buckets = nil
+		for n := range len(bucketNames) - 1 {
+			buckets = append(buckets, byte(n+1))
 		}
-		out = append(out, &attack{kind: "a bucket deleted, emptied or renamed", target: bucketNames[n], store: s, n: 3, apply: func(b *bench, i int) (wish, error) {
+	}
+	for _, n := range buckets {
+		target := policyOf + "set of records"
+		if s.ask == nil {
+			target = bucketNames[n]
+		}
+		out = append(out, &attack{kind: "a bucket deleted, emptied or renamed", target: target, store: s, n: 3, apply: func(b *bench, i int) (wish, error) {
 			want := refused
-			if i == 1 && len(groups[n]) == 0 {
+			if i == 1 && !full[n] {
 				want = wish{} // it was empty
 			}
 			return want, b.edit(func(tx *bbolt.Tx) error { return hurtBucket(tx, n, i) })
@@ -90,12 +133,12 @@ func recordAttacks(t testing.TB, s *store, c *corpus) []*attack {
 }
 
 func hurtBucket(tx *bbolt.Tx, n byte, how int) error {
-	if err := tx.DeleteBucket([]byte{n}); err != nil || how == 0 {
+	name := bucketName(n)
+	if err := tx.DeleteBucket(name); err != nil || how == 0 {
 		return err
 	}
-	name := []byte{n}
 	if how == 2 {
-		name = []byte{n + 100}
+		name = append(name[:len(name)-1:len(name)-1], name[len(name)-1]+100)
 	}
 	_, err := tx.CreateBucket(name)
 	return err
@@ -126,7 +169,7 @@ func bucketAttacks(now []rec, n byte, group, foreign []rec) []*attack {
 	}
 	add("flip a bit", size*8, size, 8, func(b *bench, i int) (wish, error) {
 		r, off := at(i % size)
-		return refused, b.flip(treeFile, r.at+off, 1<<((i+i/size)%8))
+		return refused, b.flip(b.store.database(), r.at+off, 1<<((i+i/size)%8))
 	})
 	edit("truncate", size, 2, func(_ *bench, i int) func(*bbolt.Tx) error {
 		r, off := at(i)
@@ -161,21 +204,24 @@ func bucketAttacks(now []rec, n byte, group, foreign []rec) []*attack {
 	})
 	edit("copy a record to another key", len(group)*100, 1, func(b *bench, i int) func(*bbolt.Tx) error {
 		r := group[i%len(group)]
-		return put(n, string(freshKey(b, r.key)), r.value)
+		return put(n, string(freshKey(b, n, r.key)), r.value)
 	})
 	edit("move a record to another key", len(group)*100, 1, func(b *bench, i int) func(*bbolt.Tx) error {
 		r := group[i%len(group)]
-		return both(del(n, r.key), put(n, string(freshKey(b, r.key)), r.value))
+		return both(del(n, r.key), put(n, string(freshKey(b, n, r.key)), r.value))
 	})
 	edit("inject a random record", 500, 1, func(b *bench, i int) func(*bbolt.Tx) error {
 		r := group[i%len(group)]
-		return put(n, string(freshKey(b, r.key)), random(b, len(r.value)))
+		return put(n, string(freshKey(b, n, r.key)), random(b, len(r.value)))
 	})
 	if len(foreign) > 0 {
 		edit("inject a record of another account", len(foreign), 1, func(b *bench, i int) func(*bbolt.Tx) error {
 			f := foreign[i]
 			if n == headBucket {
-				return put(n, string(freshKey(b, "head")), f.value)
+				return put(n, string(freshKey(b, n, "head")), f.value)
+			}
+			if n == policyBucket || n == namesBucket { // where it came from, or it would be another kind
+				return put(f.bucket, f.key, f.value)
 			}
 			return put(n, f.key, f.value)
 		})
@@ -189,9 +235,15 @@ func others(all []rec, r rec) []rec {
 	return append(slices.Clone(all[:i]), all[i+1:]...)
 }
 
-// freshKey is a key of the same length that no record has.
-func freshKey(b *bench, key string) []byte {
+// freshKey is a key of the same length that no record has; in policy.db of the same kind.
+func freshKey(b *bench, n byte, key string) []byte {
 	k := random(b, len(key))
+	if n == policyBucket || n == namesBucket {
+		if k[0] = key[0]; len(k) == 1 {
+			k = append(k, byte(b.rng.IntN(256)))
+		}
+		return k
+	}
 	k[0] |= 0x80 // inode numbers and instants are smaller; tokens are random
 	return k
 }
@@ -217,6 +269,7 @@ func onlineFlips(group []rec) *attack {
 // older is an earlier value of a record.
 type older struct {
 	place
+	kind  string
 	value []byte // nil: the record was not there
 	now   bool   // it is there now
 }
@@ -232,33 +285,33 @@ func replays(t testing.TB, s *store, now []rec) []*attack {
 		for at, r := range then {
 			cur, ok := present[at]
 			if !ok || !bytes.Equal(cur.value, r.value) {
-				single[string([]byte{at.bucket})+at.key+string(r.value)] = older{at, r.value, ok}
+				single[string([]byte{at.bucket})+at.key+string(r.value)] = older{at, r.kind, r.value, ok}
 			}
 		}
 	}
-	by := map[byte][]older{}
+	by := map[string][]older{}
 	for _, k := range slices.Sorted(maps.Keys(single)) {
-		by[single[k].bucket] = append(by[single[k].bucket], single[k])
+		by[single[k].kind] = append(by[single[k].kind], single[k])
 	}
 	var out []*attack
-	for n, group := range by {
-		out = append(out, &attack{kind: "replace a record by an older value", target: bucketNames[n], n: len(group), weight: 2, apply: func(b *bench, i int) (wish, error) {
-			return refused, b.edit(put(n, group[i].key, group[i].value))
+	for kind, group := range by {
+		out = append(out, &attack{kind: "replace a record by an older value", target: kind, n: len(group), weight: 2, apply: func(b *bench, i int) (wish, error) {
+			return refused, b.edit(put(group[i].bucket, group[i].key, group[i].value))
 		}})
 	}
 	// Many records at once are taken back to one earlier time, but not all: the head or at least one other stays.
 	const tries = 4000
-	out = append(out, &attack{kind: "take some records back to one time", target: "set of records", n: len(earlier) * tries, weight: 4, apply: func(b *bench, i int) (wish, error) {
+	out = append(out, &attack{kind: "take some records back to one time", target: s.of + "set of records", n: len(earlier) * tries, weight: 4, apply: func(b *bench, i int) (wish, error) {
 		then := earlier[i%len(earlier)]
 		var diff []older
 		for at, r := range then {
 			if cur, ok := present[at]; !ok || !bytes.Equal(cur.value, r.value) {
-				diff = append(diff, older{at, r.value, ok})
+				diff = append(diff, older{at, r.kind, r.value, ok})
 			}
 		}
 		for at := range present {
 			if _, ok := then[at]; !ok {
-				diff = append(diff, older{at, nil, true})
+				diff = append(diff, older{place: at, now: true})
 			}
 		}
 		if len(diff) < 2 {

@@ -73,18 +73,22 @@ func deal(attacks []*attack, budget int) {
 		a.share = min(a.n, (leastPerKind+perKind[a.kind]-1)/perKind[a.kind])
 		budget -= a.share
 	}
-	for _, kind := range kindsOf(attacks) { // some have fewer cases than their part of the hundred
+	topUp := func(of func(a *attack) bool) { // some have fewer cases than their part of the hundred
 		short := leastPerKind
 		for _, a := range attacks {
-			if a.kind == kind {
+			if of(a) {
 				short -= a.share
 			}
 		}
 		for _, a := range attacks {
-			if more := min(short, a.n-a.share); a.kind == kind && more > 0 {
+			if more := min(short, a.n-a.share); of(a) && more > 0 {
 				a.share, budget, short = a.share+more, budget-more, short-more
 			}
 		}
+	}
+	for _, a := range attacks {
+		topUp(func(o *attack) bool { return o.kind == a.kind })
+		topUp(func(o *attack) bool { return o.target == a.target })
 	}
 	for budget > 0 {
 		weights := 0
@@ -205,7 +209,7 @@ func (m *machine) one(b *bench, a *attack, i int) (v verdict, err error) {
 		if p := recover(); p != nil {
 			err = wrong("panic: %v\n%s", p, debug.Stack())
 		}
-		if rerr := b.restore(a.store.unclean && !a.online); rerr != nil && err == nil {
+		if rerr := b.restore(a.store.unclean && !a.online || a.store.rewritten); rerr != nil && err == nil {
 			err = rerr
 		}
 	}()
@@ -243,8 +247,16 @@ func TestTamper(t *testing.T) {
 	var attacks []*attack
 	for _, s := range c.stores {
 		attacks = append(attacks, blobAttacks(s, c)...)
-		attacks = append(attacks, recordAttacks(t, s, c)...)
-		attacks = append(attacks, fileAttacks(s, c)...)
+		attacks = append(attacks, recordAttacks(t, s, c.peer)...)
+		attacks = append(attacks, fileAttacks(s, c.peer)...)
+	}
+	for _, s := range c.sites {
+		if s.of == auditOf {
+			attacks = append(attacks, auditAttacks(s, c)...)
+			continue
+		}
+		attacks = append(attacks, recordAttacks(t, s, c.others)...)
+		attacks = append(attacks, fileAttacks(s, c.others)...)
 	}
 	attacks = slices.DeleteFunc(attacks, func(a *attack) bool { return a.n <= 0 })
 	for _, a := range attacks {
@@ -265,7 +277,7 @@ func TestTamper(t *testing.T) {
 func (c *corpus) check(t *testing.T) {
 	t.Helper()
 	b := newBench(t, c)
-	for _, s := range c.stores {
+	for _, s := range slices.Concat(c.stores, c.sites) {
 		for how := range ways {
 			if err := b.begin(s, false); err != nil {
 				t.Fatal(err)
@@ -273,7 +285,7 @@ func (c *corpus) check(t *testing.T) {
 			if _, err := b.judge(wish{silent: true}, how); err != nil {
 				t.Fatalf("store %q: %v", s.name, err)
 			}
-			if err := b.restore(s.unclean); err != nil {
+			if err := b.restore(s.unclean || s.rewritten); err != nil {
 				t.Fatal(err)
 			}
 			if err := b.pristine(); err != nil {
@@ -312,19 +324,27 @@ func report(t *testing.T, attacks []*attack, took time.Duration, seed uint64) {
 // tables are two, one of records and one of everything else: a line per kind of attack, a column per kind of thing.
 func tables(attacks []*attack, took time.Duration, seed uint64) string {
 	var out strings.Builder
-	var others []string
+	var others, site []string
 	total, refused := 0, 0
 	for _, a := range attacks {
 		total, refused = total+a.done, refused+a.refused
-		if !slices.Contains(bucketNames, a.target) && !slices.Contains(others, a.target) {
+		switch {
+		case strings.HasPrefix(a.target, policyOf), strings.HasPrefix(a.target, auditOf):
+			if !slices.Contains(site, a.target) {
+				site = append(site, a.target)
+			}
+		case !slices.Contains(bucketNames, a.target) && !slices.Contains(others, a.target):
 			others = append(others, a.target)
 		}
 	}
 	slices.Sort(others)
+	slices.Sort(site)
 	fmt.Fprintf(&out, "by kind of record\n")
 	table(&out, attacks, bucketNames[1:])
 	fmt.Fprintf(&out, "by what else was attacked\n")
 	table(&out, attacks, others)
+	fmt.Fprintf(&out, "policy.db and the audit log\n")
+	table(&out, attacks, site)
 	fmt.Fprintf(&out, "%d cases, %d refused, %d answered exactly; seed %d, %v", total, refused, total-refused, seed, took.Round(time.Millisecond))
 	return out.String()
 }
