@@ -39,7 +39,11 @@ func wrapToPublic(public *ecdh.PublicKey, root []byte) ([]byte, error) {
 	}
 	point := ephemeral.PublicKey().Bytes()
 	defer locked.Private(ephemeral)
-	kek, err := agree(ephemeral, public, point, public.Bytes())
+	secret, err := agree(ephemeral, public, publicLabel, point, public.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	kek, err := agreedKEK(secret)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +64,11 @@ func unwrapWithPrivate(private *ecdh.PrivateKey, wrapped []byte) ([]byte, error)
 	if err != nil {
 		return nil, damaged
 	}
-	kek, err := agree(private, ephemeral, point, private.PublicKey().Bytes())
+	secret, err := agree(private, ephemeral, publicLabel, point, private.PublicKey().Bytes())
+	if err != nil {
+		return nil, err
+	}
+	kek, err := agreedKEK(secret)
 	if err != nil {
 		return nil, err
 	}
@@ -75,14 +83,17 @@ func unwrapWithPrivate(private *ecdh.PrivateKey, wrapped []byte) ([]byte, error)
 }
 
 // agree derives the key between two P-256 keys; both points go into it.
-func agree(private *ecdh.PrivateKey, public *ecdh.PublicKey, ephemeral, recipient []byte) (kek *record.KEK, err error) {
+func agree(private *ecdh.PrivateKey, public *ecdh.PublicKey, label string, ephemeral, recipient []byte) (*locked.Secret, error) {
 	shared, err := private.ECDH(public)
 	if err != nil {
 		return nil, fmt.Errorf("agreeing on a key: %w", err)
 	}
 	defer clear(shared)
-	info := publicLabel + string(ephemeral) + string(recipient)
-	secret := locked.HKDF(sha256.New, shared, []byte(info), keySize)
+	return locked.HKDF(sha256.New, shared, []byte(label+string(ephemeral)+string(recipient)), keySize), nil
+}
+
+// agreedKEK uses the key up.
+func agreedKEK(secret *locked.Secret) (kek *record.KEK, err error) {
 	defer secret.Wipe()
 	secret.Use(func(b []byte) { kek, err = record.NewKEK((*record.Key)(b), 0) })
 	return kek, err

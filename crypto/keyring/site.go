@@ -21,11 +21,13 @@ type site struct {
 	nameToken     *locked.Secret
 	sign          *locked.Secret // seed of the Ed25519 key that signs checkpoints of the audit log
 	signVersion   uint32
+	pending       *locked.Secret // scalar of the P-256 key that SealPending encrypts to
+	pendingPublic []byte
 }
 
 // wipe overwrites what is at hand; the boxes are overwritten when nobody uses them.
 func (s *site) wipe() {
-	for _, secret := range []*locked.Secret{s.token, s.nameToken, s.sign} {
+	for _, secret := range []*locked.Secret{s.token, s.nameToken, s.sign, s.pending} {
 		secret.Wipe()
 	}
 }
@@ -54,6 +56,9 @@ func openSite(root *root, ring *ring) (site, error) {
 		}
 		if err == nil {
 			*s.box, err = expandBox(key[:], siteLabel, "record", s.key.version)
+		}
+		if err == nil && s.domain == record.DomainAuditKey {
+			err = out.derivePending(key, s.key.version)
 		}
 		clear(key[:])
 		if err != nil {

@@ -46,6 +46,7 @@ const (
 	DomainSealKey  // private half of a seal that people open, wrapped by their secret
 	DomainNames    // names and ids of accounts in policy.db
 	DomainIdentity // host keys and certificate of the server, in a copy of the state
+	DomainPending  // what waits, encrypted to the audit log's public key, until a server is unsealed
 )
 
 const (
