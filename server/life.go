@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"sallyport/server/admin"
-	"sallyport/server/audit"
 )
 
 // phase is where a server stands:
@@ -45,12 +44,7 @@ type life struct {
 	reason error
 	next   time.Time     // of the next attempt to unseal by itself
 	opened chan struct{} // closed when ready
-	notes  []audit.Event // what happened while nothing could be recorded
-	lost   uint64        // notes beyond maxNotes
 }
-
-// maxNotes bounds what strangers to the audit log can make the server remember.
-const maxNotes = 1000
 
 func newLife(now time.Time) *life {
 	return &life{turn: make(chan struct{}, 1), phase: phaseStarting, since: now, opened: make(chan struct{})}
@@ -136,24 +130,4 @@ func (l *life) sealedState() *admin.Sealed {
 		s.Reason, s.Hint = l.reason.Error(), SealHint(l.reason)
 	}
 	return s
-}
-
-// note keeps an event for the time when it can be recorded.
-func (l *life) note(e audit.Event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.notes) >= maxNotes {
-		l.lost++
-		return
-	}
-	l.notes = append(l.notes, e)
-}
-
-// noted hands over the notes, and how many had no place.
-func (l *life) noted() (notes []audit.Event, lost uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	notes, lost = l.notes, l.lost
-	l.notes, l.lost = nil, 0
-	return notes, lost
 }

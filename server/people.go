@@ -142,14 +142,14 @@ func (s *Server) unsealBy(ctx context.Context, who admin.Peer, r admin.Unseal) (
 	}
 	if r.Forget {
 		s.people.forget()
-		s.life.note(audit.Event{Time: time.Now(), Action: audit.UnsealRefused, Who: who.String(), Detail: "the shares given so far were forgotten"})
+		s.notes.note(audit.Event{Time: time.Now(), Action: audit.UnsealRefused, Who: who.String(), Detail: "the shares given so far were forgotten"})
 		return s.sealState(ctx)
 	}
 	seal, st, err := s.sealFrom(ctx, who, r)
 	if err != nil {
 		s.people.failed(who.UID, time.Now())
 		s.log.Warn("unsealing refused", "who", who.String(), "pid", who.PID, "reason", err)
-		s.life.note(audit.Event{Time: time.Now(), Action: audit.UnsealRefused, Who: who.String(), Detail: err.Error()})
+		s.notes.note(audit.Event{Time: time.Now(), Action: audit.UnsealRefused, Who: who.String(), Detail: err.Error()})
 		return st, stillSealed(err)
 	}
 	if seal == nil { // more shares are needed
@@ -216,7 +216,7 @@ func (s *Server) takeShare(ctx context.Context, who admin.Peer, info *keyring.Se
 		return nil, admin.SealState{}, err
 	}
 	s.log.Info("share given", "who", who.String(), "have", progress.Have, "need", progress.Need)
-	s.life.note(audit.Event{Time: time.Now(), Action: audit.UnsealShare, Who: who.String(), Detail: progress.String()})
+	s.notes.note(audit.Event{Time: time.Now(), Action: audit.UnsealShare, Who: who.String(), Detail: progress.String()})
 	if progress.Complete() {
 		seal, err := info.Shares(c)
 		return seal, admin.SealState{}, err

@@ -49,5 +49,5 @@ func (s *Server) seal(ctx context.Context, who, why string) error {
 
 // refusedAttempt remembers who was not allowed to try.
 func (s *Server) refusedAttempt(who admin.Peer, refusal *admin.Error) {
-	s.life.note(audit.Event{Time: time.Now(), Action: audit.UnsealRefused, Who: who.String(), Detail: refusal.Message})
+	s.notes.note(audit.Event{Time: time.Now(), Action: audit.UnsealRefused, Who: who.String(), Detail: refusal.Message})
 }

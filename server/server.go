@@ -79,6 +79,7 @@ type Server struct {
 	announced atomic.Bool // systemd knows that the server is up
 	door      entrance    // to the sessions, of a sealed or an unsealed server
 	life      *life
+	notes     *notes
 	people    people
 	open      []bound
 	ftp       *ftpd.Server
@@ -130,6 +131,8 @@ func (s *Server) serveImage(ctx context.Context) (*handover, error) {
 			s.lock.Release()
 		}
 	}()
+	s.notes = openNotes(filepath.Join(s.config.State.Dir, notesFile), s.log)
+	defer s.notes.close()
 	if s.o.Locked != nil {
 		if err := s.o.Locked(); err != nil {
 			return nil, err

@@ -77,7 +77,13 @@ func CreateSealedState(ctx context.Context, c *Config, seal keyring.Seal) error 
 	if err != nil {
 		return fmt.Errorf("making the keyring: %w", err)
 	}
-	if err := k.Close(); err != nil {
+	public, err := k.PendingPublic()
+	if err == nil { // from the first start on
+		n := &notes{path: filepath.Join(c.State.Dir, notesFile)}
+		err = n.begin(public)
+		n.close()
+	}
+	if err = errors.Join(err, k.Close()); err != nil {
 		return fmt.Errorf("making the keyring: %w", err)
 	}
 	if _, err := OpenHostKeys(c.HostKeyDir()); err != nil {

@@ -75,7 +75,7 @@ func (s *Server) unseal(ctx context.Context, seal keyring.Seal, who string) erro
 			s.tellStatus("sealed: " + err.Error())
 		}
 		if who != "" {
-			s.life.note(audit.Event{Time: time.Now(), Action: audit.UnsealRefused, Who: who, Detail: err.Error()})
+			s.notes.note(audit.Event{Time: time.Now(), Action: audit.UnsealRefused, Who: who, Detail: err.Error()})
 		}
 		return err
 	}
@@ -117,13 +117,10 @@ func (s *Server) recordStart(ctx context.Context, p *parts, kind, who string) er
 		start.Detail += "; the log begins anew, what was recorded before is missing"
 	}
 	events := []audit.Event{start}
-	notes, lost := s.life.noted()
-	events = append(events, notes...)
-	if lost > 0 {
-		events = append(events, audit.Event{Action: audit.UnsealRefused, Count: lost, Detail: "refused attempts beyond those recorded singly"})
-	}
-	events = append(events, audit.Event{Action: audit.Unseal, Who: who, Detail: kind})
-	if err := p.audit.AppendAll(ctx, events); err != nil {
+	err := s.notes.fold(p.keyring, func(noted []audit.Event) error {
+		return p.audit.AppendAll(ctx, append(append(events, noted...), audit.Event{Action: audit.Unseal, Who: who, Detail: kind}))
+	})
+	if err != nil {
 		return fmt.Errorf("recording the start: %w", err)
 	}
 	return nil

@@ -10,11 +10,10 @@ import (
 	"time"
 
 	"sallyport/crypto/keyring"
-	"sallyport/server/audit"
 )
 
 func bare() *Server {
-	return &Server{log: slog.New(slog.DiscardHandler), life: newLife(time.Now()), handover: &handover{}, again: make(chan struct{}, 1)}
+	return &Server{log: slog.New(slog.DiscardHandler), life: newLife(time.Now()), handover: &handover{}, again: make(chan struct{}, 1), notes: &notes{log: slog.New(slog.DiscardHandler)}}
 }
 
 func TestPausesGrowUpToTheLastWithJitter(t *testing.T) {
@@ -121,21 +120,6 @@ func TestPartsAppearWithReadyOnly(t *testing.T) {
 	}
 	if l.move(phaseUnsealing, phaseStarting, phaseSealed) {
 		t.Error("unsealed twice")
-	}
-}
-
-func TestNotesWhileSealedAreBounded(t *testing.T) {
-	t.Parallel()
-	l := newLife(time.Now())
-	for range maxNotes + 7 {
-		l.note(audit.Event{Action: audit.UnsealRefused})
-	}
-	notes, lost := l.noted()
-	if len(notes) != maxNotes || lost != 7 {
-		t.Errorf("%d notes, %d lost", len(notes), lost)
-	}
-	if notes, lost := l.noted(); len(notes) != 0 || lost != 0 {
-		t.Error("they are handed over twice")
 	}
 }
 

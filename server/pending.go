@@ -1,0 +1,238 @@
+package server
+
+import (
+	"bytes"
+	"crypto/ecdh"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+
+	"sallyport/crypto/durable"
+	"sallyport/crypto/keyring"
+	"sallyport/server/audit"
+)
+
+// The file of what happens while the audit log's key is sealed (docs/FORMAT.md "Notes").
+const (
+	notesFile   = "audit-pending"
+	notesMagic  = "SPPEND1\n"
+	notesIDAt   = len(notesMagic)
+	notesKeyAt  = notesIDAt + 16
+	notesLostAt = notesKeyAt + 65 + 7
+	notesStart  = notesLostAt + 8
+	maxNote     = 4 << 10 // bytes of an entry
+)
+
+// maxNotes bounds what strangers to the audit log can make the server remember.
+const maxNotes = 1000
+
+// notes keep what happens while nothing can be recorded, in a file that outlives
+// the process, encrypted to the audit log's public key. Where there is none yet,
+// or the disk fails, they are in memory. Safe for concurrent use.
+type notes struct {
+	path string
+	log  *slog.Logger
+
+	mu      sync.Mutex // guards what follows; held while the disk is written
+	file    *os.File   // nil: in memory
+	public  []byte
+	id      [16]byte
+	size    int64
+	n       int               // entries of the file
+	chain   [sha256.Size]byte // over the header without the count, and the entries
+	lost    uint64            // beyond maxNotes
+	damaged string            // why the file could not be gone on with
+	memory  []audit.Event
+}
+
+// openNotes goes on with the file that is there. An entry that a crash cut off is cut off.
+func openNotes(path string, log *slog.Logger) *notes {
+	n := &notes{path: path, log: log}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return n
+	}
+	if err == nil {
+		err = n.parse(data, nil)
+	}
+	if err == nil {
+		n.file, err = os.OpenFile(path, os.O_RDWR, 0o600)
+	}
+	if err == nil {
+		err = n.file.Truncate(n.size)
+	}
+	if err != nil {
+		n.damaged = err.Error()
+		log.Error("attempts to unseal are kept in memory only", "error", err)
+		n.close()
+	}
+	return n
+}
+
+// parse reads a file, and hands each entry to fn with its place.
+func (n *notes) parse(data []byte, fn func(place, sealed []byte)) error {
+	if len(data) < notesStart || string(data[:notesIDAt]) != notesMagic || !bytes.Equal(data[notesKeyAt+65:notesLostAt], make([]byte, 7)) {
+		return fmt.Errorf("%s is not a file of notes", n.path)
+	}
+	n.id, n.public = [16]byte(data[notesIDAt:]), bytes.Clone(data[notesKeyAt:notesKeyAt+65])
+	if _, err := ecdh.P256().NewPublicKey(n.public); err != nil {
+		return fmt.Errorf("%s: not a public key", n.path)
+	}
+	n.lost = binary.BigEndian.Uint64(data[notesLostAt:])
+	n.chain, n.n, n.size = sha256.Sum256(data[:notesLostAt]), 0, int64(notesStart)
+	for rest := data[notesStart:]; len(rest) >= 4 && n.n < maxNotes; {
+		size := int(binary.BigEndian.Uint32(rest))
+		if size > maxNote || len(rest) < 4+size {
+			break
+		}
+		if fn != nil {
+			fn(n.place(), rest[4:4+size])
+		}
+		n.counted(rest[:4+size])
+		rest = rest[4+size:]
+	}
+	return nil
+}
+
+// place binds the next entry: file id ‖ number u64 ‖ hash of all before.
+func (n *notes) place() []byte {
+	place := binary.BigEndian.AppendUint64(bytes.Clone(n.id[:]), uint64(n.n))
+	return append(place, n.chain[:]...)
+}
+
+func (n *notes) counted(entry []byte) {
+	n.chain = sha256.Sum256(append(bytes.Clone(n.chain[:]), entry...))
+	n.n++
+	n.size += int64(len(entry))
+}
+
+// note keeps an event; in the file it is durable on return.
+func (n *notes) note(e audit.Event) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.n+len(n.memory) >= maxNotes {
+		n.lost++
+		if n.file != nil { // not synced: it survives the process, and after a power loss the count is a little low
+			_, _ = n.file.WriteAt(binary.BigEndian.AppendUint64(nil, n.lost), int64(notesLostAt))
+		}
+		return
+	}
+	if n.file != nil {
+		err := n.write(e)
+		if err == nil {
+			return
+		}
+		n.log.Error("an attempt to unseal is kept in memory only", "error", err)
+	}
+	n.memory = append(n.memory, e)
+}
+
+func (n *notes) write(e audit.Event) error {
+	const most = 1024
+	e.Detail = e.Detail[:min(len(e.Detail), most)]
+	plain, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	sealed, err := keyring.SealPending(n.public, n.place(), plain)
+	if err != nil {
+		return err
+	}
+	if len(sealed) > maxNote {
+		return fmt.Errorf("a note of %d bytes", len(sealed))
+	}
+	entry := append(binary.BigEndian.AppendUint32(nil, uint32(len(sealed))), sealed...)
+	_, err = n.file.WriteAt(entry, n.size)
+	if err == nil {
+		err = n.file.Sync()
+	}
+	if err != nil {
+		return errors.Join(err, n.file.Truncate(n.size))
+	}
+	n.counted(entry)
+	return nil
+}
+
+// fold hands all notes to record and begins a new file if it succeeds. Between
+// the two a crash has them recorded twice, and never not at all. No note is
+// taken meanwhile.
+func (n *notes) fold(k *keyring.Keyring, record func(events []audit.Event) error) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	events, unread := n.read(k)
+	for i := range events {
+		events[i].Detail = "noted while sealed: " + events[i].Detail // whoever could write to the disk could write that, too
+	}
+	if n.damaged != "" || unread > 0 {
+		n.log.Error("notes of attempts to unseal are damaged", "unread", unread, "reason", n.damaged)
+		events = append(events, audit.Event{Action: audit.UnsealRefused, Count: uint64(unread), Detail: "notes of attempts while sealed do not open: the file was damaged or changed"})
+	}
+	if n.lost > 0 {
+		events = append(events, audit.Event{Action: audit.UnsealRefused, Count: n.lost, Detail: "refused attempts beyond those recorded singly"})
+	}
+	if err := record(events); err != nil {
+		return err
+	}
+	public, err := k.PendingPublic()
+	if err == nil {
+		err = n.begin(public)
+	}
+	if err != nil { // they are recorded, and will be once more
+		n.log.Error("beginning a new file of notes", "error", err)
+	}
+	return nil
+}
+
+// read are the notes of the file and those in memory.
+func (n *notes) read(k *keyring.Keyring) (events []audit.Event, unread int) {
+	if n.file != nil {
+		data, err := os.ReadFile(n.path)
+		if err == nil {
+			err = n.parse(data, func(place, sealed []byte) {
+				var e audit.Event
+				plain, err := k.OpenPending(place, sealed)
+				if err != nil || json.Unmarshal(plain, &e) != nil {
+					unread++
+					return
+				}
+				events = append(events, e)
+			})
+		}
+		if err != nil {
+			n.damaged = err.Error()
+		}
+	}
+	return append(events, n.memory...), unread
+}
+
+// begin makes an empty file for notes to that key. It is durable on return.
+func (n *notes) begin(public []byte) error {
+	header := append([]byte(notesMagic), make([]byte, notesStart-len(notesMagic))...)
+	rand.Read(header[notesIDAt:notesKeyAt]) // never fails
+	copy(header[notesKeyAt:], public)
+	if err := durable.WriteFile(n.path, header, 0o600); err != nil {
+		return err
+	}
+	n.close()
+	n.memory, n.damaged = nil, ""
+	if err := n.parse(header, nil); err != nil {
+		return err
+	}
+	var err error
+	n.file, err = os.OpenFile(n.path, os.O_RDWR, 0o600)
+	return err
+}
+
+func (n *notes) close() {
+	if n.file != nil {
+		n.file.Close() // what is in it was synced
+		n.file = nil
+	}
+}

@@ -1,0 +1,177 @@
+package server
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sallyport/crypto/keyring"
+	"sallyport/server/audit"
+)
+
+func noted(t *testing.T) (*keyring.Keyring, string) {
+	t.Helper()
+	dir := t.TempDir()
+	seal, err := keyring.NewKeyFile(filepath.Join(dir, "key"))
+	check(t, err)
+	k, err := keyring.Create(t.Context(), filepath.Join(dir, "state"), seal)
+	check(t, err)
+	t.Cleanup(func() { k.Close() })
+	public, err := k.PendingPublic()
+	check(t, err)
+	path := filepath.Join(dir, "state", notesFile)
+	n := &notes{path: path}
+	check(t, n.begin(public))
+	n.close()
+	return k, path
+}
+
+func openedNotes(path string) *notes { return openNotes(path, slog.New(slog.DiscardHandler)) }
+
+func attempt(i int) audit.Event {
+	return audit.Event{Action: audit.UnsealRefused, Who: "uid:1001", Detail: fmt.Sprint("attempt ", i)}
+}
+
+// folded are the details of what a fold records.
+func folded(t *testing.T, n *notes, k *keyring.Keyring) (details []string) {
+	t.Helper()
+	check(t, n.fold(k, func(events []audit.Event) error {
+		for _, e := range events {
+			details = append(details, e.Detail)
+		}
+		return nil
+	}))
+	return details
+}
+
+// TestNotesOutliveTheProcess: nothing is closed, as after kill -9.
+func TestNotesOutliveTheProcess(t *testing.T) {
+	t.Parallel()
+	k, path := noted(t)
+	first := openedNotes(path)
+	first.note(attempt(1))
+	first.note(attempt(2))
+	second := openedNotes(path)
+	second.note(attempt(3))
+	data, err := os.ReadFile(path)
+	check(t, err)
+	if bytes.Contains(data, []byte("1001")) || bytes.Contains(data, []byte("attempt")) {
+		t.Error("the notes are in clear")
+	}
+	third := openedNotes(path)
+	if err := third.fold(k, func([]audit.Event) error { return os.ErrPermission }); err == nil {
+		t.Error("folded though nothing was recorded")
+	}
+	want := "[noted while sealed: attempt 1 noted while sealed: attempt 2 noted while sealed: attempt 3]"
+	if got := folded(t, third, k); fmt.Sprint(got) != want {
+		t.Errorf("got %q", got)
+	}
+	fourth := openedNotes(path)
+	if got := folded(t, fourth, k); len(got) != 0 {
+		t.Errorf("recorded twice: %q", got)
+	}
+	fourth.note(attempt(4))
+	if got := folded(t, openedNotes(path), k); len(got) != 1 {
+		t.Errorf("in the new file: %q", got)
+	}
+}
+
+func TestNotesWhileSealedAreBounded(t *testing.T) {
+	t.Parallel()
+	k, path := noted(t)
+	n := openedNotes(path)
+	for i := range maxNotes + 7 {
+		n.note(attempt(i))
+	}
+	info, err := os.Stat(path)
+	check(t, err)
+	if info.Size() > 1<<20 {
+		t.Errorf("the file has %d bytes", info.Size())
+	}
+	n = openedNotes(path)
+	n.note(attempt(0))
+	var lost uint64
+	check(t, n.fold(k, func(events []audit.Event) error {
+		if len(events) != maxNotes+1 {
+			t.Errorf("%d events", len(events))
+		}
+		lost = events[len(events)-1].Count
+		return nil
+	}))
+	if lost != 8 {
+		t.Errorf("%d beyond, want 8", lost)
+	}
+}
+
+// TestNotesWithoutAFile: of a state that an earlier version made, until it is unsealed.
+func TestNotesWithoutAFile(t *testing.T) {
+	t.Parallel()
+	k, path := noted(t)
+	check(t, os.Remove(path))
+	n := openedNotes(path)
+	for i := range maxNotes + 7 {
+		n.note(attempt(i))
+	}
+	if got := folded(t, n, k); len(got) != maxNotes+1 {
+		t.Errorf("%d notes", len(got))
+	}
+	n.note(attempt(1))
+	if got := folded(t, openedNotes(path), k); len(got) != 1 {
+		t.Errorf("there is a file now, and in it: %q", got)
+	}
+}
+
+// TestNotesThatWereCutOffOrChanged: what stands is recorded, what does not open is counted, and the file is gone on with.
+func TestNotesThatWereCutOffOrChanged(t *testing.T) {
+	t.Parallel()
+	k, path := noted(t)
+	n := openedNotes(path)
+	var ends []int64
+	for i := range 3 {
+		n.note(attempt(i))
+		ends = append(ends, n.size)
+	}
+	whole, err := os.ReadFile(path)
+	check(t, err)
+	for _, size := range []int64{ends[1], ends[1] + 1, ends[1] + 3, ends[1] + 4, ends[2] - 1} {
+		check(t, os.WriteFile(path, whole[:size], 0o600))
+		n := openedNotes(path)
+		n.note(attempt(9))
+		if got := folded(t, openedNotes(path), k); len(got) != 3 || got[2] != "noted while sealed: attempt 9" {
+			t.Errorf("cut off at %d: %q", size, got)
+		}
+	}
+	entry := func(i int) []byte {
+		from := int64(notesStart)
+		if i > 0 {
+			from = ends[i-1]
+		}
+		return whole[from:ends[i]]
+	}
+	head := whole[:notesStart]
+	flipped := bytes.Clone(whole)
+	flipped[ends[0]+100] ^= 1
+	foreign := bytes.Clone(whole)
+	copy(foreign[notesIDAt:], "another file's id")
+	for what, c := range map[string]struct {
+		data   []byte
+		opened int
+	}{
+		"a byte":           {flipped, 1}, // and what follows it in the chain
+		"another order":    {bytes.Join([][]byte{head, entry(1), entry(0), entry(2)}, nil), 0},
+		"one left out":     {bytes.Join([][]byte{head, entry(0), entry(2)}, nil), 1},
+		"another file's":   {foreign, 0},
+		"no file of notes": {[]byte("something else"), 0},
+		"nothing":          {nil, 0},
+	} {
+		check(t, os.WriteFile(path, c.data, 0o600))
+		got := folded(t, openedNotes(path), k)
+		if len(got) != c.opened+1 || !strings.Contains(got[c.opened], "do not open") {
+			t.Errorf("%s: %q", what, got)
+		}
+	}
+}
