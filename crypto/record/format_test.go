@@ -34,7 +34,7 @@ func TestFormatDocument(t *testing.T) {
 		"blobkey": DomainBlobKey, "when": DomainWhen, "outbox": DomainOutbox, "doomed": DomainDoomed, "head": DomainHead, "fold": DomainFold,
 		"rootkey": DomainRootKey, "accountkey": DomainAccountKey, "policykey": DomainPolicyKey, "auditkey": DomainAuditKey,
 		"datakey": DomainDataKey, "policy": DomainPolicy, "accounts": DomainAccounts, "audit": DomainAudit, "keyring": DomainKeyring,
-		"sealkey": DomainSealKey, "names": DomainNames, "identity": DomainIdentity,
+		"sealkey": DomainSealKey, "names": DomainNames, "identity": DomainIdentity, "pending": DomainPending,
 	}
 	for name, n := range domains {
 		if documented[name] != n {
