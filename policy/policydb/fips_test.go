@@ -45,8 +45,8 @@ func TestFIPSPasswords(t *testing.T) {
 		if !strings.HasPrefix(a.hash, "$pbkdf2-sha256$i=") || a.PasswordUsable() != nil || !a.CheckPassword(secret) || a.CheckPassword(secret+"x") {
 			t.Errorf("policy says %s: %.20s", kind, a.hash)
 		}
-		if decoy, err := db.Decoy(kind); err != nil || !strings.HasPrefix(decoy.hash, pbkdf2Prefix) {
-			t.Errorf("the decoy of %s is no PBKDF2: %v", kind, err)
+		if decoy := db.Decoy(kind); !strings.HasPrefix(decoy.hash, pbkdf2Prefix) {
+			t.Errorf("the decoy of %s is no PBKDF2: %.20s", kind, decoy.hash)
 		}
 		if err := db.Upgrade(t.Context(), a, secret); err != nil || account(t, db).hash != a.hash {
 			t.Errorf("stored anew without need: %v", err)

@@ -63,7 +63,22 @@ func prehash(secret string) []byte {
 	return base64.RawStdEncoding.AppendEncode(nil, sum)
 }
 
-func decoyPassword() string { return rand.Text() }
+// randomHash has the form and the cost of what hash makes of that kind. No password fits it, but for one in 2^184.
+func (db *DB) randomHash(kind string) string {
+	random := make([]byte, 16+32)
+	rand.Read(random) // never fails
+	salt, key := random[:16], random[16:]
+	switch allowed(kind) {
+	case "pbkdf2":
+		return formatPBKDF2(db.iterations(), salt, key)
+	case "argon2id":
+		return formatArgon(db.argon(), salt, key)
+	}
+	return fmt.Sprintf("$2b$%02d$%s%s", db.o.PasswordCost, bcryptText.EncodeToString(salt), bcryptText.EncodeToString(key[:23]))
+}
+
+// bcryptText is how bcrypt writes 16 bytes of salt and 23 of hash.
+var bcryptText = base64.NewEncoding("./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789").WithPadding(base64.NoPadding)
 
 func (db *DB) argon() argonCost {
 	if db.o.PasswordCost < DefaultPasswordCost {

@@ -314,9 +314,29 @@ func TestPasswords(t *testing.T) {
 	if c, _ := db.Account("a"); c.HasPassword() || c.CheckPassword("") || !c.PasswordAt.IsZero() {
 		t.Error("a cleared password still works")
 	}
-	decoy, err := db.Decoy("bcrypt")
-	if err != nil || decoy.CheckPassword("") || decoy.CheckPassword("nobody has this password") {
-		t.Error("the decoy opens", err)
+}
+
+// TestDecoysCostWhatPasswordsCost: a check against a decoy does all the work, and ends in "another password" rather than in "not a hash".
+func TestDecoysCostWhatPasswordsCost(t *testing.T) {
+	t.Parallel()
+	db := open(t, options(t))
+	for _, kind := range policy.Lookup("password.hash").Values {
+		decoy, another := db.Decoy(kind), db.Decoy(kind)
+		real, err := db.hash(kind, "a password")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(decoy.hash) != len(real) || !db.fresh(kind, decoy.hash) || decoy.hash == another.hash || decoy.PasswordUsable() != nil {
+			t.Errorf("%s: %q is not like %q", kind, decoy.hash, real)
+		}
+		if decoy.CheckPassword("") || decoy.CheckPassword("a password") {
+			t.Errorf("the decoy of %s opens", kind)
+		}
+		if strings.HasPrefix(decoy.hash, "$2b$") {
+			if err := bcrypt.CompareHashAndPassword([]byte(decoy.hash), prehash("a password")); !errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
+				t.Errorf("bcrypt does not do its work: %v", err)
+			}
+		}
 	}
 }
 

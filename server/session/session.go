@@ -13,7 +13,6 @@ package session
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"runtime"
@@ -140,11 +139,7 @@ func New(o Options) (*Manager, error) {
 	if o.Policy != nil {
 		m.decoys = map[string]*policydb.Account{}
 		for _, kind := range policy.Lookup("password.hash").Values {
-			decoy, err := o.Policy.Decoy(kind)
-			if err != nil {
-				return nil, fmt.Errorf("session: preparing: %w", err)
-			}
-			m.decoys[kind] = decoy
+			m.decoys[kind] = o.Policy.Decoy(kind)
 		}
 		o.Policy.OnChange(m.Recheck)
 		o.Policy.OnAccount(m.recheckAccount)
