@@ -31,6 +31,8 @@ type core struct {
 	updates atomic.Uint64 // transactions that were asked for
 	moves   atomic.Uint64 // grows before and after each transaction of housekeeping
 
+	rows removals
+
 	failed  atomic.Bool   // a commit failed: no writes until reopened
 	damaged atomic.Uint64 // reads and opens that met ErrIntegrity
 	handles atomic.Int64

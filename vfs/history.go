@@ -228,7 +228,7 @@ func versionsOf(tx *meta.Tx, s stay, after, from int64, page []PathVersion) ([]P
 		}
 		at := *n
 		at.Version, at.Attr, at.Interrupted = v.N, v.Attr, false
-		p := PathVersion{Info: &Info{name: s.name, node: at}, At: time.Unix(0, max(v.At, s.since)), Writer: v.Writer}
+		p := PathVersion{Info: &Info{name: s.name, node: at, past: true}, At: time.Unix(0, max(v.At, s.since)), Writer: v.Writer}
 		if v.State == meta.Interrupted {
 			if v.At > max(after, from) {
 				p.State, p.Until = VersionInterrupted, p.At
@@ -250,8 +250,9 @@ func versionsOf(tx *meta.Tx, s stay, after, from int64, page []PathVersion) ([]P
 	return page, err
 }
 
-// Kinds of what was at a path since the horizon: a path can have been both, one after the other.
-func (h *History) Kinds(name string) (file, dir bool, err error) {
+// Last is what was at a path last since the horizon, and whether there was a file or symlink, and a directory: a path can have been
+// both, one after the other.
+func (h *History) Last(name string) (last *Info, file, dir bool, err error) {
 	err = h.w.run("stat", name, func(_ context.Context, c *core) error {
 		return c.db.View(func(tx *meta.Tx) error {
 			at, err := h.stays(tx, name)
@@ -263,13 +264,17 @@ func (h *History) Kinds(name string) (file, dir bool, err error) {
 					}
 					continue
 				}
+				last = &Info{name: s.name, node: *n, past: true}
 				dir = dir || n.Kind == meta.Dir
 				file = file || n.Kind != meta.Dir
+			}
+			if err == nil && last == nil {
+				err = ErrPurged
 			}
 			return err
 		})
 	})
-	return file, dir, err
+	return last, file, dir, err
 }
 
 // Names streams the names that a directory had since the horizon, each once, also of directories that are gone; in no particular order.
@@ -323,7 +328,7 @@ func namesOf(tx *meta.Tx, s stay, after int64, seen map[string]bool, out []*Info
 			failed = absentIsFine(err)
 			return failed == nil
 		}
-		out = append(out, &Info{name: e.Name, node: *n})
+		out = append(out, &Info{name: e.Name, node: *n, past: true})
 		return true
 	}
 	_, err = tx.List(s.id, nil, func(e meta.Entry, _ *meta.Node) bool { return add(e) })

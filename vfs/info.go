@@ -11,6 +11,20 @@ import (
 type Info struct {
 	name string
 	node meta.Node
+	past bool // of an old version
+}
+
+// VirtualDir is a directory that is no inode: a name by which something else can be reached, read only.
+func VirtualDir(name string, at time.Time) *Info {
+	t := nanos(at)
+	return &Info{name: name, past: true, node: meta.Node{Kind: meta.Dir, Attr: meta.Attr{Mode: 0o555, Mtime: t, Atime: t, Created: t}}}
+}
+
+// Named is the same under another name.
+func (i *Info) Named(name string) *Info {
+	n := *i
+	n.name = name
+	return &n
 }
 
 func (i *Info) Name() string { return i.name }
@@ -52,8 +66,14 @@ func (i *Info) ATime() time.Time {
 // Created is what a client set, else when the file was first uploaded or made.
 func (i *Info) Created() time.Time { return time.Unix(0, i.node.Created) }
 
-// Inode is unique in the volume and never reused; 0 for a new file before its first commit.
-func (i *Info) Inode() uint64 { return uint64(i.node.ID) }
+// Inode is unique in the volume and never reused; 0 for a new file before its first commit, and for old versions, which
+// must not be taken for the file of now.
+func (i *Info) Inode() uint64 {
+	if i.past {
+		return 0
+	}
+	return uint64(i.node.ID)
+}
 
 // Version counts from 1 with each commit of the file; 0 before the first.
 func (i *Info) Version() uint64 { return i.node.Version }

@@ -123,13 +123,20 @@ func (p *Past) find(op, name string, follow bool) (at place, err error) {
 	return at, err
 }
 
+// old is what was at a place.
+func (p *place) old() *Info {
+	i := p.info()
+	i.past = true
+	return i
+}
+
 // Stat follows symlinks, as they were.
 func (p *Past) Stat(name string) (*Info, error) {
 	at, err := p.find("stat", name, true)
 	if err != nil {
 		return nil, err
 	}
-	return at.info(), nil
+	return at.old(), nil
 }
 
 // Lstat does not follow a final symlink.
@@ -138,7 +145,7 @@ func (p *Past) Lstat(name string) (*Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	return at.info(), nil
+	return at.old(), nil
 }
 
 // Resolve returns the canonical path of then, as View.Resolve does.
@@ -208,7 +215,7 @@ func (p *Past) batch(tx *meta.Tx, dir meta.Inode, cursor []byte) (out []*Info, n
 				return false
 			}
 		}
-		out = append(out, &Info{name: e.Name, node: *n})
+		out = append(out, &Info{name: e.Name, node: *n, past: true})
 		return all || len(out) < listBatch
 	})
 	return out, next, errors.Join(failed, err)
@@ -294,7 +301,7 @@ func (w *View) openVersion(c *core, name string, find func(c *core, tx *meta.Tx)
 		return nil, err
 	}
 	h, _ := parseFlag(os.O_RDONLY, 0)
-	f := &File{view: w, c: c, name: name, how: h, past: at.info()}
+	f := &File{view: w, c: c, name: name, how: h, past: at.old()}
 	// A state of its own: what the session writes to the file of now is no business of an old version.
 	f.in = &inode{view: w, c: c, id: at.node.ID, slot: at.slot, path: at.path, base: s.retain(), end: int64(s.layout.Size), files: map[*File]struct{}{f: {}}}
 	f.snap = s.retain()

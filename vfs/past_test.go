@@ -208,7 +208,7 @@ func TestTheHorizonIsTheEndOfThePast(t *testing.T) {
 	if n := versions(); n != 0 {
 		t.Errorf("%d versions of nothing", n)
 	}
-	_, _, err = h.Kinds("/f")
+	_, _, _, err = h.Last("/f")
 	wantErr(t, err, ErrNotKept)
 }
 
@@ -365,5 +365,47 @@ func theTimeOfADirectory(t *testing.T) {
 	}
 	if was := must(w.History(nil).At(then).Stat("/d"))(t); !was.ModTime().Equal(first.ModTime()) {
 		t.Errorf("it was of %v, want %v", was.ModTime(), first.ModTime())
+	}
+}
+
+func TestRowsOfRemovalsAreRemembered(t *testing.T) {
+	t.Parallel()
+	clock := newHandClock()
+	b := newBenchWith(t, Options{Now: clock.now})
+	w := b.view()
+	fill := func() {
+		ok(t, w.Mkdir("/d", 0))
+		for i := range 2 * removalLeast {
+			put(t, w, fmt.Sprintf("/d/%d", i), []byte("x"))
+		}
+		clock.advance(time.Hour)
+	}
+	h := w.History(nil)
+	rows := func() []Removal { t.Helper(); return must(h.Removals(t.Context()))(t) }
+	fill()
+	ok(t, w.Remove("/d/0")) // not worth telling
+	clock.advance(time.Hour)
+	if r := rows(); len(r) != 0 {
+		t.Fatalf("rows %v", r)
+	}
+	ok(t, w.RemoveAll("/d"))
+	r := rows()
+	if len(r) != 1 || r[0].Names != 2*removalLeast {
+		t.Fatalf("rows %v", r)
+	}
+	if got := pastNames(t, h.At(r[0].Before), "/d"); len(got) != 2*removalLeast-1 {
+		t.Errorf("just before it there were %q", got)
+	}
+	fill()
+	for i := range removalLeast {
+		ok(t, w.Remove(fmt.Sprintf("/d/%d", i)))
+		rows() // what is read a little at a time is one row all the same
+	}
+	if r := rows(); len(r) != 2 || r[1].Names != removalLeast {
+		t.Errorf("rows %v", r)
+	}
+	late := w.History(func() time.Time { return r[0].Before.Add(time.Minute) })
+	if r := must(late.Removals(t.Context()))(t); len(r) != 1 {
+		t.Errorf("rows since the horizon: %v", r)
 	}
 }
