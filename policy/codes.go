@@ -46,6 +46,7 @@ const (
 	CodeSymlink      = "SP-P19"
 	CodeStat         = "SP-P20"
 	CodeReserved     = "SP-P31"
+	CodeHistory      = "SP-P32"
 	CodeName         = "SP-P44"
 	CodeMaxSize      = "SP-P41"
 	CodeQuotaBytes   = "SP-P42"
@@ -195,9 +196,12 @@ var refusals = []Refusal{
 	{CodeStat, StagePath, "You have no right to see this.",
 		"no right is granted on the name or below it",
 		"grant a right on it under paths"},
-	{CodeReserved, StagePath, "This name is reserved by the server.",
+	{CodeReserved, StagePath, "What is in /.backups cannot be changed; copy it to another place to restore it.",
 		"the name lies where the volume shows its history, and nobody writes there",
-		"the volume shows its history there"},
+		"a copy out of /.backups, over SFTP or with SITE RESTORE, brings earlier files back"},
+	{CodeHistory, StagePath, "Earlier states of files are not open to this account.",
+		"the policy does not let the account look into /.backups",
+		"backup.self_service opens it; an operator restores with `sallyport backup restore`"},
 	{CodeName, StagePath, "Files of this name may not be uploaded.",
 		"a pattern that denies matches the name, or none of a list that allows does",
 		"upload.allow_names and upload.deny_names at the place named"},

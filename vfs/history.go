@@ -338,11 +338,27 @@ func namesOf(tx *meta.Tx, s stay, after int64, seen map[string]bool, out []*Info
 	return out, errors.Join(failed, err)
 }
 
+// Has tells whether a version that Versions told of may still be looked at: ErrNotKept if not.
+func (h *History) Has(v PathVersion) error {
+	if after := h.reachable(); after == math.MaxInt64 || !v.Until.IsZero() && v.Until.UnixNano() <= after {
+		return ErrNotKept
+	}
+	return nil
+}
+
+// Target is where a symlink led in this version; fs.ErrInvalid for anything else.
+func (v *PathVersion) Target() (string, error) {
+	if v.node.Kind != meta.Symlink {
+		return "", fail("readlink", v.name, fs.ErrInvalid)
+	}
+	return v.node.Target, nil
+}
+
 // OpenVersion opens a version that Versions told of, for reading, whatever the owner's mode bits are now: those of the version bind.
 func (h *History) OpenVersion(ctx context.Context, name string, v PathVersion) (*File, error) {
 	return h.open(ctx, name, func(_ *core, tx *meta.Tx) (place, *meta.Version, error) {
-		if after := h.reachable(); after == math.MaxInt64 || !v.Until.IsZero() && v.Until.UnixNano() <= after {
-			return place{}, nil, ErrNotKept
+		if err := h.Has(v); err != nil {
+			return place{}, nil, err
 		}
 		at := place{slot: slot{name: v.name}, path: name, node: &v.node}
 		if err := readable(&at); err != nil {

@@ -31,6 +31,7 @@ func Meanings() []Meaning {
 		{SetAttr, "mode, times or size were set"},
 		{Copy, "a file was copied on the server"},
 		{Truncate, "a file was cut"},
+		{Restore, "a file, directory or symlink got back an earlier state; `detail` says of which instant"},
 		{Refused, "a file operation (`op`) was refused; `code` and `detail` say which rule and where it stands; `count` of like ones"},
 		{Damage, "stored data failed its integrity check"},
 		{Repair, "a volume was repaired by an operator"},

@@ -34,6 +34,7 @@ const (
 	SetAttr  Action = "setattr"
 	Copy     Action = "copy"
 	Truncate Action = "truncate"
+	Restore  Action = "restore"
 	Refused  Action = "refused" // a file operation
 	Damage   Action = "damage"  // stored data failed its integrity check
 	Repair   Action = "repair"  // of a volume, by the operator

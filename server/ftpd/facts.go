@@ -87,7 +87,7 @@ func (s factSet) fact(b []byte, e entry, perms map[policy.Op]bool, target string
 	if s&factPerm != 0 {
 		b = append(appendPerm(append(b, "Perm="...), e, perms), ';')
 	}
-	if s&factUnique != 0 {
+	if s&factUnique != 0 && e.Inode() != 0 { // old versions have none: they must not be taken for the file of now
 		b = append(strconv.AppendUint(append(b, "Unique="...), e.Inode(), 16), ';')
 	}
 	if s&factMode != 0 {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"sync/atomic"
 
 	"sallyport/policy"
@@ -17,6 +18,11 @@ import (
 // what exists the right to overwrite, also if it is to be truncated.
 func (g *Guard) OpenFile(ctx context.Context, name string, flag int, perm fs.FileMode) (*File, error) {
 	write := flag&(os.O_WRONLY|os.O_RDWR) != 0
+	if !write && flag&os.O_CREATE == 0 {
+		if h, err := g.past(name); h != nil || err != nil {
+			return pastly(h, err, func() (*File, error) { return h.open(ctx) })
+		}
+	}
 	op := policy.OpRead
 	if write {
 		op = policy.OpOverwrite
@@ -24,6 +30,9 @@ func (g *Guard) OpenFile(ctx context.Context, name string, flag int, perm fs.Fil
 	p, err := g.begin()
 	if err != nil {
 		return nil, err
+	}
+	if at := clean(name); at == policy.Reserved || strings.HasPrefix(at, policy.Reserved+"/") {
+		return nil, g.s.denied(policy.Permit(p, policy.OpOverwrite, at), policy.OpOverwrite, at)
 	}
 	if !p.Uniform() {
 		g.s.account.names.RLock()
@@ -105,6 +114,9 @@ type File struct {
 	f     *vfs.File
 	path  string // canonical, or as given where every path has the same rights
 	write bool
+	// Of a handle on the history: the path behind it, whose rights hold, and whether retention still lets it be read.
+	rights string
+	reach  func() error
 
 	judged atomic.Pointer[policy.Effective] // the policy that permitted it last
 	out    atomic.Uint64                    // bytes read by the client
@@ -130,7 +142,17 @@ func (f *File) begin() (*policy.Effective, error) {
 			op = policy.OpOverwrite
 		}
 	}
-	if d := policy.Permit(p, op, clean(f.path)); d != nil {
+	at := f.path
+	if f.reach != nil {
+		if !p.Backup.SelfService {
+			return nil, f.g.s.denied(p.Deny(policy.CodeHistory, "backup.self_service"), op, f.path)
+		}
+		if err := f.reach(); err != nil {
+			return nil, err
+		}
+		at = f.rights
+	}
+	if d := policy.Permit(p, op, clean(at)); d != nil {
 		f.f.TransferError(d)
 		return nil, f.g.s.denied(d, op, f.path)
 	}

@@ -164,6 +164,9 @@ func info(i os.FileInfo, err error) (*vfs.Info, error) {
 
 // Stat follows symlinks.
 func (g *Guard) Stat(name string) (i *vfs.Info, err error) {
+	if h, err := g.past(name); h != nil || err != nil {
+		return pastly(h, err, func() (*vfs.Info, error) { return h.stat(true) })
+	}
 	err = g.do(policy.OpStat, name, follow, func(_ *policy.Effective, at string) (err error) {
 		i, err = info(g.view.Stat(at))
 		return err
@@ -173,6 +176,9 @@ func (g *Guard) Stat(name string) (i *vfs.Info, err error) {
 
 // Lstat does not follow a final symlink.
 func (g *Guard) Lstat(name string) (i *vfs.Info, err error) {
+	if h, err := g.past(name); h != nil || err != nil {
+		return pastly(h, err, func() (*vfs.Info, error) { return h.stat(false) })
+	}
 	err = g.do(policy.OpStat, name, still, func(_ *policy.Effective, at string) (err error) {
 		i, err = info(g.view.Lstat(at))
 		return err
@@ -182,6 +188,12 @@ func (g *Guard) Lstat(name string) (i *vfs.Info, err error) {
 
 // ReadDir streams a directory in batches; what the account may not see is left out.
 func (g *Guard) ReadDir(ctx context.Context, name string, fn func([]*vfs.Info) error) error {
+	if h, err := g.past(name); h != nil || err != nil {
+		if err == nil {
+			err = h.readDir(ctx, fn)
+		}
+		return err
+	}
 	p, err := g.begin()
 	if err != nil {
 		return err
@@ -207,6 +219,11 @@ func (g *Guard) ReadDir(ctx context.Context, name string, fn func([]*vfs.Info) e
 	}
 	if g.testOnlyUsing != nil {
 		g.testOnlyUsing()
+	}
+	if clean(use) == "/" && g.shows(p) {
+		if err := fn([]*vfs.Info{vfs.VirtualDir(policy.Reserved[1:], g.now())}); err != nil {
+			return err
+		}
 	}
 	hide := p.Upload.Interrupted == "hide"
 	all := p.ListsAll(at) && !hide
@@ -326,6 +343,9 @@ func (g *Guard) Symlink(target, link string) error {
 
 // Readlink returns the text of a symlink.
 func (g *Guard) Readlink(name string) (target string, err error) {
+	if h, err := g.past(name); h != nil || err != nil {
+		return pastly(h, err, func() (string, error) { return h.readlink() })
+	}
 	err = g.do(policy.OpStat, name, still, func(_ *policy.Effective, at string) (err error) {
 		target, err = g.view.Readlink(at)
 		return err
@@ -335,6 +355,9 @@ func (g *Guard) Readlink(name string) (target string, err error) {
 
 // Resolve returns the canonical path; the last component need not exist.
 func (g *Guard) Resolve(name string) (string, error) {
+	if h, err := g.past(name); h != nil || err != nil {
+		return pastly(h, err, func() (string, error) { return h.canonical() })
+	}
 	p, err := g.begin()
 	if err != nil {
 		return "", err
@@ -393,6 +416,12 @@ type permsMemo struct {
 
 // Perms are the rights of the account on a path now, for MLST's Perm fact: a set of policy.Op. The caller must not change it.
 func (g *Guard) Perms(name string) map[policy.Op]bool {
+	if h, err := g.past(name); h != nil || err != nil {
+		if err != nil {
+			return nil
+		}
+		return h.perms()
+	}
 	p, err := g.begin()
 	if err != nil {
 		return nil

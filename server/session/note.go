@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"crypto/rand"
 	"strconv"
 
@@ -20,13 +21,13 @@ func (s *Session) event(action audit.Action) audit.Event {
 // actions of what a commit did.
 var actions = map[string]audit.Action{
 	"upload": audit.Upload, "mkdir": audit.Mkdir, "remove": audit.Remove, "rmdir": audit.Rmdir, "rename": audit.Rename,
-	"symlink": audit.Symlink, "setattr": audit.SetAttr, "copy": audit.Copy, "truncate": audit.Truncate,
+	"symlink": audit.Symlink, "setattr": audit.SetAttr, "copy": audit.Copy, "truncate": audit.Truncate, "restore": audit.Restore,
 }
 
 func changed(e audit.Event, ch vfs.Change) []byte {
 	e.Action = actions[ch.Op]
 	e.Time, e.Path, e.To = ch.At, audit.Text(ch.Path), audit.Text(ch.To)
-	e.Bytes, e.Version, e.Result = ch.Bytes, ch.Version, ch.Result
+	e.Bytes, e.Version, e.Result, e.Detail = ch.Bytes, ch.Version, ch.Result, cmp.Or(ch.Detail, e.Detail)
 	return e.Encode()
 }
 

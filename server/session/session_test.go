@@ -66,13 +66,14 @@ func build(t testing.TB, change func(*Options)) *house {
 	if h.log, err = audit.Open(audit.Options{Dir: filepath.Join(dir, "audit"), Box: abox}); err != nil {
 		t.Fatal(err)
 	}
-	if h.fs, err = vfs.Open(ctx, vfs.Options{Dir: filepath.Join(dir, "accounts"), Keyring: ring, Recovered: Recovered}); err != nil {
-		t.Fatal(err)
-	}
-	o := Options{Policy: h.db, FS: h.fs, Audit: h.log}
+	o := Options{Policy: h.db, Audit: h.log}
 	if change != nil {
 		change(&o)
 	}
+	if h.fs, err = vfs.Open(ctx, vfs.Options{Dir: filepath.Join(dir, "accounts"), Keyring: ring, Recovered: Recovered, Now: o.Now}); err != nil {
+		t.Fatal(err)
+	}
+	o.FS = h.fs
 	if h.m, err = New(o); err != nil {
 		t.Fatal(err)
 	}

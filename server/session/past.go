@@ -1,0 +1,289 @@
+package session
+
+import (
+	"context"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"sallyport/policy"
+	"sallyport/vfs"
+)
+
+// versionsDir is where the versions of each path are, below policy.Reserved.
+const versionsDir = "versions"
+
+// past is a path below policy.Reserved: /.backups itself, /.backups/<instant>/…, or /.backups/versions/….
+type past struct {
+	g        *Guard
+	p        *policy.Effective
+	name     string // clean
+	root     bool   // /.backups
+	versions bool
+	label    string    // the instant, as it was written
+	at       time.Time // the instant
+	rest     string    // path behind it, absolute
+}
+
+// past takes a name apart that lies where the history is shown; nil if it does not. An instant that is none is fs.ErrNotExist.
+func (g *Guard) past(name string) (*past, error) {
+	name = clean(name)
+	tail, in := strings.CutPrefix(name, policy.Reserved)
+	if !in || tail != "" && tail[0] != '/' {
+		return nil, nil
+	}
+	p, err := g.begin()
+	if err != nil {
+		return nil, err
+	}
+	h := &past{g: g, p: p, name: name, root: tail == ""}
+	if !p.Backup.SelfService {
+		return nil, g.s.denied(p.Deny(policy.CodeHistory, "backup.self_service"), policy.OpStat, name)
+	}
+	if !g.keeps(p) {
+		return nil, &fs.PathError{Op: "stat", Path: name, Err: vfs.ErrNotKept}
+	}
+	if h.root {
+		h.rest = "/"
+		return h, nil
+	}
+	label, rest, _ := strings.Cut(tail[1:], "/")
+	h.rest = "/" + rest
+	if label == versionsDir {
+		h.versions = true
+		return h, nil
+	}
+	at, ok := ParseInstant(label)
+	if !ok {
+		return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
+	}
+	h.label, h.at = label, at
+	return h, nil
+}
+
+func (g *Guard) now() time.Time { return g.s.conn.m.o.Now() }
+
+// history is as far back as the policy in force lets the account look.
+func (g *Guard) history() *vfs.History {
+	return g.view.History(func() time.Time { return g.s.Policy().Backup.Reach(g.now()) })
+}
+
+// shows tells whether the listing of / has the history.
+func (g *Guard) shows(p *policy.Effective) bool {
+	return p.Backup.Show && p.Backup.SelfService && g.keeps(p)
+}
+
+// keeps tells whether there is any past to look at.
+func (g *Guard) keeps(p *policy.Effective) bool {
+	now := g.now()
+	return p.Backup.Reach(now).Before(now)
+}
+
+// permit asks for the right on the path behind the instant: who may not read a file may not read what it was.
+func (h *past) permit(op policy.Op, at string) error {
+	if d := policy.Permit(h.p, op, at); d != nil {
+		return h.g.s.denied(d, op, h.inside(at))
+	}
+	return nil
+}
+
+// inside is the name of a path of then.
+func (h *past) inside(at string) string {
+	switch {
+	case h.root:
+		return policy.Reserved
+	case h.versions:
+		return path.Join(policy.Reserved, versionsDir, at)
+	}
+	return path.Join(policy.Reserved, h.label, at)
+}
+
+// resolve is the path of then that is meant, with symlinks followed as they led, and whether the account may do that with it.
+func (h *past) resolve(op policy.Op, follow bool) (string, error) {
+	if h.root || h.versions {
+		return h.rest, h.permit(op, h.rest)
+	}
+	at, err := h.g.history().At(h.at).Resolve(h.rest, follow)
+	if err != nil { // whether something existed is told to those only who may see it
+		if d := h.permit(op, h.rest); d != nil {
+			return "", d
+		}
+		return "", err
+	}
+	return at, h.permit(op, at)
+}
+
+// stat is Stat, or Lstat without follow.
+func (h *past) stat(follow bool) (*vfs.Info, error) {
+	at, err := h.resolve(policy.OpStat, follow)
+	if err != nil {
+		return nil, err
+	}
+	base := path.Base(h.name)
+	switch {
+	case h.root:
+		return vfs.VirtualDir(base, h.g.now()), nil
+	case h.versions:
+		return h.statVersion(at)
+	}
+	then := h.g.history().At(h.at)
+	if at == "/" {
+		if err := then.Reach(); err != nil {
+			return nil, err
+		}
+		i, err := then.Stat("/")
+		if err != nil {
+			return nil, err
+		}
+		return i.Named(base), nil
+	}
+	if follow {
+		return then.Stat(at)
+	}
+	return then.Lstat(at)
+}
+
+func (h *past) readlink() (string, error) {
+	at, err := h.resolve(policy.OpStat, false)
+	if err != nil {
+		return "", err
+	}
+	if h.root {
+		return "", &fs.PathError{Op: "readlink", Path: h.name, Err: fs.ErrInvalid}
+	}
+	if h.versions {
+		v, err := h.version(at)
+		if err != nil {
+			return "", err
+		}
+		return v.Target()
+	}
+	return h.g.history().At(h.at).Readlink(at)
+}
+
+// readDir lists a directory of the history.
+func (h *past) readDir(ctx context.Context, fn func([]*vfs.Info) error) error {
+	at, err := h.resolve(policy.OpList, true)
+	if err != nil {
+		return err
+	}
+	show := func(batch []*vfs.Info) error {
+		if _, err := h.g.begin(); err != nil { // a long listing ends with its session
+			return err
+		}
+		if h.p.ListsAll(at) {
+			return fn(batch)
+		}
+		var seen []*vfs.Info
+		for _, i := range batch {
+			if h.p.Shows(at, path.Join(at, i.Name())) {
+				seen = append(seen, i)
+			}
+		}
+		if len(seen) == 0 {
+			return nil
+		}
+		return fn(seen)
+	}
+	switch {
+	case h.root:
+		return h.listInstants(ctx, fn)
+	case h.versions:
+		return h.listVersions(ctx, at, show, fn)
+	}
+	return h.g.history().At(h.at).ReadDir(ctx, at, show)
+}
+
+// open opens a file of the history for reading.
+func (h *past) open(ctx context.Context) (*File, error) {
+	at, err := h.resolve(policy.OpRead, true)
+	if err != nil {
+		return nil, err
+	}
+	var f *vfs.File
+	var reach func() error
+	name := h.inside(at)
+	switch {
+	case h.root:
+		err = &fs.PathError{Op: "open", Path: h.name, Err: vfs.ErrIsDir}
+	case h.versions:
+		f, reach, err = h.openVersion(ctx, at)
+		at = path.Dir(at) // whose version it is
+	default:
+		then := h.g.history().At(h.at)
+		reach = then.Reach
+		f, err = then.OpenHandle(ctx, at)
+	}
+	if err != nil {
+		return nil, h.g.damage(err, name)
+	}
+	out := &File{g: h.g, f: f, path: name, rights: at, reach: reach}
+	out.judged.Store(h.p)
+	return out, nil
+}
+
+// canonical is what Resolve answers.
+func (h *past) canonical() (string, error) {
+	at, err := h.resolve(policy.OpStat, true)
+	if err != nil {
+		return "", err
+	}
+	return h.inside(at), nil
+}
+
+// perms are the rights on a name of the history: what of the reading ones the account has on the path behind it.
+func (h *past) perms() map[policy.Op]bool {
+	at := h.rest
+	if h.versions {
+		at = path.Dir(at)
+	}
+	set := permsOf(h.p, at)
+	for op := range set {
+		if op != policy.OpStat && op != policy.OpList && op != policy.OpRead {
+			delete(set, op)
+		}
+	}
+	return set
+}
+
+// instantForms are how an instant may be written; the first three are how listings write it. Always UTC.
+func instantForms() []string {
+	return []string{"2006-01-02T1504Z", "2006-01-02T150405Z", "2006-01-02T150405.999999999Z",
+		"2006-01-02", "2006-01-02T15:04Z", "2006-01-02T15:04:05Z", "2006-01-02T15:04:05.999999999Z"}
+}
+
+// ParseInstant reads an instant as it stands in /.backups: 2026-11-20T1430Z, with seconds and a fraction of them or without, or the
+// day alone; hours and minutes may have colons. What is left out is zero: the state at the beginning of that minute or day.
+func ParseInstant(text string) (time.Time, bool) {
+	if _, fraction, _ := strings.Cut(text, "."); len(fraction) > len("999999999Z") { // time.Parse would drop the rest
+		return time.Time{}, false
+	}
+	for _, form := range instantForms() {
+		if at, err := time.Parse(form, text); err == nil && at.Year() >= 1970 && at.Year() < 2262 {
+			return at, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// FormatInstant writes an instant as short as that can be, as ParseInstant reads it.
+func FormatInstant(at time.Time) string {
+	at = at.UTC()
+	switch {
+	case at.Nanosecond() != 0:
+		return at.Format("2006-01-02T150405.999999999Z")
+	case at.Second() != 0:
+		return at.Format("2006-01-02T150405Z")
+	}
+	return at.Format("2006-01-02T1504Z")
+}
+
+// pastly runs an operation on the history, if there was no error on the way to it.
+func pastly[T any](_ *past, err error, fn func() (T, error)) (T, error) {
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return fn()
+}

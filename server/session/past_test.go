@@ -1,0 +1,304 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"sallyport/policy"
+	"sallyport/server/audit"
+	"sallyport/vfs"
+)
+
+// instantNow is an instant by its name, after everything that has been committed and before everything that will be.
+func instantNow() string { return FormatInstant(time.Now()) }
+
+func TestTheHistoryIsATree(t *testing.T) {
+	t.Parallel()
+	h := build(t, nil)
+	h.addAccount(t, "alice", everything)
+	_, s := h.login(t, "alice")
+	g := s.Files()
+	put(t, g, "/f.csv", "one")
+	must(t, g.Mkdir("/d", 0))
+	must(t, g.Symlink("f.csv", "/l"))
+	then := "/.backups/" + instantNow()
+	put(t, g, "/f.csv", "second")
+	put(t, g, "/d/x", "x")
+	must(t, g.Remove("/l"))
+	must(t, g.Rename("/f.csv", "/g.csv"))
+
+	if got := names(t, g, then); !slices.Equal(got, []string{"d", "f.csv", "l"}) {
+		t.Errorf("%s has %q", then, got)
+	}
+	for _, name := range []string{"/f.csv", "/l", "/d/../f.csv"} {
+		if got, err := get(g, then+name); got != "one" || err != nil {
+			t.Errorf("%s holds %q, %v", name, got, err)
+		}
+	}
+	if at, err := g.Resolve(then + "/l"); at != then+"/f.csv" || err != nil {
+		t.Errorf("the link leads to %q, %v", at, err)
+	}
+	if to, err := g.Readlink(then + "/l"); to != "f.csv" || err != nil {
+		t.Errorf("the link is %q, %v", to, err)
+	}
+	i, err := g.Stat(then + "/l")
+	if err != nil || i.Size() != 3 || i.Inode() != 0 || i.Version() != 1 {
+		t.Errorf("stat: %+v, %v", i, err)
+	}
+	if i, err := g.Lstat(then + "/l"); err != nil || i.Mode()&fs.ModeSymlink == 0 {
+		t.Errorf("lstat: %+v, %v", i, err)
+	}
+	for _, dir := range []string{"/.backups", then, then + "/d", "/.backups/versions", "/.backups/versions/d", "/.backups/versions/f.csv"} {
+		if i, err := g.Stat(dir); err != nil || !i.IsDir() || i.Name() != path.Base(dir) {
+			t.Errorf("%s: %+v, %v", dir, i, err)
+		}
+	}
+	if got := names(t, g, "/.backups/versions"); !slices.Equal(got, []string{"d", "f.csv", "g.csv", "l"}) {
+		t.Errorf("versions of %q", got)
+	}
+	got := names(t, g, "/.backups/versions/f.csv")
+	if len(got) != 2 || !strings.HasSuffix(got[0], "Z_1.csv") || !strings.HasSuffix(got[1], "Z_2.csv") {
+		t.Fatalf("versions %q", got)
+	}
+	for i, want := range []string{"one", "second"} {
+		name := "/.backups/versions/f.csv/" + got[i]
+		if data, err := get(g, name); data != want || err != nil {
+			t.Errorf("%s holds %q, %v", name, data, err)
+		}
+		if st, err := g.Stat(name); err != nil || st.Size() != int64(len(want)) || st.Name() != got[i] {
+			t.Errorf("%s: %+v, %v", name, st, err)
+		}
+	}
+	for _, name := range []string{"/.backups/yesterday", "/.backups/2026-13-40T0000Z", then + "/none", "/.backups/versions/none",
+		"/.backups/versions/f.csv/2026-11-20T143012Z_9.csv", "/.backups/versions/f.csv/x", then + "/d/x"} {
+		if _, err := g.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := g.Stat("/.backups/2199-01-01T0000Z"); !errors.Is(err, vfs.ErrFuture) {
+		t.Errorf("the future: %v", err)
+	}
+	if _, err := g.Stat("/.backups/2020-01-01T0000Z"); !errors.Is(err, vfs.ErrNotKept) {
+		t.Errorf("long ago: %v", err)
+	}
+	if p := g.Perms(then + "/f.csv"); !p[policy.OpRead] || p[policy.OpDelete] || p[policy.OpOverwrite] {
+		t.Errorf("perms %v", p)
+	}
+	if got := names(t, g, "/"); slices.Contains(got, ".backups") {
+		t.Errorf("/ lists %q", got)
+	}
+	h.set(t, policy.AccountTarget("alice"), "backup.show", "true")
+	if got := names(t, g, "/"); !slices.Contains(got, ".backups") {
+		t.Errorf("/ lists %q with backup.show", got)
+	}
+	n := count(h.records(t), func(r audit.Record) bool {
+		return r.Action == audit.Download && string(r.Path) == then+"/f.csv" && r.Result == "complete" && r.Bytes == 3 && r.Version == 1
+	})
+	if n != 3 {
+		t.Errorf("%d records of downloads from the history", n)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheHistoryCannotBeChanged(t *testing.T) {
+	t.Parallel()
+	for _, grants := range []map[string]string{nil, narrow} {
+		_, s := furnished(t, grants)
+		g := s.Files()
+		then := "/.backups/" + instantNow()
+		size := int64(0)
+		for _, name := range []string{"/.backups", then, then + "/out/report", "/.backups/versions/out/report", "/.backups/new/x", then + "/in/old"} {
+			open := func(flag int) error { _, err := g.OpenFile(t.Context(), name, flag, 0); return err }
+			for what, err := range map[string]error{
+				"write": open(os.O_WRONLY), "create": open(wrNew), "read and write": open(os.O_RDWR), "make": open(os.O_RDONLY | os.O_CREATE),
+				"mkdir": g.Mkdir(name, 0), "remove": g.Remove(name), "rmdir": g.Rmdir(name), "remove all": g.RemoveAll(name),
+				"rename from": g.Rename(name, "/in/x"), "rename to": g.Rename("/in/old", name), "symlink": g.Symlink("x", name),
+				"setattr": g.SetAttr(name, vfs.AttrChange{}), "lsetattr": g.LsetAttr(name, vfs.AttrChange{}), "truncate": g.SetAttr(name, vfs.AttrChange{Size: &size}),
+			} {
+				wantCode(t, what+" "+name, err, policy.CodeReserved)
+			}
+		}
+		f, err := g.OpenFile(t.Context(), then+"/out/report", os.O_RDONLY, 0)
+		must(t, err)
+		wantCode(t, "setattr of a handle", f.SetAttr(vfs.AttrChange{}), policy.CodeReserved)
+		must(t, f.Close())
+	}
+}
+
+// TestRightsHoldInTheHistory: those on the path behind the instant, as they are now.
+func TestRightsHoldInTheHistory(t *testing.T) {
+	t.Parallel()
+	_, s := furnished(t, narrow)
+	g := s.Files()
+	then := "/.backups/" + instantNow()
+	versions := "/.backups/versions"
+	if got := names(t, g, then); !slices.Equal(got, []string{"in", "out"}) {
+		t.Errorf("%s has %q", then, got)
+	}
+	if got := names(t, g, versions); !slices.Equal(got, []string{"in", "out"}) {
+		t.Errorf("%s has %q", versions, got)
+	}
+	if got, err := get(g, then+"/out/report"); got != "content of /out/report" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	list := func(name string) error {
+		return g.ReadDir(t.Context(), name, func([]*vfs.Info) error { return nil })
+	}
+	read := func(name string) error { _, err := get(g, name); return err }
+	stat := func(name string) error { _, err := g.Stat(name); return err }
+	for _, c := range []struct {
+		what string
+		err  error
+		code string
+	}{
+		{"read where only listing is", read(then + "/in/old"), policy.CodeRead},
+		{"read through a symlink to elsewhere", read(then + "/out/up"), policy.CodeRead},
+		{"read what is not granted", read(then + "/secret/plan"), policy.CodeRead},
+		{"list what is not granted", list(then + "/secret"), policy.CodeList},
+		{"list what is closed", list(then + "/in/closed"), policy.CodeList},
+		{"stat what is not granted", stat(then + "/secret/plan"), policy.CodeStat},
+		{"stat what never was, where nothing is granted", stat(then + "/secret/none"), policy.CodeStat},
+		{"versions of what is not granted", list(versions + "/secret/plan"), policy.CodeList},
+		{"versions where only listing is", read(versions + "/in/old/" + names(t, g, versions+"/in/old")[0]), policy.CodeRead},
+	} {
+		wantCode(t, c.what, c.err, c.code)
+	}
+	name := versions + "/out/report/" + names(t, g, versions+"/out/report")[0]
+	if got, err := get(g, name); got != "content of /out/report" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestAChangeOfRetentionIsInForceAtOnce: also for what is open.
+func TestAChangeOfRetentionIsInForceAtOnce(t *testing.T) {
+	t.Parallel()
+	h := build(t, nil)
+	h.addAccount(t, "alice", everything)
+	_, s := h.login(t, "alice")
+	g := s.Files()
+	put(t, g, "/f", strings.Repeat("one", 50_000))
+	then := "/.backups/" + instantNow()
+	put(t, g, "/f", "two")
+	version := "/.backups/versions/f/" + names(t, g, "/.backups/versions/f")[0]
+	open := func(name string) *File {
+		f, err := g.OpenFile(context.Background(), name, os.O_RDONLY, 0)
+		must(t, err)
+		return f
+	}
+	files := []*File{open(then + "/f"), open(version)}
+	buf := make([]byte, 10)
+	for _, f := range files {
+		if _, err := f.ReadAt(buf, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.set(t, policy.AccountTarget("alice"), "backup.retention_days", "0")
+	for _, f := range files {
+		if _, err := f.ReadAt(buf, 0); !errors.Is(err, vfs.ErrNotKept) {
+			t.Errorf("an open handle reads on: %v", err)
+		}
+		must(t, f.Close())
+	}
+	for _, name := range []string{"/.backups", then, then + "/f", version, "/.backups/versions"} {
+		if _, err := g.Stat(name); !errors.Is(err, vfs.ErrNotKept) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := g.ReadDir(t.Context(), name, func([]*vfs.Info) error { return nil }); !errors.Is(err, vfs.ErrNotKept) {
+			t.Errorf("listing %s: %v", name, err)
+		}
+	}
+	h.set(t, policy.AccountTarget("alice"), "backup.show", "true")
+	if got := names(t, g, "/"); !slices.Equal(got, []string{"f"}) {
+		t.Errorf("/ lists %q", got)
+	}
+	h.set(t, policy.AccountTarget("alice"), "backup.retention_days", "forever")
+	if got, err := get(g, version); len(got) != 150_000 || err != nil {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	f := open(then + "/f")
+	h.set(t, policy.AccountTarget("alice"), "backup.self_service", "false")
+	_, err := f.ReadAt(buf, 0)
+	wantCode(t, "an open handle", err, policy.CodeHistory)
+	f.Close()
+	_, err = g.Stat(then)
+	wantCode(t, "without self-service", err, policy.CodeHistory)
+	wantCode(t, "writing without self-service", g.Mkdir(then, 0), policy.CodeReserved)
+	if got := names(t, g, "/"); !slices.Equal(got, []string{"f"}) {
+		t.Errorf("/ lists %q", got)
+	}
+}
+
+func TestTheListingOffersUsefulInstants(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 20, 14, 30, 0, 0, time.UTC)
+	clock := func() time.Time { now = now.Add(time.Microsecond); return now }
+	h := build(t, func(o *Options) { o.Now = clock })
+	h.addAccount(t, "alice", everything)
+	_, s := h.login(t, "alice")
+	g := s.Files()
+	must(t, g.Mkdir("/d", 0))
+	for i := range 20 {
+		put(t, g, fmt.Sprintf("/d/%d", i), "x")
+	}
+	now = now.Add(50 * time.Hour)
+	must(t, g.RemoveAll("/d"))
+	now = now.Add(90 * time.Minute)
+	got := names(t, g, "/.backups")
+	if got[len(got)-1] != versionsDir {
+		t.Errorf("listed %q", got)
+	}
+	got = got[:len(got)-1]
+	if len(got) != hourly+1+1 { // a midnight and the removal beside the hours
+		t.Errorf("%d instants: %q", len(got), got)
+	}
+	full := 0
+	for _, name := range got {
+		at, ok := ParseInstant(name)
+		if !ok || FormatInstant(at) != name {
+			t.Errorf("%q is no instant", name)
+		}
+		if i, err := g.Stat("/.backups/" + name); err != nil || !i.IsDir() {
+			t.Errorf("%s: %v", name, err)
+		}
+		if l := names(t, g, "/.backups/"+name); len(l) == 1 && len(names(t, g, "/.backups/"+name+"/d")) == 20 {
+			full++
+			if at.Nanosecond() != 0 && at.Hour() != 16 {
+				t.Errorf("the removal was before %s", name)
+			}
+		}
+	}
+	if full < 3 {
+		t.Errorf("the tree is whole in %d instants of %q", full, got)
+	}
+}
+
+func TestInstantsAreReadAsTheyAreWritten(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"2026-11-20T1430Z": "2026-11-20T14:30:00Z", "2026-11-20T143012Z": "2026-11-20T14:30:12Z", "2026-11-20T143012.5Z": "2026-11-20T14:30:12.5Z",
+		"2026-11-20": "2026-11-20T00:00:00Z", "2026-11-20T14:30Z": "2026-11-20T14:30:00Z", "2026-11-20T14:30:12.000000001Z": "2026-11-20T14:30:12.000000001Z",
+		"": "", "2026-11-20T1430": "", "2026-11-31": "", "2026-11-20T2460Z": "", "1969-12-31": "", "2300-01-01": "", "versions": "", "2026-11-20T143012.0000000001Z": "",
+	} {
+		at, ok := ParseInstant(text)
+		if got := at.Format(time.RFC3339Nano); ok != (want != "") || ok && got != want {
+			t.Errorf("%q is %v, %v", text, got, ok)
+		}
+		if again, _ := ParseInstant(FormatInstant(at)); ok && !again.Equal(at) {
+			t.Errorf("%q is written as %q", text, FormatInstant(at))
+		}
+	}
+}
