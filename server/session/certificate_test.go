@@ -10,6 +10,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -164,4 +166,49 @@ func TestSecondFactorIsRequiredByProtocol(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Before a right credential was given, nothing that a stranger sees depends on whether there is such an account, and what it may use:
+// neither the methods offered nor the answers, nor the one hash that each wrong password costs.
+func TestStrangersCannotTellAccountsApart(t *testing.T) {
+	t.Parallel()
+	h := build(t, nil)
+	for _, s := range []string{"login.per_address", "login.per_network", "login.ban_after", "login.delay"} {
+		h.set(t, policy.Site, s, "0")
+	}
+	h.addAccount(t, "alice", everything)
+	h.addAccount(t, "keysonly", map[string]string{"protocols": "[sftp]", "auth.sftp": "[publickey]"})
+	h.addAccount(t, "off", everything)
+	h.addAccount(t, "ftpsonly", map[string]string{"protocols": "[ftps]"})
+	if err := h.db.SetEnabled(t.Context(), "off", false, "test"); err != nil {
+		t.Fatal(err)
+	}
+	var hashes atomic.Int32
+	check := h.m.check
+	h.m.check = func(a *policydb.Account, s string) bool { hashes.Add(1); return check(a, s) }
+	stranger := h.connect(t, sftpFrom("203.0.113.5"))
+	want := stranger.Methods()
+	if !slices.Equal(want, []string{methodKey, methodPassword}) {
+		t.Fatalf("offered %q", want)
+	}
+	for _, name := range []string{"nobody", "alice", "keysonly", "off", "ftpsonly", "../x", ""} {
+		l := h.connect(t, sftpFrom("203.0.113.5"))
+		if got := l.Methods(); !slices.Equal(got, want) {
+			t.Errorf("%q: offered %q, want %q", name, got, want)
+		}
+		if err := l.KeyAllowed(t.Context(), name, []byte("no such key")); !errors.Is(err, ErrAuth) {
+			t.Errorf("%q: a key that is not listed: %v", name, err)
+		}
+		before := hashes.Load()
+		if _, err := l.Login(t.Context(), name, Credential{Password: "wrong-horse-12"}); !errors.Is(err, ErrAuth) {
+			t.Errorf("%q: a wrong password: %v", name, err)
+		}
+		if n := hashes.Load() - before; n != 1 {
+			t.Errorf("%q: a wrong password cost %d hashes", name, n)
+		}
+		l.Close()
+	}
+	l := h.connect(t, sftpFrom("203.0.113.5"))
+	_, err := l.Login(t.Context(), "keysonly", Credential{Password: secret})
+	wantCode(t, "the owner, with a password that the policy does not take", err, policy.CodeMethod)
 }

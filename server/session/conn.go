@@ -261,14 +261,33 @@ func (c *Conn) current() policy.Facts {
 	return c.facts
 }
 
-// Methods are the authentication methods to offer ("publickey", "password"). An unknown account gets those of the site.
-func (c *Conn) Methods(account string) []string {
-	return slices.Clone(c.m.resolve(account).Auth.Methods(c.current().Protocol))
-}
+// Methods are the authentication methods of SSH to offer ("publickey", "certificate", "password"): those that any account may use, the
+// same to everybody. What one account may use is not said before it has proved itself.
+func (c *Conn) Methods() []string { return slices.Clone(c.m.offered().ssh) }
 
 // WantsCertificate says whether a TLS client should be asked for a certificate: if the policy lets anybody come in with one.
-func (c *Conn) WantsCertificate() bool {
-	return c.m.revision().Document.Allows("auth.ftps", methodCertificate)
+func (c *Conn) WantsCertificate() bool { return c.m.offered().certificate }
+
+// offers is what anybody may use under a revision. Finding out takes a look at every account, too long for every connection.
+type offers struct {
+	of          *policy.Revision
+	ssh         []string
+	certificate bool
+}
+
+func (m *Manager) offered() *offers {
+	r := m.revision()
+	if o := m.offers.Load(); o != nil && o.of == r {
+		return o
+	}
+	o := &offers{of: r, certificate: r.Document.Allows("auth.ftps", methodCertificate)}
+	for _, method := range []string{methodKey, methodCertificate, methodPassword} {
+		if r.Document.Allows("auth.sftp", method) {
+			o.ssh = append(o.ssh, method)
+		}
+	}
+	m.offers.Store(o)
+	return o
 }
 
 // SetCertificate tells the chain of certificates (DER) whose first one's key the client proved to hold in the TLS handshake.

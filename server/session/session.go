@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sallyport/crypto/keyring"
@@ -91,6 +92,8 @@ type Manager struct {
 	drain    *drainer
 	check    func(a *policydb.Account, secret string) bool // (*Account).CheckPassword; tests count its calls
 	wait     func(context.Context, *Conn, time.Duration)   // tests do not wait
+
+	offers atomic.Pointer[offers]
 
 	ctx  context.Context // of the goroutines; ends in Close
 	stop context.CancelFunc

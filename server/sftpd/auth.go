@@ -35,38 +35,22 @@ var (
 	errKeyRefused      = errors.New("sftpd: key not accepted")
 	errPasswordRefused = errors.New("sftpd: password not accepted")
 	errCodeRefused     = errors.New("sftpd: code not accepted")
-	errMethods         = errors.New("sftpd: methods told")
 )
 
-// configure sets the callbacks. Which methods are offered is policy, but
-// x/crypto fixes them before the account is known, so the site's default is
-// offered to everyone; an account that has passwords beyond it is told so in
-// answer to the method "none", with which nearly every client begins.
+// configure sets the callbacks. Everybody is offered the methods that anybody may use: offers that went by the account would
+// tell strangers which accounts there are. Whether the account may use what it proved itself with is decided at the login.
 func (l *login) configure(c *ssh.ServerConfig) {
 	c.PublicKeyAuthAlgorithms = l.signatures
 	c.PublicKeyCallback = l.offered
 	c.VerifiedPublicKeyCallback = l.proven
-	if slices.Contains(l.visitor.Methods(""), "password") {
+	if slices.Contains(l.visitor.Methods(), "password") {
 		c.PasswordCallback = l.password
-		return
 	}
-	c.NoClientAuth = true // for the callback's sake: it never succeeds
-	c.NoClientAuthCallback = l.none
-}
-
-func (l *login) none(c ssh.ConnMetadata) (*ssh.Permissions, error) {
-	if slices.Contains(l.visitor.Methods(c.User()), "password") {
-		return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{
-			PublicKeyCallback: l.offered, PasswordCallback: l.password,
-		}}
-	}
-	return nil, errMethods
 }
 
 // offered answers whether a key would do; it may not be proven yet.
 func (l *login) offered(c ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
-	methods := l.visitor.Methods(c.User())
-	if !acceptable(key) || !slices.Contains(methods, "publickey") && !slices.Contains(methods, "certificate") {
+	if !acceptable(key) {
 		return nil, errKeyRefused
 	}
 	switch err := l.visitor.KeyAllowed(l.ctx, c.User(), key.Marshal()); {
@@ -93,9 +77,6 @@ func (l *login) proven(c ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissions
 }
 
 func (l *login) password(c ssh.ConnMetadata, secret []byte) (*ssh.Permissions, error) {
-	if !slices.Contains(l.visitor.Methods(c.User()), "password") {
-		return nil, errPasswordRefused
-	}
 	return l.enter(c, "password", session.Credential{Password: session.Secret(secret)})
 }
 

@@ -28,7 +28,7 @@ import (
 
 type fakeGate struct {
 	dir      string
-	methods  func(account string) []string
+	methods  []string
 	password string
 	keys     []ssh.PublicKey
 	refuse   *policy.Denial // at connect
@@ -67,11 +67,11 @@ func (v *fakeVisitor) SetFacts(f policy.Facts) *policy.Denial {
 	return nil
 }
 
-func (v *fakeVisitor) Methods(account string) []string {
+func (v *fakeVisitor) Methods() []string {
 	if v.g.methods == nil {
 		return []string{"publickey"}
 	}
-	return v.g.methods(account)
+	return v.g.methods
 }
 
 func (v *fakeVisitor) KeyAllowed(_ context.Context, account string, key []byte) error {

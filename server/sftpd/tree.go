@@ -21,7 +21,7 @@ type (
 	visitor interface {
 		ID() string
 		SetFacts(policy.Facts) *policy.Denial
-		Methods(account string) []string
+		Methods() []string
 		KeyAllowed(ctx context.Context, account string, key []byte) error
 		login(ctx context.Context, account string, c session.Credential) (guest, error)
 		Close()
