@@ -56,12 +56,24 @@ func BenchmarkAdmit(b *testing.B) {
 }
 
 func BenchmarkAdmitRefuses(b *testing.B) {
-	p, f := benchPolicy(b), Facts{Protocol: SFTP, Remote: from("203.0.113.7"), Method: "publickey"}
-	b.ReportAllocs()
-	for b.Loop() {
-		if Admit(p, f, noon) == nil {
-			b.Fatal("admitted")
-		}
+	p := benchPolicy(b)
+	for _, c := range []struct {
+		code string
+		f    Facts
+	}{
+		{CodeNotAllowed, Facts{Protocol: SFTP, Remote: from("203.0.113.7"), Method: "publickey"}},
+		{CodeCipher, Facts{Protocol: FTPS, Remote: from("192.0.2.7"), TLS: true, TLSVersion: tls12, Cipher: cbc12, Method: "password"}},
+		{CodeMethod, Facts{Protocol: SFTP, Remote: from("192.0.2.7"), Method: "password"}},
+		{CodeSessions, Facts{Protocol: SFTP, Remote: from("192.0.2.7"), Method: "publickey", Sessions: 99}},
+	} {
+		b.Run(c.code, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if d := Admit(p, c.f, noon); d == nil || d.Code != c.code {
+					b.Fatal(d)
+				}
+			}
+		})
 	}
 }
 

@@ -53,7 +53,8 @@ type differ struct {
 	list     []Difference
 	at       []place
 	changed  map[string]map[string]bool // paths that differ, by level
-	members  map[string][]string        // accounts by group, in either document; made when needed
+	members  map[string]map[string]bool // accounts by group, in either document; made when needed
+	alike    map[likeness]Mark          // what was found out for accounts that say nothing themselves
 }
 
 type place struct {
@@ -243,7 +244,7 @@ func (d *differ) reach(t Target, i int) Mark {
 		return d.compare(name, i)
 	case "group":
 		m := d.compareLevels([]rung{{d.old.site}, {d.old.groups[name]}}, []rung{{d.new.site}, {d.new.groups[name]}}, i)
-		for _, a := range d.membersOf(name) {
+		for a := range d.membersOf(name) {
 			if own := d.changed["account "+a]; !own[path] && !own["groups"] {
 				m = worse(m, d.compare(a, i))
 			}
@@ -251,9 +252,12 @@ func (d *differ) reach(t Target, i int) Mark {
 		return m
 	}
 	m := d.compare(stranger, i)
-	for _, a := range slices.Sorted(maps.Keys(d.new.accounts)) {
+	for a := range d.new.accounts {
+		if m == Looser {
+			break
+		}
 		own := d.changed["account "+a]
-		if own[path] || own["groups"] || m == Looser {
+		if own[path] || own["groups"] {
 			continue
 		}
 		elsewhere := false
@@ -268,15 +272,16 @@ func (d *differ) reach(t Target, i int) Mark {
 	return m
 }
 
-func (d *differ) membersOf(group string) []string {
+func (d *differ) membersOf(group string) map[string]bool {
 	if d.members == nil {
-		d.members = map[string][]string{}
+		d.members = map[string]map[string]bool{}
 		for _, doc := range []*Document{d.old, d.new} {
 			for a, l := range doc.accounts {
 				for _, g := range l.groups {
-					if !slices.Contains(d.members[g.name], a) {
-						d.members[g.name] = append(d.members[g.name], a)
+					if d.members[g.name] == nil {
+						d.members[g.name] = map[string]bool{}
 					}
+					d.members[g.name][a] = true
 				}
 			}
 		}
@@ -284,8 +289,49 @@ func (d *differ) membersOf(group string) []string {
 	return d.members[group]
 }
 
+// likeness of accounts that say nothing of a setting: what it is for them depends on their groups alone.
+type likeness struct {
+	setting  int
+	old, new string
+}
+
+// compare a setting for an account before and after.
 func (d *differ) compare(account string, i int) Mark {
-	return d.compareLevels(d.old.chain(account), d.new.chain(account), i)
+	o, n := d.old.accounts[account], d.new.accounts[account]
+	if o.says(i) || n.says(i) {
+		return d.compareLevels(d.old.chain(account), d.new.chain(account), i)
+	}
+	like := likeness{i, o.groupKey(), n.groupKey()}
+	m, known := d.alike[like]
+	if !known {
+		m = d.compareLevels(d.old.chain(account), d.new.chain(account), i)
+		if d.alike == nil {
+			d.alike = map[likeness]Mark{}
+		}
+		d.alike[like] = m
+	}
+	return m
+}
+
+func (l *Level) says(i int) bool {
+	if l == nil {
+		return false
+	}
+	_, ok := l.values[table[i].Path]
+	return ok
+}
+
+// groupKey tells the groups of an account; nothing else can stand between it and the site.
+func (l *Level) groupKey() string {
+	switch {
+	case l == nil || len(l.groups) == 0:
+		return ""
+	case len(l.groups) == 1:
+		return l.groups[0].name
+	}
+	names := l.groupNames()
+	slices.Sort(names)
+	return strings.Join(names, " ")
 }
 
 func (d *differ) compareLevels(old, new []rung, i int) Mark {

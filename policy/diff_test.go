@@ -231,3 +231,20 @@ func shuffle(n *node, rnd *rand.Rand, key string) {
 		rnd.Shuffle(len(n.list), func(i, j int) { n.list[i], n.list[j] = n.list[j], n.list[i] })
 	}
 }
+
+// What is found out once for accounts with the same groups is true of each of them.
+func TestLikeAccountsAreMarkedAlike(t *testing.T) {
+	t.Parallel()
+	const many = "version: 1\ngroups: {g: {}, h: {}}\naccounts: {a: {groups: [g, h]}, b: {}, c: {groups: [h, g]}, d: {groups: [g]}, e: {groups: [g]}}\n"
+	rapid.Check(t, func(t *rapid.T) {
+		old := randomDoc(t, mustDoc(t, many), 8, "before")
+		d := &differ{old: old, new: randomDoc(t, old, 6, "after"), changed: map[string]map[string]bool{}}
+		for i := range table {
+			for _, a := range []string{"a", "b", "c", "d", "e", "nobody", stranger} {
+				if got, want := d.compare(a, i), d.compareLevels(d.old.chain(a), d.new.chain(a), i); got != want {
+					t.Fatalf("%s of %s is marked %q, alone %q\n%s\n%s", table[i].Path, a, got, want, d.old.Text(), d.new.Text())
+				}
+			}
+		}
+	})
+}

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"regexp"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -32,5 +33,22 @@ func TestFormatKeepsWhatIsSaid(t *testing.T) {
 		if err != nil || !bytes.Equal(once, twice) {
 			t.Fatalf("%v\n%s\nbecame\n%s", err, once, twice)
 		}
+	})
+}
+
+// isPlain is this regular expression, by hand.
+func TestPlainWords(t *testing.T) {
+	t.Parallel()
+	want := regexp.MustCompile(`^[A-Za-z/][A-Za-z0-9/_-]*(\.[A-Za-z0-9/_-]+)*$|^[0-9]+(\.[0-9]+){3}(/[0-9]+)?$`)
+	check := func(t interface{ Errorf(string, ...any) }, s string) {
+		if got := isPlain(s); got != want.MatchString(s) {
+			t.Errorf("isPlain(%q) = %v", s, got)
+		}
+	}
+	for _, s := range []string{"", ".", "a", "/", "a.", "a..b", "a.b", ".a", "/a.b-c_d/e", "1", "1.2.3.4", "1.2.3.4/5", "1.2.3.4/", "1.2.3/4.5", "1..2.3", "1.2.3.4.5", "1.2.3.4/5/6", "/1.2.3", "a b", "\u00e4", "a\n", "-a", "_a", "1a.2.3.4"} {
+		check(t, s)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		check(t, rapid.StringOfN(rapid.RuneFrom([]rune("aZ09./_-: \u00e4")), 0, 12, -1).Draw(t, "word"))
 	})
 }
