@@ -8,20 +8,24 @@ import (
 
 // The operations, one method each; routes.go has the other side.
 
+// tell is call for an operation that answers nothing.
+func (c *Client) tell(ctx context.Context, op string, req any) error {
+	_, err := call[Empty](ctx, c, op, req)
+	return err
+}
+
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	return call[Status](ctx, c, "status", Empty{})
 }
 
 func (c *Client) Reload(ctx context.Context) error {
-	_, err := call[Empty](ctx, c, "reload", Empty{})
-	return err
+	return c.tell(ctx, "reload", Empty{})
 }
 
 // Seal returns when sealing has begun: the server ends every session and becomes
 // a new process image without keys.
 func (c *Client) Seal(ctx context.Context, r Change) error {
-	_, err := call[Empty](ctx, c, "seal", r)
-	return err
+	return c.tell(ctx, "seal", r)
 }
 
 func (c *Client) SealState(ctx context.Context) (SealState, error) {
@@ -49,8 +53,7 @@ func (c *Client) KitExport(ctx context.Context, r KitExport) (Kit, error) {
 }
 
 func (c *Client) KitRevoke(ctx context.Context, r KitRef) error {
-	_, err := call[Empty](ctx, c, "seal/revoke", r)
-	return err
+	return c.tell(ctx, "seal/revoke", r)
 }
 
 func (c *Client) AccountAdd(ctx context.Context, r AccountAdd) (Account, error) {
@@ -74,18 +77,15 @@ func (c *Client) AccountDisable(ctx context.Context, r AccountRef) (Account, err
 }
 
 func (c *Client) AccountRemove(ctx context.Context, r AccountRef) error {
-	_, err := call[Empty](ctx, c, "account/remove", r)
-	return err
+	return c.tell(ctx, "account/remove", r)
 }
 
 func (c *Client) Passwd(ctx context.Context, r Passwd) error {
-	_, err := call[Empty](ctx, c, "account/passwd", r)
-	return err
+	return c.tell(ctx, "account/passwd", r)
 }
 
 func (c *Client) AccountUnlock(ctx context.Context, r AccountRef) error {
-	_, err := call[Empty](ctx, c, "account/unlock", r)
-	return err
+	return c.tell(ctx, "account/unlock", r)
 }
 
 func (c *Client) SecondEnable(ctx context.Context, r SecondEnable) (Enrolment, error) {
@@ -149,8 +149,7 @@ func (c *Client) BanAdd(ctx context.Context, r BanAdd) (Bans, error) {
 }
 
 func (c *Client) BanRemove(ctx context.Context, r BanRef) error {
-	_, err := call[Empty](ctx, c, "ban/remove", r)
-	return err
+	return c.tell(ctx, "ban/remove", r)
 }
 
 func (c *Client) PolicyShow(ctx context.Context, q PolicyQuery) (Policy, error) {
