@@ -3,8 +3,6 @@ package policydb
 import (
 	"crypto/fips140"
 	"errors"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -12,28 +10,17 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"sallyport/crypto/approved"
+	"sallyport/crypto/approved/approvedtest"
 )
 
-// TestUnderFIPS runs TestFIPS… in a process of its own with GODEBUG=fips140=only: the mode is fixed when a process starts.
 func TestUnderFIPS(t *testing.T) {
 	t.Parallel()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestFIPS", "-test.v")
-	cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
-	out, err := cmd.CombinedOutput()
-	if err != nil || strings.Count(string(out), "--- PASS") != 2 {
-		t.Errorf("%v\n%s", err, out)
-	}
+	approvedtest.Run(t, 2)
 }
 
 // Passwords are made with PBKDF2 whatever the policy says; what was made otherwise does not open, and says why.
 func TestFIPSPasswords(t *testing.T) {
-	if !approved.Only() {
-		t.Skip("TestUnderFIPS runs it")
-	}
+	approvedtest.Need(t)
 	now := noon
 	const secret = "kestrel-tulip-93"
 	for _, kind := range []string{"pbkdf2", "bcrypt", "argon2id"} {
@@ -79,9 +66,7 @@ func TestFIPSPasswords(t *testing.T) {
 
 // A second factor is of HMAC-SHA-256 there; one of HMAC-SHA-1 is refused with a sentence, and its recovery codes work.
 func TestFIPSSecondFactor(t *testing.T) {
-	if !approved.Only() {
-		t.Skip("TestUnderFIPS runs it")
-	}
+	approvedtest.Need(t)
 	now := time.Date(2026, 11, 27, 12, 0, 10, 0, time.UTC)
 	db := passwordDB(t, &now, "")
 	e, err := db.EnableSecond(t.Context(), "alice", "test", "test")

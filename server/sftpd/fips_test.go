@@ -1,37 +1,22 @@
 package sftpd
 
 import (
-	"os"
-	"os/exec"
 	"slices"
-	"strings"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
 
-	"sallyport/crypto/approved"
+	"sallyport/crypto/approved/approvedtest"
 )
 
-// TestUnderFIPS runs TestFIPS… in a process of its own with GODEBUG=fips140=only: the mode is fixed when a process starts.
 func TestUnderFIPS(t *testing.T) {
 	t.Parallel()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestFIPS", "-test.v")
-	cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
-	out, err := cmd.CombinedOutput()
-	if err != nil || strings.Count(string(out), "--- PASS: TestFIPS") != 1 {
-		t.Errorf("%v\n%s", err, out)
-	}
+	approvedtest.Run(t, 1)
 }
 
 // Everything that is offered works: a client can insist on any one of it, in either profile.
 func TestFIPSEverythingOfferedWorks(t *testing.T) {
-	if !approved.Only() {
-		t.Skip("TestUnderFIPS runs it")
-	}
+	approvedtest.Need(t)
 	r := newRig(t, &fakeGate{}, Limits{})
 	for _, name := range []string{"modern", "compatible"} {
 		p, err := profileNamed(name)
