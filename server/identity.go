@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,23 +46,29 @@ func (c *Config) readIdentity() (map[string][]byte, error) {
 }
 
 // restoreIdentity unseals one of them and puts it in its place. Nothing is overwritten: who has keys there has an identity.
-func (c *Config) restoreIdentity(k *keyring.Keyring, path string, sealed []byte) error {
+func (c *Config) restoreIdentity(k *keyring.Keyring, path string, sealed []byte) (note string, err error) {
 	name := strings.TrimPrefix(path, statecopy.IdentityFile(""))
 	box, err := k.Policy()
 	if err != nil {
-		return err
+		return "", err
 	}
 	data, err := box.Open(nil, record.DomainIdentity, []byte(path), sealed)
 	if err != nil {
-		return fmt.Errorf("%s does not open: %w", path, err)
+		return "", fmt.Errorf("%s does not open: %w", path, err)
 	}
 	defer clear(data)
 	to, ok := c.identityFiles()[name]
-	if !ok || fileExists(to) {
-		return nil
+	switch {
+	case !ok:
+		return path + " is left out: this configuration has certificates of its own, or knows no such key", nil
+	case fileExists(to):
+		if have, err := os.ReadFile(to); err == nil && bytes.Equal(have, data) {
+			return "", nil
+		}
+		return to + " is there already and stays; the copy has another one", nil
 	}
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-		return err
+		return "", err
 	}
-	return durable.WriteFile(to, data, 0o600)
+	return "", durable.WriteFile(to, data, 0o600)
 }

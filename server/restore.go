@@ -15,6 +15,7 @@ import (
 	"sallyport/crypto/keyring"
 	"sallyport/policy/policydb"
 	"sallyport/server/audit"
+	"sallyport/server/session"
 	"sallyport/server/statecopy"
 	"sallyport/vfs"
 )
@@ -37,6 +38,7 @@ type Restored struct {
 	Took     string            `json:"took"`
 	Accounts []RestoredAccount `json:"verified"`
 	Site     []string          `json:"findings"` // of what belongs to no account, or to none that is known
+	Notes    []string          `json:"notes"`    // what to know beside
 }
 
 // RestoredAccount is one account of Restored.
@@ -159,13 +161,19 @@ func (r *restorer) run(ctx context.Context, dir *statecopy.Dir, how statecopy.Re
 	if err != nil {
 		return err
 	}
-	r.out = &Restored{Head: copied.Head, Age: time.Since(copied.Made).Round(time.Second).String(), Accounts: []RestoredAccount{}, Site: []string{}}
+	r.out = &Restored{Head: copied.Head, Age: time.Since(copied.Made).Round(time.Second).String(), Accounts: []RestoredAccount{}, Site: []string{}, Notes: []string{}}
 	if err := r.unseal(ctx, copied); err != nil {
 		return err
 	}
 	var found []string
 	how.Report = func(finding string) { found = append(found, finding) }
-	how.Identity = func(name string, sealed []byte) error { return r.c.restoreIdentity(r.keys, name, sealed) }
+	how.Identity = func(name string, sealed []byte) error {
+		note, err := r.c.restoreIdentity(r.keys, name, sealed)
+		if note != "" {
+			r.out.Notes = append(r.out.Notes, note)
+		}
+		return err
+	}
 	if err := copied.Restore(ctx, r.to, how); err != nil {
 		return fmt.Errorf("restoring: %w", err)
 	}
@@ -217,7 +225,7 @@ func (r *restorer) verify(ctx context.Context, found []string) error {
 	if err := r.verifyAudit(); err != nil {
 		return err
 	}
-	volumes, err := vfs.Open(ctx, vfs.Options{Dir: filepath.Join(r.to, "accounts"), Keyring: r.keys})
+	volumes, err := vfs.Open(ctx, vfs.Options{Dir: filepath.Join(r.to, "accounts"), Keyring: r.keys, Recovered: session.Recovered})
 	if err != nil {
 		return fmt.Errorf("opening the volumes: %w", err)
 	}

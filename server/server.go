@@ -35,6 +35,7 @@ import (
 	"sallyport/server/audit"
 	"sallyport/server/ftpd"
 	"sallyport/server/sftpd"
+	"sallyport/server/statecopy"
 )
 
 // Options of Run.
@@ -151,6 +152,9 @@ func (s *Server) serveImage(ctx context.Context) (*handover, error) {
 
 func (s *Server) lockState() (err error) {
 	dir := s.config.State.Dir
+	if fileExists(filepath.Join(dir, statecopy.RestoringFile)) {
+		return fmt.Errorf("%w: %s", ErrRestoring, dir)
+	}
 	if !Initialised(dir) {
 		return fmt.Errorf("%w: %s", ErrNoState, dir)
 	}

@@ -9,12 +9,15 @@ import (
 	"time"
 
 	"sallyport/crypto/keyring"
+	"sallyport/server/statecopy"
 )
 
 // Errors of opening a state directory.
 var (
 	// ErrNoState means that the directory is not there or was never initialised.
 	ErrNoState = errors.New("no initialised state directory")
+	// ErrRestoring means that a restore into the directory was not finished.
+	ErrRestoring = errors.New("the restore of this state directory was not finished")
 	// ErrStateExists means that the state directory was initialised before.
 	ErrStateExists = errors.New("the state directory is initialised already")
 )
@@ -64,6 +67,9 @@ func makeKeyFile(path string) error {
 func CreateSealedState(ctx context.Context, c *Config, seal keyring.Seal) error {
 	if Initialised(c.State.Dir) {
 		return fmt.Errorf("%w: %s", ErrStateExists, c.State.Dir)
+	}
+	if fileExists(filepath.Join(c.State.Dir, statecopy.RestoringFile)) {
+		return fmt.Errorf("%w: %s", ErrRestoring, c.State.Dir)
 	}
 	if err := os.MkdirAll(c.State.Dir, 0o700); err != nil {
 		return fmt.Errorf("making the state directory: %w", err)

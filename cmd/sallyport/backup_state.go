@@ -192,6 +192,9 @@ func (a *app) showRestored(r *server.Restored, what string) error {
 	if err := a.show(v); err != nil {
 		return err
 	}
+	for _, n := range r.Notes {
+		a.say("note: %s", n)
+	}
 	for _, f := range r.Site {
 		a.say("finding: %s", f)
 	}
@@ -220,6 +223,8 @@ func copyFailed(e *admin.Error, err error) bool {
 		e.Code, e.Hint = admin.CodeRefused, "remove that directory, or go on with the copy that it was begun from"
 	case errors.Is(err, statecopy.ErrDamaged):
 		e.Code, e.Hint = admin.CodeFindings, "make a new copy, or take an older one"
+	case errors.Is(err, server.ErrRestoring):
+		e.Code, e.Hint = admin.CodeRefused, "run `sallyport backup state restore` again with the same copy: it goes on; or remove the directory"
 	case errors.Is(err, server.ErrStateExists):
 		e.Code, e.Hint = admin.CodeRefused, "restore into another --state"
 	default:
