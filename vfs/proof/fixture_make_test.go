@@ -25,6 +25,7 @@ import (
 	"sallyport/crypto/keyring"
 	"sallyport/policy/policydb"
 	"sallyport/server/audit"
+	"sallyport/vfs"
 )
 
 // TestMakeFixture writes state.tar.gz and manifest.json into the directory that SALLYPORT_FIXTURE names. It is for the
@@ -39,6 +40,7 @@ func TestMakeFixture(t *testing.T) {
 	m := newMaker(t)
 	m.alice()
 	m.bob()
+	m.carol()
 	m.site()
 	m.finish()
 	got := readState(t, copyDir(t, m.dir))
@@ -297,11 +299,47 @@ func (m *maker) bob() {
 	m.want.Accounts["bob"] = a
 }
 
+// carol has a new key, and history of hers was purged before and after she got it.
+func (m *maker) carol() {
+	ctx := context.Background()
+	k := m.account("carol", 3)
+	purge := func() {
+		for name, n := range k.files { // what is left is the last version
+			n.file.Versions = n.file.Versions[len(n.file.Versions)-1:]
+			k.files[name] = n
+		}
+		plan, err := k.vol.PlanPurge(ctx, func(vfs.Superseded) bool { return true })
+		k.must(err)
+		k.must(plan.Execute(ctx, func(vfs.PurgeReceipt) []byte { return []byte("purge") }))
+	}
+	for range 3 {
+		k.put("/file", 70_000)
+	}
+	k.scatter("/pages", 200)
+	purge()
+	k.must(k.fs.Rotate(ctx, []keyring.AccountID{k.id}, func(r vfs.Rotated) { k.must(r.Err) }))
+	for range 2 { // not by put, which looks at the database under the old key
+		data := k.noise(5000)
+		f := k.open("/new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+		_, err := f.Write(data)
+		k.must(err)
+		k.must(f.Close())
+		k.truth["/new"] = node{content: data}
+		k.version("/new")
+	}
+	purge()
+	k.must(k.view.Close())
+	k.must(k.fs.Close())
+	a := k.account()
+	a.Outbox = []string{"purge", "purge"}
+	m.want.Accounts["carol"] = a
+}
+
 // site writes the policy, with credentials, and an audit log of several files.
 func (m *maker) site() {
 	ctx := context.Background()
 	db := m.open.policy
-	for _, name := range []string{"alice", "bob"} {
+	for _, name := range []string{"alice", "bob", "carol"} {
 		a := m.want.Accounts[name]
 		id, err := hex.DecodeString(a.ID)
 		check(m.t, err)
@@ -316,6 +354,9 @@ func (m *maker) site() {
 	check(m.t, err)
 	check(m.t, db.SetPassword(ctx, "alice", fixturePassword, "root"))
 	check(m.t, db.SetEnabled(ctx, "bob", false, "root"))
+	_, err = db.EnableSecond(ctx, "carol", "fixture", "root")
+	check(m.t, err)
+	check(m.t, db.Revoke(ctx, "serial:42", "root"))
 	text := string(db.Current().Document.Text())
 	_, err = db.Apply(ctx, policydb.Change{Base: db.Current().N, Text: []byte(text + "# the last revision\n"), Who: "root", Why: "fixture"})
 	check(m.t, err)
@@ -331,7 +372,9 @@ func (m *maker) site() {
 	check(m.t, m.open.audit.Close())
 	box, err := m.open.ring.Audit()
 	check(m.t, err)
-	m.open.audit, err = audit.Open(audit.Options{Dir: filepath.Join(m.dir, "state", "audit"), Box: box, MaxFile: 2000})
+	signer, version, err := m.open.ring.AuditSigner()
+	check(m.t, err)
+	m.open.audit, err = audit.Open(audit.Options{Dir: filepath.Join(m.dir, "state", "audit"), Box: box, MaxFile: 2000, Signer: signer, KeyVersion: version})
 	check(m.t, err)
 	at := time.Date(2026, 11, 27, 12, 0, 0, 123_456_789, time.UTC)
 	var id audit.ID
@@ -342,8 +385,11 @@ func (m *maker) site() {
 			Path: "/dir/\xff", To: "/e\u0301", Op: "write", Bytes: 1 << 40, Version: 7, Revision: 3, Count: 2, Result: "complete", Code: "SP-T21",
 			Detail: "detail", Origin: alice.ID + "/" + strconv.Itoa(i)})
 	}
-	for _, e := range m.want.Audit { // one by one: each may begin a file
+	for i, e := range m.want.Audit { // one by one: each may begin a file
 		check(m.t, m.open.audit.Append(ctx, e))
+		if i%9 == 8 {
+			check(m.t, m.open.audit.Sign(ctx))
+		}
 	}
 }
 

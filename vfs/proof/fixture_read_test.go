@@ -81,7 +81,11 @@ func openSite(dir string) (s *wholeSite, err error) {
 	if box, err = s.ring.Audit(); err != nil {
 		return s, err
 	}
-	if s.audit, err = audit.Open(audit.Options{Dir: filepath.Join(state, "audit"), Box: box}); err != nil {
+	signer, version, err := s.ring.AuditSigner()
+	if err != nil {
+		return s, err
+	}
+	if s.audit, err = audit.Open(audit.Options{Dir: filepath.Join(state, "audit"), Box: box, Signer: signer, KeyVersion: version}); err != nil {
 		return s, err
 	}
 	s.fs, err = vfs.Open(ctx, vfs.Options{Dir: filepath.Join(state, "accounts"), Keyring: s.ring, IdleClose: -1})

@@ -21,9 +21,14 @@ import (
 	"sallyport/server/audit"
 )
 
-// fixtureV1 is a state directory that was written once, by the first program of format 1, and is never written again:
-// what lies on people's disks must open for ever.
-const fixtureV1 = "../../testdata/fixtures/v1"
+// fixtures are state directories that were written once, each by a program as it was when its format was the newest, and are never
+// written again: what lies on people's disks must open for ever.
+var fixtures = map[string]struct{ state, manifest string }{ // SHA-256
+	"v1": {"4ca9abc03c88a925e479cd8d96198ddd429fd1ce37848c00e567de13a9793af0", "dd3f3f2023c4f28a1c52f51c03e72f80801590a32374b7ffe4dd5aa260b31bfd"},
+	"v2": {"5ec4d07e0ba904bd44eb4cdbe568110122b3d76cfdc96ae46a6e1c24fd0d3b73", "eeeed681ce599eec0c959f88a35152f13a3f8dba2a45f403d52eb69ff8e96eba"},
+}
+
+const fixtureDir = "../../testdata/fixtures"
 
 // manifest is what must be found in a fixture, as it was known when it was written.
 type manifest struct {
@@ -66,10 +71,10 @@ type fixtureGone struct {
 }
 
 // fixture unpacks state.tar.gz and returns its directory, which has the state and the key beside it, and its manifest.
-func fixture(t *testing.T) (dir string, m manifest) {
+func fixture(t *testing.T, version string) (dir string, m manifest) {
 	t.Helper()
 	dir = scratch(t)
-	packed, err := os.Open(filepath.Join(fixtureV1, "state.tar.gz"))
+	packed, err := os.Open(filepath.Join(fixtureDir, version, "state.tar.gz"))
 	check(t, err)
 	defer packed.Close()
 	plain, err := gzip.NewReader(packed)
@@ -89,7 +94,7 @@ func fixture(t *testing.T) (dir string, m manifest) {
 		check(t, err)
 		check(t, os.WriteFile(path, data, 0o600))
 	}
-	text, err := os.ReadFile(filepath.Join(fixtureV1, "manifest.json"))
+	text, err := os.ReadFile(filepath.Join(fixtureDir, version, "manifest.json"))
 	check(t, err)
 	check(t, json.Unmarshal(text, &m))
 	return dir, m
@@ -102,51 +107,57 @@ func check(t testing.TB, err error) {
 	}
 }
 
-// TestFixtureV1 reads a copy of the frozen state with the program as it is today, twice, because the first opening may
-// write, and goes on living with it.
-func TestFixtureV1(t *testing.T) {
+// TestFixtures reads copies of the frozen states with the program as it is today, twice, because the first opening may
+// write, and goes on living with them.
+func TestFixtures(t *testing.T) {
 	t.Parallel()
-	dir, want := fixture(t)
-	for range 2 {
-		compare(t, readState(t, dir), want)
-	}
-	if _, err := readerPython(); err == nil { // and the document says what the program made of it
-		out, err := runReader(t, dir)
-		check(t, err)
-		compare(t, fromReader(t, out), want)
-	}
-	ring, err := keyring.Open(t.Context(), filepath.Join(dir, "state"), &keyring.KeyFile{Path: filepath.Join(dir, "key")})
-	check(t, err)
-	defer ring.Close()
-	if _, err := ring.NewAccount(t.Context()); err != nil {
-		t.Error(err)
+	for version := range fixtures {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			dir, want := fixture(t, version)
+			for range 2 {
+				compare(t, readState(t, dir), want)
+			}
+			if _, err := readerPython(); err == nil { // and the document says what the program made of it
+				out, err := runReader(t, dir)
+				check(t, err)
+				compare(t, fromReader(t, out), want)
+			}
+			ring, err := keyring.Open(t.Context(), filepath.Join(dir, "state"), &keyring.KeyFile{Path: filepath.Join(dir, "key")})
+			check(t, err)
+			defer ring.Close()
+			if _, err := ring.NewAccount(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
-// TestFixtureV1IsFrozen holds the files of the fixture against their digests: whoever changes one must mean it.
-func TestFixtureV1IsFrozen(t *testing.T) {
+// TestFixturesAreFrozen holds the files of the fixtures against their digests: whoever changes one must mean it.
+func TestFixturesAreFrozen(t *testing.T) {
 	t.Parallel()
-	for name, want := range map[string]string{
-		"state.tar.gz":  fixtureV1State,
-		"manifest.json": fixtureV1Manifest,
-	} {
-		data, err := os.ReadFile(filepath.Join(fixtureV1, name))
-		check(t, err)
-		if got := digest(data); got != want {
-			t.Errorf("%s has changed (SHA-256 %s): it must stay as the first program of format 1 wrote it. A new format gets a new fixture", name, got)
+	for version, want := range fixtures {
+		for name, want := range map[string]string{"state.tar.gz": want.state, "manifest.json": want.manifest} {
+			data, err := os.ReadFile(filepath.Join(fixtureDir, version, name))
+			check(t, err)
+			if got := digest(data); got != want {
+				t.Errorf("%s of %s has changed (SHA-256 %s): it must stay as the program of its time wrote it. A new format gets a new fixture", name, version, got)
+			}
 		}
 	}
 }
 
-// TestFixtureV1ReadFromTheDocument has the reader that was written from docs/FORMAT.md read it.
-func TestFixtureV1ReadFromTheDocument(t *testing.T) {
+// TestFixturesReadFromTheDocument has the reader that was written from docs/FORMAT.md read them.
+func TestFixturesReadFromTheDocument(t *testing.T) {
 	t.Parallel()
-	dir, want := fixture(t)
-	out, err := runReader(t, dir)
-	if err != nil {
-		t.Fatal(err)
+	for version := range fixtures {
+		dir, want := fixture(t, version)
+		out, err := runReader(t, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		compare(t, fromReader(t, out), want)
 	}
-	compare(t, fromReader(t, out), want)
 }
 
 // readerPython finds what testdata/reader.py needs, once.
@@ -187,11 +198,6 @@ func runReader(t testing.TB, dir string) ([]byte, error) {
 	}
 	return out, err
 }
-
-const (
-	fixtureV1State    = "4ca9abc03c88a925e479cd8d96198ddd429fd1ce37848c00e567de13a9793af0"
-	fixtureV1Manifest = "dd3f3f2023c4f28a1c52f51c03e72f80801590a32374b7ffe4dd5aa260b31bfd"
-)
 
 // compare holds what was read against the manifest, name by name.
 func compare(t *testing.T, got, want manifest) {

@@ -51,7 +51,7 @@ func TestUnknownFormatsAreRefused(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			f := &future{t: t}
-			f.dir, _ = fixture(t)
+			f.dir, _ = fixture(t, "v1")
 			f.settle()
 			c.change(f)
 			before := f.files() // after the change, which says what is attacked

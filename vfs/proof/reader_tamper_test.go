@@ -43,7 +43,7 @@ func TestSecondReaderFindsDamage(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			f := &future{t: t}
-			f.dir, _ = fixture(t)
+			f.dir, _ = fixture(t, "v1")
 			attack(f)
 			out, err := runReader(t, f.dir)
 			if err == nil {
