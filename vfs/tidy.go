@@ -3,16 +3,10 @@ package vfs
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"time"
 
-	"sallyport/vfs/blob"
 	"sallyport/vfs/meta"
 )
-
-// defaultQuarantine is how long a key record that nothing relies on is left alone after it was first seen: an error in counting
-// must not destroy a key at once. A server that restarts begins anew.
-const defaultQuarantine = time.Hour
 
 // tidyPage is how many version records are looked at in one view.
 const tidyPage = 512
@@ -200,95 +194,4 @@ func (t *tidier) tolerate(ctx context.Context, err error) error {
 	}
 	t.res.Damaged++
 	return nil
-}
-
-// sweep gives up sealed blobs that no version relies on. No normal path leaves any; one that a draft left when its file was
-// purged under it, or a defect, would otherwise stay for ever.
-func (t *tidier) sweep(ctx context.Context) error {
-	strays, err := t.c.strays(ctx)
-	if err != nil {
-		return err
-	}
-	wait := t.o.Wait
-	if wait == 0 {
-		wait = defaultQuarantine
-	}
-	v, now := t.c.vol, t.c.vol.fs.o.Now()
-	v.mu.Lock()
-	seen := map[blob.ID]time.Time{}
-	for _, b := range strays {
-		if seen[b.ID] = now; !v.quarantine[b.ID].IsZero() {
-			seen[b.ID] = v.quarantine[b.ID]
-		}
-	}
-	v.quarantine = seen
-	v.mu.Unlock()
-	for _, b := range strays {
-		if now.Sub(seen[b.ID]) < wait {
-			t.res.Quarantined++
-			continue
-		}
-		_, err := t.c.move(ctx, []meta.Inode{b.Inode}, func(tx *meta.Tx, free map[meta.Inode]bool) error {
-			if !free[b.Inode] {
-				return nil
-			}
-			doomed, err := tx.Release(b.Inode, [][16]byte{b.ID}) // looks again whether a version relies on it
-			if errors.Is(err, fs.ErrNotExist) {
-				doomed, err = [][16]byte{b.ID}, tx.Doom(b.ID)
-			}
-			if len(doomed) > 0 {
-				tx.AwaitShred(max(b.Size, 1))
-			}
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		t.res.Swept++
-	}
-	if t.res.Swept > 0 {
-		return t.c.removeDoomed(ctx)
-	}
-	return nil
-}
-
-// strays marks what versions rely on and returns the sealed blobs that are left. It reads in many views, so what it returns
-// is a suspicion.
-func (c *core) strays(ctx context.Context) (out []*meta.BlobKey, err error) {
-	sealed := map[blob.ID]*meta.BlobKey{}
-	// Keys first: a version that comes later may rely on more, but never on a blob that nothing relied on.
-	err = c.db.View(func(tx *meta.Tx) error {
-		return tx.Blobs(func(b *meta.BlobKey) bool {
-			if b.State == meta.BlobSealed {
-				sealed[b.ID] = &meta.BlobKey{ID: b.ID, Inode: b.Inode, Size: b.Size}
-			}
-			return true
-		})
-	})
-	if err != nil || len(sealed) == 0 {
-		return nil, err
-	}
-	id, number := meta.Inode(0), uint64(0)
-	for n := tidyPage; n == tidyPage; {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		n = 0
-		err := c.db.View(func(tx *meta.Tx) error {
-			return tx.VersionsFrom(id, number, func(l meta.Located) bool {
-				for _, ref := range l.Blobs {
-					delete(sealed, blob.ID(ref.ID))
-				}
-				id, number, n = l.Inode, l.N+1, n+1
-				return n < tidyPage
-			})
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	for _, b := range sealed {
-		out = append(out, b)
-	}
-	return out, nil
 }

@@ -393,6 +393,50 @@ func TestKeysThatNothingReliesOnGoAfterTheirQuarantine(t *testing.T) {
 	b.verify()
 }
 
+// TestStraysArePagedThrough finds the same with pages of any size, and a Tidy that may deal with few leaves the rest to the next.
+func TestStraysArePagedThrough(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	w := b.view()
+	for i := range 7 {
+		put(t, w, fmt.Sprint("/", i), noise(uint64(i), 6000))
+	}
+	const n = 9
+	ok(t, b.vol.do(t.Context(), func(c *core) error {
+		err := c.update(t.Context(), func(tx *meta.Tx) error {
+			var errs []error
+			for i := range byte(n) {
+				errs = append(errs, tx.PutBlob(&meta.BlobKey{ID: [16]byte{i * 28, 1}, State: meta.BlobSealed, Inode: 2, Size: uint64(i)}))
+			}
+			return errors.Join(errs...)
+		})
+		for page := 1; page < 20; page++ {
+			found, serr := c.strays(t.Context(), page, 100)
+			for _, s := range found {
+				if s.ID[1] != 1 || s.Size != uint64(s.ID[0]/28) {
+					t.Errorf("pages of %d: %+v is no stray", page, s)
+				}
+			}
+			if len(found) != n {
+				t.Errorf("pages of %d: %d strays, want %d", page, len(found), n)
+			}
+			err = errors.Join(err, serr)
+		}
+		some, serr := c.strays(t.Context(), 4, 3)
+		if len(some) != 3 {
+			t.Errorf("%d strays, want no more than 3", len(some))
+		}
+		return errors.Join(err, serr)
+	}))
+	if r := b.tidy(TidyOptions{Wait: -1}); r.Swept != n {
+		t.Errorf("swept %d, want %d", r.Swept, n)
+	}
+	for i := range 7 {
+		wantContent(t, w, fmt.Sprint("/", i), noise(uint64(i), 6000))
+	}
+	b.verify()
+}
+
 // TestTidyingFailsWithoutHarm lets a call to the store fail in each round.
 func TestTidyingFailsWithoutHarm(t *testing.T) {
 	t.Parallel()

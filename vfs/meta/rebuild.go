@@ -57,6 +57,7 @@ func Dig(ctx context.Context, path string, keys *record.AccountKeys, now func() 
 	for _, r := range d.found {
 		s.m.add(r)
 	}
+	s.m.headless = s.m.head.generation == 0 || d.older // what the free pages have of it is earlier still
 	s.diagnose(d, unread)
 	if len(s.Damage) > 0 {
 		d.strays()
@@ -104,7 +105,7 @@ func (s *Salvage) diagnose(d *dig, unread int) {
 	}
 	switch h := &s.m.head; {
 	case h.generation == 0:
-		tell("the head record is missing")
+		tell("the head record is missing; how much of what was purged awaits shredding was in it alone, so the next shred epoch gives the account a new key")
 	case d.records != h.records:
 		tell("%d records are there, the head says %d", d.records, h.records)
 	case d.sum != h.sum:
