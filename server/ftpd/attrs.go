@@ -118,6 +118,8 @@ func (c *control) cmdSite(o *op, arg string) string {
 		return c.sitePath(o, rest, func(p string) error { return c.login.Files().MkdirAll(p, 0o755) })
 	case "RMDIR":
 		return c.sitePath(o, rest, func(p string) error { return c.login.Files().RemoveAll(p) })
+	case "RESTORE":
+		return c.siteRestore(o, rest)
 	case "CHOWN", "CHGRP":
 		c.reply(202, "A volume has one owner.")
 	default:
@@ -128,7 +130,7 @@ func (c *control) cmdSite(o *op, arg string) string {
 
 func (c *control) siteHelp() {
 	c.replyLines(214, "SITE commands:", []string{
-		"CHMOD <mode> <path>", "MKDIR <path>", "RMDIR <path>", "SYMLINK <target> <path>",
+		"CHMOD <mode> <path>", "MKDIR <path>", "RESTORE <path> <instant>", "RESTORE /.backups/<instant>/<path>", "RMDIR <path>", "SYMLINK <target> <path>",
 		"POLICY", "PSWD <old password> <new password>", "UTIME <YYYYMMDDhhmm[ss]> <path>", "UTIME <path> <atime> <mtime> <ctime> UTC",
 	}, "End")
 }

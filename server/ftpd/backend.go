@@ -53,6 +53,7 @@ type volume interface {
 	SetAttr(name string, a vfs.AttrChange) error
 	Space() (session.Space, error)
 	Perms(name string) map[policy.Op]bool
+	Restore(ctx context.Context, name, instant string) (vfs.RestoreTotals, error)
 }
 
 // file is *session.File.

@@ -92,7 +92,7 @@ func commandTable(s *Server) map[string]command {
 		"MFCT": {login: true, arg: required, usage: "<YYYYMMDDhhmmss> <path>", run: (*control).cmdMfct},
 		"MFF":  {login: true, arg: required, usage: "<fact=value;...> <path>", run: (*control).cmdMff},
 		"AVBL": {login: true, usage: "[<path>]", run: (*control).cmdAvbl},
-		"SITE": {arg: required, usage: "HELP | POLICY | PSWD | CHMOD | UTIME | SYMLINK | MKDIR | RMDIR", run: (*control).cmdSite},
+		"SITE": {arg: required, usage: "HELP | POLICY | PSWD | CHMOD | UTIME | SYMLINK | MKDIR | RMDIR | RESTORE", run: (*control).cmdSite},
 		"SMNT": {login: true, run: say(502, "There is one file system.")},
 		"HASH": {login: true, arg: required, usage: "<path>", long: true, run: (*control).cmdHash},
 	}

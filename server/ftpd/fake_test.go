@@ -284,6 +284,10 @@ func (f *fake) MkdirAll(name string, perm fs.FileMode) error {
 	return f.Mkdir(name, perm)
 }
 
+func (f *fake) Restore(context.Context, string, string) (vfs.RestoreTotals, error) {
+	return vfs.RestoreTotals{}, errors.ErrUnsupported // the fake has no history
+}
+
 func (f *fake) Remove(name string) error    { return f.remove("remove", name, false) }
 func (f *fake) Rmdir(name string) error     { return f.remove("rmdir", name, true) }
 func (f *fake) RemoveAll(name string) error { return f.remove("removeall", name, true) }
