@@ -2,6 +2,7 @@ package policydb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -109,9 +110,12 @@ func (t *tx) accountOf(id record.AccountID, name string) (*Account, error) {
 
 func (t *tx) putAccount(a *Account) error { return t.put(t.db.accountKey(a.ID), a.encode()) }
 
-// Account finds an account by name; ErrNoAccount if there is none.
+// Account finds an account by name; ErrNoAccount if there is none, after the time that it takes to find one.
 func (db *DB) Account(name string) (a *Account, err error) {
 	err = db.view(func(t *tx) error { a, err = t.account(name); return err })
+	if errors.Is(err, ErrNoAccount) {
+		db.decoy.look(&db.o)
+	}
 	return a, err
 }
 

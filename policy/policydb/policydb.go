@@ -95,6 +95,7 @@ type DB struct {
 	o       Options
 	bolt    *bbolt.DB
 	set     *record.Set
+	decoy   *decoy
 	current atomic.Pointer[policy.Revision]
 	trust   atomic.Pointer[Trust]
 	broken  atomic.Bool
@@ -136,7 +137,7 @@ func Open(ctx context.Context, o Options) (db *DB, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	db = &DB{o: o, set: newSet(o.Token)}
+	db = &DB{o: o, set: newSet(o.Token), decoy: newDecoy(&o)}
 	// The pages are checked before bbolt sees them; what changes in the file after that can still make it panic or follow a
 	// pointer out of the mapping.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"sallyport/policy"
@@ -25,4 +26,21 @@ func BenchmarkLogin(b *testing.B) {
 			c.Close()
 		}
 	})
+}
+
+// BenchmarkStranger is what a stranger can measure at a key that is not listed: how much longer it takes for an account that exists.
+func BenchmarkStranger(b *testing.B) {
+	h := build(b, func(o *Options) { o.Limits.KeysOffered = 1 << 30 })
+	h.addAccount(b, "alice", everything)
+	for _, name := range []string{"alice", "nobody"} {
+		b.Run(name, func(b *testing.B) {
+			l := h.connect(b, sftpFrom("203.0.113.5"))
+			defer l.Close()
+			for b.Loop() {
+				if err := l.KeyAllowed(b.Context(), name, h.key[:len(h.key)-1]); !errors.Is(err, ErrAuth) {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
