@@ -299,3 +299,34 @@ func TestCheckJudgesWhatWasReadBack(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestADamagedVolumeStopsTheCopy: what does not verify is not handed out, and the copy before stays in force.
+func TestADamagedVolumeStopsTheCopy(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	a := h.account(map[string][]byte{"one": noise(100_000, 1)})
+	to := filepath.Join(t.TempDir(), "copy")
+	first := must(h.copyTo(to, statecopy.Options{}, nil))(t)
+	if err := h.fs.Close(); err != nil {
+		t.Fatal(err)
+	}
+	tree := must(filepath.Glob(filepath.Join(h.dir, "accounts", a.String(), "tree-*.db")))(t)[0]
+	data := must(os.ReadFile(tree))(t)
+	for i := 2 * 4096; i < len(data); i += 512 { // both heads of the file stay
+		data[i] ^= 1
+	}
+	if err := os.WriteFile(tree, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.fs = must(vfs.Open(t.Context(), vfs.Options{Dir: filepath.Join(h.dir, "accounts"), Keyring: h.ring}))(t)
+	t.Cleanup(func() { h.fs.Close() })
+	h.restart(0)
+	if _, err := h.copyTo(to, statecopy.Options{}, nil); !errors.Is(err, vfs.ErrIntegrity) {
+		t.Fatalf("copied: %v", err)
+	}
+	dir := must(statecopy.OpenDir(to, false))(t)
+	defer dir.Close()
+	if c := must(dir.Current())(t); c.ID != first.ID {
+		t.Errorf("copy %s is in force", c.ID)
+	}
+}
