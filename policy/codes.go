@@ -35,6 +35,7 @@ const (
 	CodeShutdown     = "SP-S32"
 	CodeAccountGone  = "SP-S33"
 	CodeCredential   = "SP-S34"
+	CodeSuspended    = "SP-S41"
 	CodeList         = "SP-P11"
 	CodeRead         = "SP-P12"
 	CodeWrite        = "SP-P13"
@@ -51,6 +52,7 @@ const (
 	CodeMaxSize      = "SP-P41"
 	CodeQuotaBytes   = "SP-P42"
 	CodeQuotaFiles   = "SP-P43"
+	CodeQuotaHistory = "SP-P45"
 )
 
 // Refusal is a row of the table of codes: the one place that says what a refusal means, to whom. docs/reference/refusals.md
@@ -166,6 +168,9 @@ var refusals = []Refusal{
 	{CodeCredential, StageSession, "The credential of this session is no longer valid. Log in again.",
 		"what the session proved itself with was changed, removed, or has expired",
 		"the password was changed, or the key removed or expired"},
+	{CodeSuspended, StageSession, "This session overwrote or deleted so many files that it may not change anything any more. If that was meant, log in again; if not, tell the operator: all of it can be restored.",
+		"the session overwrote and deleted more files than ransom.limit, and ransom.action is suspend",
+		"look at the session in the audit log; `sallyport backup restore --at TIME --exact` takes back what it did; raise ransom.limit at the place named if it was meant"},
 	{CodeList, StagePath, "You have no right to list this directory.",
 		"list is not granted on the directory",
 		"grant list under paths"},
@@ -214,6 +219,9 @@ var refusals = []Refusal{
 	{CodeQuotaFiles, StagePath, "This account has as many files as its quota allows.",
 		"the new name would take the account beyond its number of files",
 		"raise quota.files at the place named, or delete files"},
+	{CodeQuotaHistory, StagePath, "The space for replaced and deleted files of this account is used up, so nothing can be replaced or deleted now. Ask the operator, or wait until old ones are destroyed.",
+		"what would be replaced or deleted must be kept, and would take history beyond its bytes; nothing is destroyed early to make room",
+		"raise quota.history at the place named, or shorten backup.retention_days; `sallyport backup list` shows what is kept"},
 }
 
 func pathCode(op Op) string {

@@ -250,6 +250,7 @@ type Backup struct {
 	Retention time.Duration // how long an account can go back; 0 = not at all, Forever = to its beginning
 	Grace     time.Duration // how much longer an operator can
 	Purge     string        // after-grace, never
+	Least     time.Duration // of Retention; what it keeps, nobody purges early
 
 	SelfService bool // the account may read /.backups
 	Show        bool // /.backups is in the listing of /

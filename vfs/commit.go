@@ -28,6 +28,8 @@ type Change struct {
 	Result  string // "complete", "partial", "interrupted", "discarded"
 	Detail  string // restore: of which instant and from where
 	At      time.Time
+
+	Replaced bool // rename: something was at To
 }
 
 // emit puts the audit event of a change into its transaction.

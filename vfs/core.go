@@ -139,7 +139,7 @@ func (c *core) ask(bytes, files int64) error {
 		c.yield(bytes, files)
 		return err
 	}
-	if err := (*fn)(int64(st.LiveBytes)+b, int64(st.Files)+n); err != nil {
+	if err := (*fn)(int64(st.LiveBytes)+b, int64(st.Files)+n, int64(st.HistoryBytes)); err != nil {
 		c.yield(bytes, files)
 		return &quotaError{err}
 	}

@@ -355,7 +355,7 @@ var limitSentences = map[string]func(*testing.T){
 		b := newBench(t)
 		w, other := b.view(), b.view()
 		over := errors.New("quota of 1,000,000 bytes in 3 files")
-		b.vol.SetReserve(func(bytes, files int64) error {
+		b.vol.SetReserve(func(bytes, files, _ int64) error {
 			if bytes > 1_000_000 || files > 3 {
 				return over
 			}

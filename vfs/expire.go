@@ -61,6 +61,25 @@ func (v *Volume) Oldest(ctx context.Context) (time.Time, error) {
 	return at, public(err)
 }
 
+// Superseded hands out what was superseded from an instant on and before another, oldest first. An error of fn ends it.
+func (v *Volume) Superseded(ctx context.Context, from, before time.Time, fn func(Superseded) error) error {
+	err := v.do(ctx, func(c *core) error {
+		h, _, err := c.held(ctx)
+		if err != nil {
+			return err
+		}
+		return c.historyFrom(ctx, max(nanos(from), 0), nanos(before), purgePage, h, func(page []past) error {
+			for i := range page {
+				if err := fn(page[i].Superseded); err != nil {
+					return &paceError{err}
+				}
+			}
+			return nil
+		})
+	})
+	return spoken(err)
+}
+
 // Peek tells how many transactions were tried in a volume since Open of the FS, and whether it is open now: what is known of a
 // volume whose number has not changed is still true. It opens nothing and waits for nothing.
 func (f *FS) Peek(id keyring.AccountID) (changes uint64, open bool) {

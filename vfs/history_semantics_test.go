@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"testing"
@@ -74,6 +75,49 @@ var historySentences = map[string]func(*testing.T){
 		wantContent(t, w, "/f", want)
 		if after := stat(t, w, "/f").node; after != before {
 			t.Errorf("the file is %+v, was %+v", after, before)
+		}
+	},
+	"H5": func(t *testing.T) {
+		b, paths := heldBench(t)
+		w := b.view()
+		ok(t, w.Mkdir("/h", 0o755))
+		put(t, w, "/h/f", noise(1, 1000))
+		put(t, w, "/h/f", noise(2, 1000))
+		paths.Store(&[]string{"/h"})
+		ok(t, w.Rename("/h/f", "/f"))
+		ok(t, w.Remove("/f"))
+		if r := b.purge(all); r.Bytes != 0 {
+			t.Errorf("purged %+v", r)
+		}
+		paths.Store(&[]string{})
+		if r := b.purge(all); r.Bytes != 2000 {
+			t.Errorf("purged %+v when nothing was on hold any more", r)
+		}
+	},
+	"H6": func(t *testing.T) {
+		b := newBench(t)
+		refuse := errors.New("too much")
+		var asked []Superseding
+		w := b.viewWith(ViewOptions{Writer: "test", Supersede: func(s Superseding) error {
+			asked = append(asked, s)
+			if s.History > 1500 {
+				return refuse
+			}
+			return nil
+		}})
+		for i, name := range []string{"/a", "/b", "/c"} {
+			put(t, w, name, noise(uint64(i), 1000))
+		}
+		ok(t, w.Remove("/a"))
+		_, err := w.OpenHandle(t.Context(), "/b", os.O_WRONLY, 0)
+		for _, err := range []error{err, w.Remove("/b"), w.Rename("/c", "/b"), w.RemoveAll("/b"), w.SetAttr("/b", AttrChange{Size: ptr(int64(1))})} {
+			wantErr(t, err, ErrQuota)
+			wantErr(t, err, refuse)
+		}
+		wantContent(t, w, "/b", noise(1, 1000))
+		wantContent(t, w, "/c", noise(2, 1000))
+		if st := b.vol.Stats(); st.HistoryBytes != 1000 || len(asked) != 6 || asked[0] != (Superseding{"/a", 1000, 1000, false}) || asked[1] != (Superseding{"/b", 1000, 2000, true}) {
+			t.Errorf("%d bytes in history, asked %+v", st.HistoryBytes, asked)
 		}
 	},
 }

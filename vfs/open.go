@@ -172,6 +172,9 @@ func (w *View) find(c *core, name string, h how) (p place, s *snapshot, err erro
 			return err
 		}
 		s = newSnapshot(c, p.node, l, moves)
+		if h.write {
+			return w.maySupersede(tx, p.path, p.node, true)
+		}
 		return nil
 	})
 	return p, s, err

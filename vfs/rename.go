@@ -108,7 +108,7 @@ func (w *View) moveTx(tx *meta.Tx, src, dst *place, replace bool) error {
 		return err
 	}
 	if old != 0 {
-		if err := mayReplace(tx, src.node.Kind, old, dst, replace); err != nil {
+		if err := w.mayReplace(tx, src.node.Kind, old, dst, replace); err != nil {
 			return err
 		}
 	}
@@ -118,7 +118,7 @@ func (w *View) moveTx(tx *meta.Tx, src, dst *place, replace bool) error {
 	if err := tx.Link(dst.dir, dst.name, id); err != nil {
 		return err
 	}
-	return w.emit(tx, Change{Op: "rename", Path: src.path, To: dst.path, Bytes: src.node.Size, Version: src.node.Version, Result: resultComplete})
+	return w.emit(tx, Change{Op: "rename", Path: src.path, To: dst.path, Bytes: src.node.Size, Version: src.node.Version, Result: resultComplete, Replaced: old != 0})
 }
 
 // outside refuses to move a directory below itself.
@@ -142,7 +142,7 @@ func outside(tx *meta.Tx, id, dir meta.Inode) error {
 	return ErrNameTooLong
 }
 
-func mayReplace(tx *meta.Tx, kind meta.Kind, old meta.Inode, dst *place, replace bool) error {
+func (w *View) mayReplace(tx *meta.Tx, kind meta.Kind, old meta.Inode, dst *place, replace bool) error {
 	if !replace {
 		return fs.ErrExist
 	}
@@ -160,5 +160,5 @@ func mayReplace(tx *meta.Tx, kind meta.Kind, old meta.Inode, dst *place, replace
 	case n.Kind == meta.Dir && (dst.node == nil || dst.node.ID != old):
 		return ErrBusy // a directory that came there after the look: its names are not claimed
 	}
-	return nil
+	return w.maySupersede(tx, dst.path, n, false)
 }

@@ -198,7 +198,7 @@ func TestARestoreStaysWithinTheQuota(t *testing.T) {
 	ok(t, w.Remove("/a"))
 	put(t, w, "/b", noise(2, 60_000))
 	full := errors.New("full")
-	b.vol.SetReserve(func(bytes, files int64) error {
+	b.vol.SetReserve(func(bytes, files, _ int64) error {
 		if bytes > 100_000 || files > 1 {
 			return full
 		}

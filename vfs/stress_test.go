@@ -50,7 +50,7 @@ func TestStress(t *testing.T) {
 	b := newBench(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
-	b.vol.SetReserve(func(int64, int64) error { return nil })
+	b.vol.SetReserve(func(int64, int64, int64) error { return nil })
 	ok(t, b.view().Mkdir("d", 0))
 	var wg sync.WaitGroup
 	for n := range 6 {

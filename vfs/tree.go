@@ -220,6 +220,9 @@ func (w *View) unlinkTx(tx *meta.Tx, p *place) error {
 	if n.Children > 0 {
 		return ErrNotEmpty
 	}
+	if err := w.maySupersede(tx, p.path, n, false); err != nil {
+		return err
+	}
 	if err := tx.Unlink(p.dir, p.name); err != nil {
 		return err
 	}

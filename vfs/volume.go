@@ -19,7 +19,7 @@ import (
 type Volume struct {
 	fs       *FS
 	id       keyring.AccountID
-	reserve  atomic.Pointer[func(bytes, files int64) error]
+	reserve  atomic.Pointer[func(bytes, files, history int64) error]
 	changes  atomic.Uint64 // transactions that were tried since Open of the FS
 	draining chan struct{} // a lock with a context: one Drain at a time
 	tidying  chan struct{} // the same for housekeeping
@@ -54,9 +54,9 @@ func newVolume(f *FS, id keyring.AccountID) *Volume {
 func (v *Volume) ID() keyring.AccountID { return v.id }
 
 // SetReserve sets the quota function. It is asked before bytes are taken, with what the account would then hold: live
-// bytes and files, those of all uploads in progress included. An error refuses (ErrQuota, wrapping it). It must be quick,
+// bytes and files, those of all uploads in progress included, and the bytes in history. An error refuses (ErrQuota, wrapping it). It must be quick,
 // may be called concurrently, and must not call the volume. nil = no quota.
-func (v *Volume) SetReserve(fn func(bytes, files int64) error) {
+func (v *Volume) SetReserve(fn func(bytes, files, history int64) error) {
 	if fn == nil {
 		v.reserve.Store(nil)
 		return

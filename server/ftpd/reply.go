@@ -84,7 +84,7 @@ func (c *control) errorReply(o *op, err error) reply {
 			return reply{530, denialText(d)}
 		}
 		switch d.Code {
-		case policy.CodeMaxSize, policy.CodeQuotaBytes, policy.CodeQuotaFiles:
+		case policy.CodeMaxSize, policy.CodeQuotaBytes, policy.CodeQuotaFiles, policy.CodeQuotaHistory:
 			return reply{552, denialText(d)} // RFC 959: exceeded storage allocation
 		case policy.CodeName:
 			return reply{553, denialText(d)} // RFC 959: file name not allowed

@@ -55,6 +55,9 @@ func (g *Guard) OpenFile(ctx context.Context, name string, flag int, perm fs.Fil
 		}
 	}
 	makes := flag&os.O_CREATE != 0
+	if d := g.s.suspended(p); d != nil && (write || makes) {
+		return nil, g.s.denied(d, op, at)
+	}
 	if !write && !makes {
 		return g.opened(g.view.OpenHandle(ctx, use, flag, perm))(at, p, false)
 	}
@@ -131,6 +134,10 @@ func (f *File) begin() (*policy.Effective, error) {
 	if err != nil {
 		f.f.TransferError(err)
 		return nil, err
+	}
+	if d := f.g.s.suspended(p); d != nil && f.write {
+		f.f.TransferError(d)
+		return nil, d
 	}
 	if f.judged.Load() == p {
 		return p, nil

@@ -146,6 +146,9 @@ func (g *Guard) permitted(p *policy.Effective, op policy.Op, name string, how sh
 	if d := policy.Permit(p, op, at); d != nil {
 		return g.s.denied(d, op, at)
 	}
+	if d := g.s.suspended(p); d != nil && changes(op) {
+		return g.s.denied(d, op, at)
+	}
 	if p.Uniform() {
 		at = name // as the client gave it: error texts and symlinks are the volume's
 	}
@@ -468,7 +471,10 @@ func (g *Guard) Space() (Space, error) {
 	if err != nil {
 		return Space{}, err
 	}
-	bytes, files, _ := g.view.Usage()
+	bytes, files, history := g.view.Usage()
+	if p.Quota.CountHistory {
+		bytes += history
+	}
 	total, free := uint64(unknownSpace)+bytes, uint64(unknownSpace)
 	if fn := g.s.conn.m.o.HostSpace; fn != nil {
 		if total, free, err = fn(); err != nil {

@@ -36,6 +36,7 @@ type Session struct {
 	in, out     atomic.Uint64 // bytes of content
 	flowIn      flow
 	flowOut     flow
+	ransom      ransomGuard
 	guard       *Guard // set before the session is handed out
 	through     bool   // the login is; guarded by conn.mu
 }
@@ -63,8 +64,11 @@ func (a *accountState) setPolicy(p *policy.Effective) {
 }
 
 // reserve is the quota of the account's volume.
-func (a *accountState) reserve(bytes, files int64) error {
+func (a *accountState) reserve(bytes, files, history int64) error {
 	p := a.policy.Load()
+	if p.Quota.CountHistory {
+		bytes += history
+	}
 	switch {
 	case p.Quota.Bytes > 0 && bytes > p.Quota.Bytes:
 		return p.Deny(policy.CodeQuotaBytes, "quota.bytes")
@@ -181,7 +185,7 @@ func (s *Session) open(ctx context.Context) error {
 		return fmt.Errorf("opening the volume: %w", err)
 	}
 	v.SetReserve(s.account.reserve)
-	s.guard = newGuard(s, v.View(vfs.ViewOptions{Writer: s.conn.id, Note: s.note, Broken: s.keep}))
+	s.guard = newGuard(s, v.View(vfs.ViewOptions{Writer: s.conn.id, Note: s.note, Broken: s.keep, Supersede: s.supersede}))
 	return nil
 }
 

@@ -33,6 +33,7 @@ func changed(e audit.Event, ch vfs.Change) []byte {
 
 // note makes the audit event that rides in the transaction of a change. It may run more than once for one change.
 func (s *Session) note(ch vfs.Change) []byte {
+	s.saw(ch)
 	f := s.conn.current()
 	return changed(audit.Event{Account: audit.ID(s.account.id), Session: s.conn.id, Remote: f.Remote, Protocol: string(f.Protocol),
 		Origin: s.conn.id + ":" + strconv.FormatUint(s.events.Add(1), 10)}, ch)

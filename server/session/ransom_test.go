@@ -1,0 +1,173 @@
+package session
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"sallyport/policy"
+	"sallyport/server/audit"
+)
+
+func TestHistoryQuotaRefusesInsteadOfLosing(t *testing.T) {
+	t.Parallel()
+	h := build(t, nil)
+	h.addAccount(t, "alice", everything)
+	h.set(t, policy.AccountTarget("alice"), "quota.history", "100kB")
+	_, s := h.login(t, "alice")
+	g := s.Files()
+	for _, name := range []string{"/a", "/b", "/c"} {
+		put(t, g, name, strings.Repeat("a", 60_000))
+	}
+	put(t, g, "/empty", "")
+	if err := g.Remove("/a"); err != nil {
+		t.Fatal(err)
+	}
+	for what, do := range map[string]func() error{
+		"remove":        func() error { return g.Remove("/b") },
+		"overwrite":     func() error { return tryPut(g, "/b", "new") },
+		"rename over":   func() error { return g.Rename("/empty", "/b") },
+		"remove a tree": func() error { return g.RemoveAll("/") },
+	} {
+		wantCode(t, what, do(), policy.CodeQuotaHistory)
+		if got, err := get(g, "/b"); err != nil || len(got) != 60_000 {
+			t.Errorf("after the refused %s: %d bytes, %v", what, len(got), err)
+		}
+	}
+	put(t, g, "/new", "new files are no history")
+	if err := g.Rename("/b", "/moved"); err != nil {
+		t.Error(err)
+	}
+	h.set(t, policy.AccountTarget("alice"), "quota.history", "0")
+	if err := g.Remove("/c"); err != nil {
+		t.Errorf("without a quota: %v", err)
+	}
+}
+
+func TestHistoryCountsForTheQuotaIfPolicySaysSo(t *testing.T) {
+	t.Parallel()
+	h := build(t, nil)
+	h.addAccount(t, "alice", everything)
+	h.set(t, policy.AccountTarget("alice"), "quota.bytes", "100kB")
+	_, s := h.login(t, "alice")
+	g := s.Files()
+	big := strings.Repeat("a", 60_000)
+	put(t, g, "/a", big)
+	if err := g.Remove("/a"); err != nil {
+		t.Fatal(err)
+	}
+	put(t, g, "/b", big) // deleting has freed it
+	h.set(t, policy.AccountTarget("alice"), "quota.count_history", "true")
+	if err := g.Remove("/b"); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, "with history counted", tryPut(g, "/c", big), policy.CodeQuotaBytes)
+	if sp, err := g.Space(); err != nil || sp.BytesFree != 0 {
+		t.Errorf("space %+v, %v", sp, err)
+	}
+}
+
+func (h *house) alarms(t *testing.T) []audit.Event {
+	t.Helper()
+	var list []audit.Event
+	for _, r := range h.records(t) {
+		if r.Action == audit.Ransom {
+			list = append(list, r.Event)
+		}
+	}
+	return list
+}
+
+// A session that encrypts everything is stopped; what it did not get to is whole, and others go on.
+func TestMassOverwriteSuspendsTheSession(t *testing.T) {
+	t.Parallel()
+	h := build(t, nil)
+	h.addAccount(t, "alice", everything)
+	h.set(t, policy.AccountTarget("alice"), "ransom.limit", "5/hour")
+	h.set(t, policy.AccountTarget("alice"), "ransom.action", "suspend")
+	_, owner := h.login(t, "alice")
+	for i := range 20 {
+		put(t, owner.Files(), fmt.Sprintf("/f%02d", i), "mine")
+	}
+	put(t, owner.Files(), "/f00", "mine, again") // its own: they do not count
+	for i := range 19 {
+		put(t, owner.Files(), fmt.Sprintf("/f%02d", i), "mine")
+	}
+	if got := h.alarms(t); len(got) != 0 {
+		t.Fatalf("own files raise an alarm: %+v", got)
+	}
+	_, evil := h.login(t, "alice")
+	g := evil.Files()
+	var err error
+	done := 0
+	for i := range 20 {
+		name := fmt.Sprintf("/f%02d", i)
+		switch i % 3 {
+		case 0:
+			err = tryPut(g, name, "encrypted")
+		case 1:
+			if err = tryPut(g, name+".enc", "encrypted"); err == nil {
+				err = g.Remove(name)
+			}
+		case 2:
+			if err = tryPut(g, "/tmp", "encrypted"); err == nil {
+				err = g.Rename("/tmp", name)
+			}
+		}
+		if err != nil {
+			break
+		}
+		done++
+	}
+	wantCode(t, "the one after the limit", err, policy.CodeSuspended)
+	if done != 6 {
+		t.Errorf("%d files were lost before it was stopped, want 6", done)
+	}
+	for what, err := range map[string]error{
+		"mkdir": g.Mkdir("/d", 0o755), "rename": g.Rename("/f19", "/x"), "remove": g.Remove("/f19"), "new file": tryPut(g, "/new", "x"), "tree": g.RemoveAll("/"),
+	} {
+		wantCode(t, what, err, policy.CodeSuspended)
+	}
+	if got, err := get(g, "/f19"); err != nil || got != "mine" {
+		t.Errorf("reading goes on: %q, %v", got, err)
+	}
+	put(t, owner.Files(), "/f19", "the other session goes on")
+	alarms := h.alarms(t)
+	if len(alarms) != 1 || alarms[0].Count != 6 || alarms[0].Result != "suspended" || alarms[0].Session != evil.ID() || alarms[0].Code != policy.CodeSuspended {
+		t.Errorf("alarms %+v", alarms)
+	}
+	h.set(t, policy.AccountTarget("alice"), "ransom.action", "report")
+	if err := g.Remove("/f18"); err != nil {
+		t.Errorf("a policy that does not suspend: %v", err)
+	}
+}
+
+// A tree that is removed in one call stops in the middle, and by default it is only reported.
+func TestMassDeletion(t *testing.T) {
+	t.Parallel()
+	h := build(t, nil)
+	h.addAccount(t, "alice", everything)
+	h.set(t, policy.AccountTarget("alice"), "ransom.limit", "10/hour")
+	_, owner := h.login(t, "alice")
+	for _, dir := range []string{"/one", "/two"} {
+		if err := owner.Files().Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 30 {
+			put(t, owner.Files(), fmt.Sprintf("%s/f%02d", dir, i), "mine")
+		}
+	}
+	_, evil := h.login(t, "alice")
+	if err := evil.Files().RemoveAll("/one"); err != nil {
+		t.Errorf("reported only: %v", err)
+	}
+	if a := h.alarms(t); len(a) != 1 || a[0].Result != "reported" || a[0].Count != 11 {
+		t.Errorf("alarms %+v", a)
+	}
+	h.set(t, policy.AccountTarget("alice"), "ransom.action", "suspend")
+	_, again := h.login(t, "alice")
+	wantCode(t, "the second tree", again.Files().RemoveAll("/two"), policy.CodeSuspended)
+	if left := len(names(t, owner.Files(), "/two")); left == 0 {
+		t.Error("nothing is left of it")
+	}
+}
