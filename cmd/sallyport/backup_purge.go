@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -10,24 +11,87 @@ import (
 
 func (a *app) backupPurge() *cobra.Command {
 	var now bool
-	var account string
-	c := &cobra.Command{Use: "purge", Short: "Make what was purged unreadable now, not at shred.at", Args: exactly(),
-		Long: "Run the shred epoch: accounts from which something was purged get new keys and compact databases, the\n" +
-			"keyring gets a new root, and the seal destroys the old root where it can. Prints the receipt that is in\n" +
-			"the audit log.",
-		RunE: func(c *cobra.Command, _ []string) error {
-			if !now {
-				return usage("backup purge does what the server does at shred.at; say --now", "")
+	var r admin.PurgeAsk
+	var before string
+	c := &cobra.Command{Use: "purge", Short: "Destroy history before its time, and make what was purged unreadable now", Args: exactly(),
+		Long: "Without --before: destroy what policy has let go and the server has not got to yet. With --before TIME, all\n" +
+			"that the account replaced or deleted before then, though not what backup.min_retention_days keeps or what is\n" +
+			"on hold. --dry-run only counts.\n\n" +
+			"With --now, run the shred epoch after it: accounts from which something was purged get new keys and compact\n" +
+			"databases, the keyring gets a new root, and the seal destroys the old root where it can. Prints the receipt\n" +
+			"that is in the audit log. The server does that by itself at shred.at.",
+		RunE: func(c *cobra.Command, _ []string) (err error) {
+			if r.Before, err = instant(before); err != nil {
+				return err
+			}
+			if r.DryRun && now {
+				return usage("--dry-run and --now exclude each other", "")
+			}
+			if before != "" && !r.DryRun {
+				if err := a.confirm("This destroys what account %s replaced or deleted before %s. There is no way back.", r.Account, stamp(r.Before)); err != nil {
+					return err
+				}
 			}
 			return a.call(c.Context(), 0, func(ctx context.Context, cl *admin.Client) error {
-				r, err := cl.BackupPurge(ctx, admin.ShredAsk{Change: a.change(), Account: account})
+				r.Change = a.change()
+				if !now || before != "" {
+					if err := a.purge(ctx, cl, r, now); err != nil {
+						return err
+					}
+				}
+				if !now {
+					return nil
+				}
+				got, err := cl.BackupPurge(ctx, admin.ShredAsk{Change: r.Change, Account: r.Account})
 				if err != nil {
 					return err
 				}
-				return a.showRotated(r)
+				return a.showRotated(got)
 			})
 		}}
-	c.Flags().BoolVar(&now, "now", false, "do it now")
-	c.Flags().StringVar(&account, "account", "", "this `account`, whether something awaits shredding in it or not")
+	f := c.Flags()
+	f.BoolVar(&now, "now", false, "make what was purged unreadable now")
+	f.StringVar(&r.Account, "account", "", "only this `account`; with --now, whether something awaits shredding in it or not")
+	f.StringVar(&before, "before", "", "what was replaced or deleted before this `time`, whether policy keeps it or not")
+	f.BoolVar(&r.DryRun, "dry-run", false, "only say what would be destroyed")
 	return c
+}
+
+// purge shows what is destroyed, or would be; quietly if the receipt of a shred epoch follows on standard output.
+func (a *app) purge(ctx context.Context, cl *admin.Client, r admin.PurgeAsk, quietly bool) error {
+	list := []admin.PurgedAccount{}
+	p := a.progress()
+	err := cl.BackupDestroy(ctx, r, func(x admin.PurgedAccount) error {
+		if x.Done {
+			list = append(list, x)
+		}
+		p.show("%s: %d names, %d versions, %d bytes destroyed", x.Account, x.Names, x.Versions, x.Bytes)
+		return nil
+	})
+	p.end()
+	if err != nil {
+		return err
+	}
+	v := view{value: map[string]any{"dry_run": r.DryRun, "accounts": list}, header: []string{"ACCOUNT", "NAMES", "VERSIONS", "BYTES", "OLDEST", "NEWEST", "STAYS"}, empty: "nothing is past its time"}
+	failed := 0
+	for _, x := range list {
+		if x.Error != "" {
+			failed++
+			a.say("%s: %s", x.Account, x.Error)
+		}
+		stays := "-"
+		if x.Stays+x.Busy > 0 {
+			stays = fmt.Sprint(x.Stays + x.Busy)
+		}
+		v.rows = append(v.rows, []string{x.Account, fmt.Sprint(x.Names), fmt.Sprint(x.Versions), fmt.Sprint(x.Bytes), stamp(x.Oldest), stamp(x.Newest), stays})
+	}
+	if !quietly {
+		if err := a.show(v); err != nil {
+			return err
+		}
+	}
+	if failed > 0 {
+		return &admin.Error{Code: admin.CodeFindings, Message: fmt.Sprintf("%d accounts were not purged", failed), Hint: "the others were"}
+	}
+	return nil
 }

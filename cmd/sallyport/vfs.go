@@ -23,15 +23,15 @@ func (a *app) vfsStat() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				v := view{value: s, header: []string{"ACCOUNT", "FILES", "DIRS", "LIVE", "HISTORY", "TO DESTROY", "VERSIONS", "BLOBS", "DAMAGED"}, empty: "no volumes"}
+				v := view{value: s, header: []string{"ACCOUNT", "FILES", "DIRS", "LIVE", "HISTORY", "TO UNLINK", "TO SHRED", "VERSIONS", "BLOBS", "DAMAGED", "HOLD"}, empty: "no volumes"}
 				for _, x := range s.Volumes {
 					if x.Error != "" {
-						v.rows = append(v.rows, []string{x.Account, "-", "-", "-", "-", "-", "-", "-", "does not open"})
+						v.rows = append(v.rows, []string{x.Account, "-", "-", "-", "-", "-", "-", "-", "-", "does not open", "-"})
 						a.say("%s: %s", x.Account, x.Error)
 						continue
 					}
 					v.rows = append(v.rows, []string{x.Account, fmt.Sprint(x.Files), fmt.Sprint(x.Dirs), fmt.Sprint(x.LiveBytes), fmt.Sprint(x.HistoryBytes),
-						fmt.Sprint(x.DoomedBytes), fmt.Sprint(x.Versions), fmt.Sprint(x.Blobs), fmt.Sprint(x.Damaged)})
+						fmt.Sprint(x.DoomedBytes), fmt.Sprint(x.AwaitingShred), fmt.Sprint(x.Versions), fmt.Sprint(x.Blobs), fmt.Sprint(x.Damaged), yesNo(x.Held)})
 				}
 				return a.show(v)
 			})

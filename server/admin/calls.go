@@ -265,6 +265,33 @@ func (c *Client) BackupPurge(ctx context.Context, r ShredAsk) (KeysRotated, erro
 	return call[KeysRotated](ctx, c, "backup/purge", r)
 }
 
+// BackupRestore calls fn with what is done so far, and last with all of it.
+func (c *Client) BackupRestore(ctx context.Context, r RestoreAsk, fn func(Restored) error) error {
+	return stream(ctx, c, "backup/restore", r, fn)
+}
+
+// BackupDestroy calls fn as accounts are purged. Without an error these were all.
+func (c *Client) BackupDestroy(ctx context.Context, r PurgeAsk, fn func(PurgedAccount) error) error {
+	return stream(ctx, c, "backup/destroy", r, fn)
+}
+
+func (c *Client) BackupHold(ctx context.Context, r HoldAsk) (Hold, error) {
+	return call[Hold](ctx, c, "backup/hold", r)
+}
+
+func (c *Client) BackupRelease(ctx context.Context, r HoldRef) (Hold, error) {
+	return call[Hold](ctx, c, "backup/release", r)
+}
+
+func (c *Client) BackupHolds(ctx context.Context, r VolumeRef) (Holds, error) {
+	return call[Holds](ctx, c, "backup/holds", r)
+}
+
+// BackupHistory answers with names of files: they are for the operator's eyes only.
+func (c *Client) BackupHistory(ctx context.Context, r HistoryAsk) (HistoryItems, error) {
+	return call[HistoryItems](ctx, c, "backup/history", r)
+}
+
 func (c *Client) AccountDestroy(ctx context.Context, r AccountRef) (Destroyed, error) {
 	return call[Destroyed](ctx, c, "account/destroy", r)
 }

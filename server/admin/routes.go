@@ -134,6 +134,7 @@ func (s *Server) routes(mux *http.ServeMux) {
 	handle(s, mux, "seal/rotate", s.sealRotate)
 	handle(s, mux, "backup/purge", s.backupPurge)
 	s.stateCopyRoutes(mux)
+	s.historyRoutes(mux)
 }
 
 func (s *Server) seal(ctx context.Context, who Peer, r Change) (Empty, error) {

@@ -38,12 +38,15 @@ type VolumeStat struct {
 	LiveBytes    uint64 `json:"live_bytes"`
 	HistoryBytes uint64 `json:"history_bytes"`
 	DoomedBytes  uint64 `json:"doomed_bytes"`
-	Files        uint64 `json:"files"`
-	Dirs         uint64 `json:"dirs"`
-	Versions     uint64 `json:"versions"`
-	Blobs        uint64 `json:"blobs"`
-	Damaged      uint64 `json:"damaged"`
-	Error        string `json:"error,omitempty"` // why the volume does not open; the counts are then 0
+	// AwaitingShred is purged, and readable by who has an old copy of the database and the account's key of now.
+	AwaitingShred uint64 `json:"awaiting_shred"`
+	Held          bool   `json:"held,omitempty"` // something of the account is on hold
+	Files         uint64 `json:"files"`
+	Dirs          uint64 `json:"dirs"`
+	Versions      uint64 `json:"versions"`
+	Blobs         uint64 `json:"blobs"`
+	Damaged       uint64 `json:"damaged"`
+	Error         string `json:"error,omitempty"` // why the volume does not open; the counts are then 0
 }
 
 // VolumeStats is sorted by account.

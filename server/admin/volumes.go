@@ -32,9 +32,13 @@ func (s *Server) volumeStat(ctx context.Context, _ Peer, r VolumeRef) (VolumeSta
 			out.Volumes = append(out.Volumes, VolumeStat{Account: a.Name, Error: err.Error()})
 			continue
 		}
+		holds, err := s.o.Policy.Holds(a.ID)
+		if err != nil {
+			return VolumeStats{}, err
+		}
 		st := v.Stats()
 		out.Volumes = append(out.Volumes, VolumeStat{
-			Account: a.Name, LiveBytes: st.LiveBytes, HistoryBytes: st.HistoryBytes, DoomedBytes: st.DoomedBytes,
+			Account: a.Name, AwaitingShred: st.AwaitingShred, Held: len(holds) > 0, LiveBytes: st.LiveBytes, HistoryBytes: st.HistoryBytes, DoomedBytes: st.DoomedBytes,
 			Files: st.Files, Dirs: st.Dirs, Versions: st.Versions, Blobs: st.Blobs, Damaged: st.Damaged,
 		})
 	}

@@ -31,7 +31,7 @@ func Meanings() []Meaning {
 		{SetAttr, "mode, times or size were set"},
 		{Copy, "a file was copied on the server"},
 		{Truncate, "a file was cut"},
-		{Restore, "a file, directory or symlink got back an earlier state; `detail` says of which instant"},
+		{Restore, "`path` is as it was at the time in `detail`; `op` if it was not there then and was removed. An operator's (`who`) ends with a record of all of it: `count` names"},
 		{Refused, "a file operation (`op`) was refused; `code` and `detail` say which rule and where it stands; `count` of like ones"},
 		{Damage, "stored data failed its integrity check"},
 		{Repair, "a volume was repaired by an operator"},

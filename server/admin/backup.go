@@ -1,0 +1,264 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"sallyport/policy"
+	"sallyport/policy/policydb"
+	"sallyport/server/audit"
+	"sallyport/server/retention"
+	"sallyport/vfs"
+)
+
+// historyRoutes bind what operators do with history.
+func (s *Server) historyRoutes(mux *http.ServeMux) {
+	handleStream(s, mux, "backup/restore", false, s.backupRestore)
+	handleStream(s, mux, "backup/destroy", false, s.backupDestroy)
+	handle(s, mux, "backup/hold", s.backupHold)
+	handle(s, mux, "backup/release", s.backupRelease)
+	handle(s, mux, "backup/holds", s.backupHolds)
+	handle(s, mux, "backup/history", s.backupHistory)
+}
+
+func (s *Server) backupHold(ctx context.Context, who Peer, r HoldAsk) (Hold, error) {
+	if strings.TrimSpace(r.Reason) == "" {
+		return Hold{}, newError(CodeRefused, "a hold needs a reason", "say why with --reason: whoever wants to end it must know")
+	}
+	a, err := s.o.Policy.Account(r.Account)
+	if err != nil {
+		return Hold{}, err
+	}
+	h, err := s.o.Policy.Hold(ctx, r.Account, r.Path, r.Reason, who.String())
+	if err != nil {
+		return Hold{}, err
+	}
+	s.holdsChanged(a)
+	return describeHold(r.Account, h), s.record(ctx, who, audit.Event{Action: audit.Hold, Account: audit.ID(a.ID), Path: audit.Text(h.Path), Version: h.N, Detail: r.Reason})
+}
+
+func (s *Server) backupRelease(ctx context.Context, who Peer, r HoldRef) (Hold, error) {
+	if strings.TrimSpace(r.Reason) == "" {
+		return Hold{}, newError(CodeRefused, "the end of a hold needs a reason", "say why with --reason: what it kept may be destroyed within a minute")
+	}
+	a, err := s.o.Policy.Account(r.Account)
+	if err != nil {
+		return Hold{}, err
+	}
+	if list, err := s.o.Policy.Holds(a.ID); err != nil || !slices.ContainsFunc(list, func(h policydb.Hold) bool { return h.N == r.Hold }) {
+		return Hold{}, errors.Join(policydb.ErrNoHold, err)
+	}
+	// Recorded first: what the end of a hold lets go must not go before anybody can see who ended it.
+	if err := s.record(ctx, who, audit.Event{Action: audit.Release, Account: audit.ID(a.ID), Version: r.Hold, Detail: r.Reason}); err != nil {
+		return Hold{}, err
+	}
+	h, err := s.o.Policy.Release(ctx, r.Account, r.Hold)
+	if err != nil {
+		return Hold{}, err
+	}
+	s.holdsChanged(a)
+	return describeHold(r.Account, h), nil
+}
+
+func (s *Server) holdsChanged(a *policydb.Account) {
+	if s.o.HoldsChanged != nil {
+		s.o.HoldsChanged(a.ID)
+	}
+}
+
+func describeHold(account string, h policydb.Hold) Hold {
+	return Hold{Account: account, Hold: h.N, Path: h.Path, Reason: h.Reason, Who: h.Who, At: h.At}
+}
+
+func (s *Server) backupHolds(_ context.Context, _ Peer, r VolumeRef) (Holds, error) {
+	accounts, err := volumesOf(s.o.Policy, r.Account)
+	if err != nil {
+		return Holds{}, err
+	}
+	out := Holds{Holds: []Hold{}}
+	for _, a := range accounts {
+		list, err := s.o.Policy.Holds(a.ID)
+		if err != nil {
+			return Holds{}, err
+		}
+		for _, h := range list {
+			out.Holds = append(out.Holds, describeHold(a.Name, h))
+		}
+	}
+	return out, nil
+}
+
+// historyMost is how many items one answer has unless asked otherwise, and at most.
+const historyMost, historyTop = 1000, 100_000
+
+// backupHistory lists what an account replaced and deleted. The names are for the operator's eyes.
+func (s *Server) backupHistory(ctx context.Context, _ Peer, r HistoryAsk) (HistoryItems, error) {
+	a, err := s.o.Policy.Account(r.Account)
+	if err != nil {
+		return HistoryItems{}, err
+	}
+	v, err := s.o.Volumes.Volume(ctx, a.ID)
+	if err != nil {
+		return HistoryItems{}, err
+	}
+	limit := r.Limit
+	if limit <= 0 {
+		limit = historyMost
+	}
+	limit = min(limit, historyTop)
+	until := r.Until
+	if until.IsZero() {
+		until = time.Now().Add(time.Hour) // instants may be a little ahead of the clock
+	}
+	b := s.o.Policy.Current().Resolve(a.Name).Backup
+	out := HistoryItems{Account: a.Name, Items: []HistoryItem{}}
+	below := path.Clean("/" + r.Path)
+	err = v.Superseded(ctx, r.Since, until, func(i vfs.Superseded) error {
+		if i.Dir && i.Version != 0 { // its times, which change with all that is in it
+			return nil
+		}
+		if below != "/" && i.Path != below && !strings.HasPrefix(i.Path, below+"/") {
+			return nil
+		}
+		if len(out.Items) == limit {
+			out.More = true
+			return errEnough
+		}
+		x := HistoryItem{Path: i.Path, At: i.At, Version: i.Version, Bytes: i.Bytes, Dir: i.Dir, Held: i.Held}
+		if at, ok := b.Expiry(i.At); ok && !i.Held {
+			x.Purged = at
+		}
+		out.Items = append(out.Items, x)
+		return nil
+	})
+	if err != nil && !out.More {
+		return HistoryItems{}, err
+	}
+	if !r.NoWho && len(out.Items) > 0 {
+		err = s.doers(ctx, audit.ID(a.ID), out.Items)
+	} else {
+		err = nil
+	}
+	return out, err
+}
+
+// doers finds in the audit log who did what made history. The event of a change has the instant of its transaction, and so has what it
+// superseded.
+func (s *Server) doers(ctx context.Context, id audit.ID, items []HistoryItem) error {
+	at := make(map[int64][]int, len(items))
+	for i := range items {
+		at[items[i].At.UnixNano()] = append(at[items[i].At.UnixNano()], i)
+	}
+	return s.o.Tail(ctx, -1, false, func(rec audit.Record) error {
+		if rec.Account != id || rec.Session == "" {
+			return nil
+		}
+		for _, i := range at[rec.Time.UnixNano()] {
+			x := &items[i]
+			if string(rec.Path) != x.Path && string(rec.To) != x.Path {
+				continue // of several changes in one transaction, the one of this path
+			}
+			x.Action, x.Session, x.To = string(rec.Action), rec.Session, string(rec.To)
+			if rec.Remote.IsValid() {
+				x.Remote = rec.Remote.String()
+			}
+		}
+		return nil
+	})
+}
+
+// backupDestroy purges now, or tells what that would destroy: one answer for each account, and before it some that say how far it is.
+func (s *Server) backupDestroy(_ context.Context, who Peer, r PurgeAsk) (func(func(PurgedAccount) error) error, error) {
+	if !r.Before.IsZero() && r.Account == "" {
+		return nil, newError(CodeUsage, "a purge before a time is of one account", "say which with --account")
+	}
+	if !r.Before.IsZero() && !r.DryRun && strings.TrimSpace(r.Reason) == "" {
+		return nil, newError(CodeRefused, "a purge of what policy keeps needs a reason", "say why with --reason")
+	}
+	accounts, err := volumesOf(s.o.Policy, r.Account)
+	if err != nil {
+		return nil, err
+	}
+	now, rev := time.Now(), s.o.Policy.Current()
+	before := make([]time.Time, len(accounts))
+	for i, a := range accounts {
+		if before[i], err = cutoff(rev.Resolve(a.Name), r.Before, now); err != nil {
+			return nil, err
+		}
+	}
+	return func(send func(PurgedAccount) error) error {
+		for i, a := range accounts {
+			x := PurgedAccount{Account: a.Name}
+			if !before[i].IsZero() { // else it keeps everything
+				x = s.purgeOne(who, a, r, before[i], rev.N, send)
+			}
+			if x.Done = true; x.Names+x.Versions+x.Stays+x.Busy > 0 || x.Error != "" || r.Account != "" {
+				if err := send(x); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}, nil
+}
+
+// cutoff is the instant before which history goes: that of policy, or the one asked for if the least retention allows it.
+func cutoff(p *policy.Effective, asked, now time.Time) (time.Time, error) {
+	if asked.IsZero() {
+		if p.Backup.Kept() == policy.Forever {
+			return time.Time{}, nil
+		}
+		return now.Add(-p.Backup.Kept()).Add(1), nil
+	}
+	if p.Backup.Least == policy.Forever || asked.After(now.Add(-p.Backup.Least).Add(1)) {
+		_, origin := p.Value("backup.min_retention_days")
+		text, _ := p.Value("backup.min_retention_days")
+		return time.Time{}, newError(CodeRefused, fmt.Sprintf("history is kept for at least %s days: backup.min_retention_days of %s", text, origin),
+			"ask for an earlier time, or lower that setting first, with its own reason")
+	}
+	return asked, nil
+}
+
+// purgeOne goes on to the end of its transaction when the client goes away, and no further.
+func (s *Server) purgeOne(who Peer, a *policydb.Account, r PurgeAsk, before time.Time, revision uint64, send func(PurgedAccount) error) PurgedAccount {
+	ctx := context.Background()
+	out := PurgedAccount{Account: a.Name}
+	v, err := s.o.Volumes.Volume(ctx, a.ID)
+	if err != nil {
+		out.Error = err.Error()
+		return out
+	}
+	if r.DryRun {
+		plan, err := v.PlanPurgeBefore(ctx, before, func(vfs.Superseded) bool { return true })
+		if err != nil {
+			out.Error = err.Error()
+			return out
+		}
+		out.Names, out.Versions, out.Bytes, out.Stays, out.Oldest, out.Newest = plan.Names, plan.Versions, plan.Bytes, plan.Kept, plan.Oldest, plan.Newest
+		return out
+	}
+	told, done := time.Now(), PurgedAccount{Account: a.Name}
+	got, err := v.Purge(ctx, vfs.PurgeOptions{Before: before,
+		Pace: func(context.Context, int) error {
+			if time.Since(told) < time.Second {
+				return nil
+			}
+			told = time.Now()
+			return send(done)
+		},
+		Emit: func(x vfs.PurgeReceipt) []byte {
+			done.Names, done.Versions, done.Bytes = done.Names+x.Names, done.Versions+x.Versions, done.Bytes+x.Bytes
+			return retention.Event(a.ID, x, who.String(), join("superseded before "+before.UTC().Format(time.RFC3339), r.Reason), revision).Encode()
+		}})
+	out.Names, out.Versions, out.Bytes, out.Busy, out.Oldest, out.Newest = got.Names, got.Versions, got.Bytes, got.Busy, got.Oldest, got.Newest
+	if err != nil {
+		out.Error = err.Error()
+	}
+	return out
+}

@@ -1,0 +1,121 @@
+package admin
+
+import (
+	"time"
+
+	"sallyport/vfs"
+)
+
+// HoldAsk puts a path of an account on hold; no path is the whole account. The reason is required.
+type HoldAsk struct {
+	Change
+	Account string `json:"account"`
+	Path    string `json:"path,omitempty"`
+}
+
+// HoldRef names a hold.
+type HoldRef struct {
+	Change
+	Account string `json:"account"`
+	Hold    uint64 `json:"hold"`
+}
+
+// Hold forbids to destroy what is, or was, at and below a path.
+type Hold struct {
+	Account string    `json:"account"`
+	Hold    uint64    `json:"hold"` // number within the account
+	Path    string    `json:"path"`
+	Reason  string    `json:"reason"`
+	Who     string    `json:"who"`
+	At      time.Time `json:"at"`
+}
+
+// Holds is a list.
+type Holds struct {
+	Holds []Hold `json:"holds"`
+}
+
+// HistoryAsk asks for what an account replaced and deleted, oldest first.
+type HistoryAsk struct {
+	Account string    `json:"account"`
+	Path    string    `json:"path,omitempty"` // at or below; "" = everything
+	Since   time.Time `json:"since,omitzero"`
+	Until   time.Time `json:"until,omitzero"`
+	Limit   int       `json:"limit,omitempty"` // 0 = 1000
+	NoWho   bool      `json:"no_who,omitempty"`
+}
+
+// HistoryItem is a version that something took the place of, or (Version 0) a name that was removed, replaced or renamed away.
+type HistoryItem struct {
+	Path    string    `json:"path"`
+	At      time.Time `json:"at"`                // when
+	Version uint64    `json:"version,omitempty"` // of the file; 0 = a name
+	Bytes   uint64    `json:"bytes"`
+	Dir     bool      `json:"dir,omitempty"`
+	Held    bool      `json:"held,omitempty"`
+	Purged  time.Time `json:"purged,omitzero"` // when policy lets it go; absent = never
+	// From the audit log, as far as it reaches: what was done, by which session.
+	Action  string `json:"action,omitempty"`
+	Session string `json:"session,omitempty"`
+	Remote  string `json:"remote,omitempty"`
+	To      string `json:"to,omitempty"` // of a rename
+}
+
+// HistoryItems is an answer; More says that the limit cut it off.
+type HistoryItems struct {
+	Account string        `json:"account"`
+	Items   []HistoryItem `json:"items"`
+	More    bool          `json:"more,omitempty"`
+}
+
+// PurgeAsk asks to destroy what was replaced or deleted: what policy lets go, or with Before all that was superseded before an instant.
+type PurgeAsk struct {
+	Change
+	Account string    `json:"account,omitempty"` // "" = all; required with Before
+	Before  time.Time `json:"before,omitzero"`
+	DryRun  bool      `json:"dry_run,omitempty"`
+}
+
+// PurgedAccount is what was destroyed of one account, or would be.
+type PurgedAccount struct {
+	Account  string    `json:"account"`
+	Names    uint64    `json:"names"`
+	Versions uint64    `json:"versions"`
+	Bytes    uint64    `json:"bytes"`
+	Stays    uint64    `json:"stays"`          // items of that age that are on hold; only of a dry run
+	Busy     uint64    `json:"busy,omitempty"` // items that stay until somebody has finished writing
+	Oldest   time.Time `json:"oldest,omitzero"`
+	Newest   time.Time `json:"newest,omitzero"`
+	Error    string    `json:"error,omitempty"`
+	Done     bool      `json:"done"` // false: it goes on
+}
+
+// RestoreAsk asks to bring back a tree of an account as it was. Nothing is overwritten: what is there goes to history, so that
+// restoring the instant before undoes a restore.
+type RestoreAsk struct {
+	Change
+	Account string    `json:"account"`
+	Path    string    `json:"path,omitempty"` // by its name of then; "" = everything
+	At      time.Time `json:"at"`
+	To      string    `json:"to,omitempty"`    // where to; "" = where it was
+	Exact   bool      `json:"exact,omitempty"` // what is there now and was not then is removed; otherwise it stays
+	DryRun  bool      `json:"dry_run,omitempty"`
+	Items   int       `json:"items,omitempty"` // with DryRun: at most so many names of what would change
+}
+
+// Restored is what was restored so far, or would be.
+type Restored struct {
+	Totals vfs.RestoreTotals `json:"totals"`
+	Item   *RestoredItem     `json:"item,omitempty"` // a name that would change, or cannot be changed
+	Done   bool              `json:"done"`           // false: it goes on
+	Error  *Error            `json:"error,omitempty"`
+}
+
+// RestoredItem is one name.
+type RestoredItem struct {
+	Action string `json:"action"`
+	Path   string `json:"path"`
+	From   string `json:"from,omitempty"` // its path of then
+	Dir    bool   `json:"dir,omitempty"`
+	Bytes  uint64 `json:"bytes"`
+}
