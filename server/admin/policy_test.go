@@ -151,6 +151,46 @@ func TestGuardCountsAuthoritiesOnlyForWhoCameInByThem(t *testing.T) {
 	wantCode(t, err, CodeRefused)
 }
 
+// An explanation says if the account has nothing to prove itself with, whatever stands in its list of keys.
+func TestExplanationNotesCredentialsThatDoNotWork(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	ctx := t.Context()
+	_, err := f.AccountAdd(ctx, AccountAdd{Name: "alice", Protocols: []string{"sftp"}})
+	check(t, err)
+	notes := func(method string) string {
+		x, err := f.PolicyExplain(ctx, PolicyExplain{Account: "alice", Case: policy.Case{Method: method}})
+		check(t, err)
+		return strings.Join(x.Notes, "; ")
+	}
+	add := func(line string) string {
+		k, err := policydb.ParseKey(line)
+		check(t, err)
+		added, err := f.policy.AddKey(ctx, "alice", k, "test")
+		check(t, err)
+		return added.Fingerprint()
+	}
+	const none = "the account has no public key that works today"
+	if got := notes("publickey"); got != none {
+		t.Errorf("no key: %q", got)
+	}
+	add(`expiry-time="20200101" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f`)
+	if got := notes("publickey"); got != none {
+		t.Errorf("a key that has ended: %q", got)
+	}
+	key := add(`ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4g`)
+	if got := notes("publickey"); got != "" {
+		t.Errorf("a key: %q", got)
+	}
+	check(t, f.policy.Revoke(ctx, key, "test"))
+	if got := notes("publickey"); got != none {
+		t.Errorf("a key that is revoked: %q", got)
+	}
+	if got := notes("password"); got != "the account has no password that works today" {
+		t.Errorf("no password: %q", got)
+	}
+}
+
 // A record of a change says by its id whom it concerns.
 func TestRecordOfAChangeNamesNobody(t *testing.T) {
 	t.Parallel()

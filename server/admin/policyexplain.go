@@ -1,11 +1,13 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"sallyport/crypto/keyring"
@@ -42,6 +44,9 @@ func (s *Server) policyExplain(ctx context.Context, _ Peer, r PolicyExplain) (Ex
 	return x, err
 }
 
+// credentials in words, by method.
+var credentials = map[string]string{"password": "password", "publickey": "public key", "certificate": "certificate, and no authority is trusted"}
+
 // notes are what counts beside the policy.
 func (s *Server) notes(account string, f policy.Facts) ([]string, error) {
 	var notes []string
@@ -53,10 +58,10 @@ func (s *Server) notes(account string, f policy.Facts) ([]string, error) {
 		return nil, err
 	case !a.Enabled:
 		notes = append(notes, "the account is disabled: its client is told that the login failed")
-	case f.Method == "password" && !a.HasPassword():
-		notes = append(notes, "the account has no password")
-	case f.Method == "publickey" && len(a.Keys) == 0:
-		notes = append(notes, "the account has no public key")
+	default:
+		if !slices.ContainsFunc(s.o.Policy.Means(a, time.Now()).Doors, func(d policy.Door) bool { return d.Method == f.Method }) {
+			notes = append(notes, "the account has no "+cmp.Or(credentials[f.Method], f.Method)+" that works today")
+		}
 	}
 	for _, b := range s.o.Bans() {
 		if addr, err := netip.ParseAddr(b.Address); err == nil && (addr == f.Remote.Addr().Unmap() || addr.Is6() && netip.PrefixFrom(addr, 64).Contains(f.Remote.Addr())) {
