@@ -225,6 +225,23 @@ func TestCollectorAndSealsDoNotPrint(t *testing.T) {
 }
 
 // FuzzParams reads the parameters of every kind.
+// FuzzKit reads what a recovery kit holds once it is decrypted.
+func FuzzKit(f *testing.F) {
+	key := base64.StdEncoding.EncodeToString(append(make([]byte, 31), 7))
+	f.Add([]byte(`{"format":"` + kitFormat + `","id":"0011223344556677","private":"` + key + `"}`))
+	f.Add([]byte(`{"format":"` + kitFormat + `","private":""}`))
+	f.Add([]byte(`{}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		private, err := parseKit(b)
+		if err != nil && !errors.Is(err, ErrWrongKey) {
+			t.Error(err)
+		}
+		if err == nil && len(private.Bytes()) != 32 {
+			t.Errorf("%q holds a key of %d bytes", b, len(private.Bytes()))
+		}
+	})
+}
+
 func FuzzParams(f *testing.F) {
 	for _, name := range []string{"seal-passphrase.json", "seal-shares.json"} {
 		text, err := os.ReadFile(filepath.Join("testdata", name))

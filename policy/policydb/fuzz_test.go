@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"go.etcd.io/bbolt"
@@ -90,6 +91,7 @@ func FuzzValues(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	image = image[:min(len(image), 24*4096)] // behind them are zeroes
 	f.Add(uint8(0), []byte(`{"name":"x","id":"00","keys":[{"blob":"AAAA"}],"hash":"$2b$99$"}`))
 	f.Fuzz(func(t *testing.T, which uint8, plain []byte) {
 		key := keys[int(which)%len(keys)]
@@ -109,7 +111,7 @@ func FuzzValues(f *testing.F) {
 			return
 		}
 		for _, a := range list {
-			if cost, err := bcrypt.Cost([]byte(a.hash)); err != nil || cost <= bcrypt.MinCost { // 31 would take a day
+			if !costs(a.hash) {
 				a.CheckPassword("secret")
 			}
 			for i := range a.Keys {
@@ -117,6 +119,46 @@ func FuzzValues(f *testing.F) {
 			}
 		}
 		_, _ = db.Revisions(0, 100)
+	})
+}
+
+// costs says whether a password is hashed to be compared with it, which takes long and parses nothing.
+func costs(hash string) bool {
+	foreign, _ := strings.CutPrefix(hash, imported)
+	_, _, _, argon := parseArgon(foreign)
+	_, _, _, pbkdf2 := parsePBKDF2(hash)
+	_, err := bcrypt.Cost([]byte(foreign))
+	return argon == nil || pbkdf2 == nil || err == nil
+}
+
+// FuzzHash reads stored and imported hashes: what is taken has parameters within bounds, and is written as it was read.
+func FuzzHash(f *testing.F) {
+	for _, s := range []string{
+		formatPBKDF2(pbkdf2Tests, make([]byte, 16), make([]byte, 32)), formatArgon(argonTests, make([]byte, 16), make([]byte, 32)),
+		"$2b$04$" + strings.Repeat("a", 53), "$2y$10$" + strings.Repeat(".", 53), imported + "$2a$04$", "$argon2id$v=19$m=65536,t=3,p=4$c2FsdHNhbHQ$a2V5a2V5a2V5a2V5a2V5",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if c, salt, key, err := parseArgon(s); err == nil {
+			if c.memory > maxArgonMemory || c.time > maxArgonTime || len(salt) < 8 || len(key) < 16 {
+				t.Errorf("%q: %+v", s, c)
+			}
+			if _, _, _, err := parseArgon(formatArgon(c, salt, key)); err != nil {
+				t.Errorf("%q is not read again: %v", s, err)
+			}
+		}
+		if n, salt, key, err := parsePBKDF2(s); err == nil {
+			if n > pbkdf2Most || len(salt) < 16 || len(key) < 16 {
+				t.Errorf("%q: %d iterations", s, n)
+			}
+			if _, _, _, err := parsePBKDF2(formatPBKDF2(n, salt, key)); err != nil {
+				t.Errorf("%q is not read again: %v", s, err)
+			}
+		}
+		if stored, err := importHash(s); err == nil && !strings.HasPrefix(stored, imported) {
+			t.Errorf("%q is taken as our own: %q", s, stored)
+		}
 	})
 }
 

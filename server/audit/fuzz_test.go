@@ -73,3 +73,60 @@ func FuzzHead(f *testing.F) {
 		}
 	})
 }
+
+// FuzzCheckpoints puts any bytes in the place of the checkpoints: only those that were signed are believed, and one at the end that is not
+// complete.
+func FuzzCheckpoints(f *testing.F) {
+	img, _ := signed(f)
+	good := img[checkpointName]
+	for _, at := range []uint32{0, 8, 8 + 56, 8 + 131, 8 + 195, 8 + 2*checkpointSize} {
+		f.Add(at, []byte{1, 2, 3}, uint32(0))
+	}
+	f.Add(uint32(len(good)), good[8:8+checkpointSize], uint32(0))
+	f.Add(uint32(0), []byte{}, uint32(100))
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, at uint32, change []byte, cut uint32) {
+		at %= uint32(len(good) + 1)
+		b := append(bytes.Clone(good[:at]), change...)
+		b = append(b, good[min(len(good), len(b)):]...)
+		b = b[:len(b)-int(cut%uint32(len(b)+1))]
+		if err := os.WriteFile(filepath.Join(dir, checkpointName), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p, err := readCheckpoints(dir, testKey, 2)
+		if err != nil {
+			if !errors.Is(err, ErrDamaged) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if n := len(p.list); n > 3 || p.size > int64(len(b)) || n > 0 && !bytes.HasPrefix(good, b[:len(checkpointMagic)+n*checkpointSize]) {
+			t.Fatalf("%d checkpoints are believed that were not made", n)
+		}
+	})
+}
+
+// FuzzExport gives the verifier an export that somebody changed: it is whole, or damaged, or says less at its end.
+func FuzzExport(f *testing.F) {
+	for i, form := range []Format{JSONLines, CEF} {
+		good := exported(f, form)
+		f.Add(uint8(i), uint32(0), []byte{}, uint32(0))
+		f.Add(uint8(i), uint32(len(good)/2), []byte("\n{}"), uint32(7))
+		f.Add(uint8(i), uint32(20), []byte(`"seq":99`), uint32(0))
+	}
+	exports := [][]byte{exported(f, JSONLines), exported(f, CEF)}
+	f.Fuzz(func(t *testing.T, form uint8, at uint32, change []byte, cut uint32) {
+		good := exports[int(form)%len(exports)]
+		at %= uint32(len(good) + 1)
+		b := append(bytes.Clone(good[:at]), change...)
+		b = append(b, good[min(len(good), len(b)):]...)
+		b = b[:len(b)-int(cut%uint32(len(b)+1))]
+		r, err := VerifyExport(bytes.NewReader(b), testKey)
+		if err == nil && (r.Last == 0 || r.Signed < r.Last) {
+			t.Fatalf("%+v is taken", r)
+		}
+		if err == nil && bytes.Contains(change, []byte("seq")) && !bytes.Equal(b, good) && len(b) >= len(good) && r.Last > 7 {
+			t.Fatalf("%d records, of 7", r.Last)
+		}
+	})
+}
