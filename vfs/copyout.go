@@ -45,6 +45,10 @@ const copyName = "tree-copy.db"
 // Blobs that are given up meanwhile are unlinked after Close, which the caller must come to. The account can be destroyed
 // all the same; Open then fails with fs.ErrNotExist.
 func (f *FS) CopyVolume(ctx context.Context, id keyring.AccountID, list func(BlobFile) error) (*VolumeCopy, error) {
+	// An attempt to open one that is not there would be remembered, and held against an account that is being made just now.
+	if _, err := os.Lstat(f.dir(id)); err != nil {
+		return nil, fmt.Errorf("vfs: copying volume %s: %w", id, withoutDir(err, f.o.Dir))
+	}
 	v, err := f.volume(id)
 	if err != nil {
 		return nil, err

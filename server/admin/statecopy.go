@@ -281,8 +281,14 @@ func (s *Server) copyCheck(w http.ResponseWriter, r *http.Request) {
 	account, aerr := parseAccount(q.Get("account"))
 	id, berr := blob.ParseID(q.Get("blob"))
 	first, ferr := strconv.ParseUint(q.Get("first"), 10, 64)
-	body, rerr := io.ReadAll(r.Body)
-	if err := errors.Join(aerr, berr, ferr, rerr); err != nil || len(body) < copyHeader {
+	size := r.ContentLength
+	if size < copyHeader || size > maxBody {
+		answer(newError(CodeInvalid, fmt.Sprintf("a check of %d bytes", size), "client and server may be of different versions"))
+		return
+	}
+	body := make([]byte, size) // at once: growing it would cost more than the check
+	_, rerr := io.ReadFull(r.Body, body)
+	if err := errors.Join(aerr, berr, ferr, rerr); err != nil {
 		answer(newError(CodeInvalid, "the request does not parse", "client and server may be of different versions"))
 		return
 	}
@@ -322,7 +328,7 @@ func explainCopy(e *Error, err error) bool {
 
 // copyError has damage of what was to be copied say so: nothing was put in force, and the copy before stays.
 func copyError(err error) error {
-	if errors.Is(err, vfs.ErrIntegrity) || errors.Is(err, policydb.ErrDamaged) || errors.Is(err, keyring.ErrDamaged) {
+	if errors.Is(err, vfs.ErrIntegrity) || errors.Is(err, policydb.ErrDamaged) || errors.Is(err, keyring.ErrDamaged) || errors.Is(err, fs.ErrNotExist) {
 		return &Error{Code: CodeFindings, Message: strings.TrimPrefix(err.Error(), "vfs: "), Hint: "the copy before stays in force; mend this first: `sallyport vfs verify` says what is damaged", cause: err}
 	}
 	return err

@@ -129,4 +129,7 @@ type part struct {
 	version    uint32
 	blobs      uint64
 	bytes      uint64
+	// absent: the keyring has a key, and nobody has such an account: a removal that a crash cut short, or an account that is
+	// being made.
+	absent bool
 }

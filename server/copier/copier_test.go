@@ -453,3 +453,45 @@ func TestALeaseEndsWithItsOwner(t *testing.T) {
 		t.Errorf("recorded: %q", got)
 	}
 }
+
+// TestAKeyThatIsNobodysDoesNotStopACopy: an account that is being made, and the rest of one whose removal was cut short, have a
+// key and no volume; the first is copied as soon as there is one.
+func TestAKeyThatIsNobodysDoesNotStopACopy(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	must(h.ring.NewAccount(t.Context()))(t)
+	coming := must(h.ring.NewAccount(t.Context()))(t)
+	to := filepath.Join(t.TempDir(), "copy")
+	rounds := 0
+	done, err := h.copyTo(to, statecopy.Options{}, func(step string) error {
+		if step != "next" {
+			return nil
+		}
+		if rounds++; rounds != 2 {
+			return nil
+		}
+		if err := h.fs.Create(t.Context(), coming); err != nil {
+			return err
+		}
+		_, err := h.db.CreateAccount(t.Context(), policydb.NewAccount{Name: "coming", ID: coming, Who: "test"})
+		h.write(coming, map[string][]byte{"x": noise(100_000, 1)})
+		return err
+	})
+	if err != nil || done.Accounts != 1 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	r := h.restore(to)
+	if !bytes.Equal(r.content(coming, "x"), noise(100_000, 1)) {
+		t.Error("other contents")
+	}
+	// one that somebody has, and that lost its volume, does
+	if err := h.fs.Destroy(t.Context(), coming); err != nil {
+		t.Fatal(err)
+	}
+	h.fs = must(vfs.Open(t.Context(), vfs.Options{Dir: filepath.Join(h.dir, "accounts"), Keyring: h.ring}))(t)
+	t.Cleanup(func() { h.fs.Close() })
+	h.restart(0)
+	if _, err := h.copyTo(to, statecopy.Options{}, nil); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("without its volume: %v", err)
+	}
+}

@@ -60,7 +60,7 @@ func (l *Lease) Next(ctx context.Context) ([]keyring.AccountID, error) {
 	l.final.close()
 	l.final = nil
 	f := &final{}
-	image, err := l.capture(ctx, f)
+	image, known, err := l.capture(ctx, f)
 	if err != nil {
 		f.close()
 		return nil, err
@@ -69,7 +69,7 @@ func (l *Lease) Next(ctx context.Context) ([]keyring.AccountID, error) {
 	named := map[keyring.AccountID]bool{}
 	for _, a := range image.Accounts {
 		named[a.ID] = true
-		if p := l.copied[a.ID]; (p == nil || p.version != a.Version) && len(again) < mostNext {
+		if p := l.copied[a.ID]; (p == nil || !p.fits(a.Version, known[a.ID])) && len(again) < mostNext {
 			again = append(again, a.ID)
 		}
 	}
@@ -90,30 +90,40 @@ func (l *Lease) Next(ctx context.Context) ([]keyring.AccountID, error) {
 	return nil, nil
 }
 
+// fits says whether what was handed out is what the keyring names. An account that was nobody's may have become somebody's.
+func (p *part) fits(version uint32, known bool) bool {
+	return p.version == version && !p.absent || p.absent && !known
+}
+
 // capture takes the policy and then the keyring, so that the keyring has the key of every account that the policy knows,
 // unless one was removed in between; then it tries again.
-func (l *Lease) capture(ctx context.Context, f *final) (*keyring.Image, error) {
+func (l *Lease) capture(ctx context.Context, f *final) (image *keyring.Image, known map[keyring.AccountID]bool, err error) {
 	for range maxRounds {
 		ids, err := l.capturePolicy(ctx, f)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		image, err := l.c.o.Keyring.Image()
-		if err != nil {
-			return nil, err
+		if image, err = l.c.o.Keyring.Image(); err != nil {
+			return nil, nil, err
 		}
-		fits := !slices.ContainsFunc(ids, func(id keyring.AccountID) bool {
-			_, found := slices.BinarySearchFunc(image.Accounts, id, func(a keyring.ImageAccount, id keyring.AccountID) int { return bytes.Compare(a.ID[:], id[:]) })
-			return !found
-		})
-		if fits {
+		known = make(map[keyring.AccountID]bool, len(ids))
+		for _, id := range ids {
+			known[id] = true
+		}
+		keys := 0
+		for _, a := range image.Accounts {
+			if known[a.ID] {
+				keys++
+			}
+		}
+		if keys == len(ids) {
 			f.small = map[string][]byte{statecopy.SealFile: image.Seal, statecopy.RingFile: image.Ring}
-			return image, nil
+			return image, known, nil
 		}
 		f.policy.Close()
 		f.policy = nil
 	}
-	return nil, ErrUnsteady
+	return nil, nil, ErrUnsteady
 }
 
 func (l *Lease) capturePolicy(ctx context.Context, f *final) ([]keyring.AccountID, error) {
@@ -153,6 +163,10 @@ func (l *Lease) compose(ctx context.Context, f *final, image *keyring.Image) err
 	}
 	var files []statecopy.Entry
 	for _, p := range l.copied {
+		if p.absent {
+			f.head.Accounts--
+			continue
+		}
 		f.head.Blobs += p.blobs
 		f.head.Bytes += p.bytes
 		files = append(files, p.tree, p.list)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sallyport/crypto/keyring"
+	"sallyport/policy/policydb"
 	"sallyport/server/audit"
 	"sallyport/server/statecopy"
 	"sallyport/vfs"
@@ -109,10 +110,7 @@ func (l *Lease) Account(ctx context.Context, id keyring.AccountID) (*Part, error
 	}
 	if err != nil {
 		list.Close()
-		if _, gone := l.c.o.Keyring.Age(id); errors.Is(gone, keyring.ErrNoAccount) {
-			return nil, statecopy.ErrGone
-		}
-		return nil, err
+		return nil, l.notCopied(id, err)
 	}
 	l.now, p.version = id, l.volume.Version
 	p.tree = statecopy.Entry{Name: statecopy.TreeFile(id, p.version), Size: l.volume.Size}
@@ -121,6 +119,19 @@ func (l *Lease) Account(ctx context.Context, id keyring.AccountID) (*Part, error
 		l.counted(io.NewSectionReader(l.volume.Tree, 0, p.tree.Size), &p.tree, nil),
 		l.counted(io.NewSectionReader(list, 0, size), &p.list, func() { list.Close(); l.took(id, p) }),
 	)}, nil
+}
+
+// notCopied says why an account could not be copied: because it is gone, or nobody's, or damaged.
+func (l *Lease) notCopied(id keyring.AccountID, err error) error {
+	if _, gone := l.c.o.Keyring.Age(id); errors.Is(gone, keyring.ErrNoAccount) {
+		return statecopy.ErrGone
+	}
+	_, unknown := l.c.o.Policy.AccountByID(id)
+	if errors.Is(err, fs.ErrNotExist) && errors.Is(unknown, policydb.ErrNoAccount) {
+		l.copied[id] = &part{absent: true}
+		return statecopy.ErrGone
+	}
+	return err
 }
 
 // took notes that all of an account's database was handed out.
