@@ -124,7 +124,11 @@ func (m *limit) clamp(s *Setting, v any) (any, bool) {
 func (b *builder) checkBounds() {
 	b.checkChain([]rung{{b.doc.site}})
 	for _, g := range b.doc.Groups() {
-		b.checkChain([]rung{{b.doc.site}, {b.doc.groups[g]}})
+		chain := []rung{{b.doc.site}, {b.doc.groups[g]}}
+		b.checkChain(chain)
+		for _, m := range b.doc.groups[g].limits {
+			b.checkAgree(chain, m.path, m.pos)
+		}
 	}
 	for _, a := range b.doc.Accounts() {
 		b.checkChain(b.doc.chain(a))
@@ -139,6 +143,9 @@ func (b *builder) checkGroups(l *Level) {
 	}
 	chain := b.doc.chain(strings.TrimPrefix(l.name, "account "))
 	for _, g := range chain[1] {
+		for _, m := range g.limits {
+			b.checkAgree(chain, m.path, l.groups[0].pos)
+		}
 		for _, k := range g.lock {
 			i := settingIndex(k.name)
 			held := resolveOne(b.doc, []rung{chain[0], {g}}, i)
@@ -149,6 +156,70 @@ func (b *builder) checkGroups(l *Level) {
 			}
 		}
 	}
+}
+
+// checkAgree finds limits that nothing can fulfil together: one of them would be ignored silently.
+func (b *builder) checkAgree(chain []rung, path string, at Pos) {
+	s := &table[settingIndex(path)]
+	list := limitsOf(chain, path)
+	if len(list) < 2 || s.fulfils(list) {
+		return
+	}
+	var said []string
+	for _, l := range slices.Concat(chain...) {
+		for _, m := range l.limits {
+			if m.path == path {
+				said = append(said, l.name+" ("+strings.Join(m.text, ", ")+")")
+			}
+		}
+	}
+	b.add(problem(at, "", "no value of %s is within the limits of %s together", path, strings.Join(said, " and ")))
+}
+
+func limitsOf(chain []rung, path string) []*limit {
+	var list []*limit
+	for _, rung := range chain {
+		for _, l := range rung {
+			for i := range l.limits {
+				if l.limits[i].path == path {
+					list = append(list, &l.limits[i])
+				}
+			}
+		}
+	}
+	return list
+}
+
+// fulfils says whether there is a value within all the limits.
+func (s *Setting) fulfils(list []*limit) bool {
+	switch s.Kind {
+	case KindSet: // what the lists have in common, if it is nothing
+		return true
+	case KindEnum:
+		return s.strictestWithin(list) != ""
+	}
+	var least, most any
+	for _, m := range list {
+		if m.min != nil && (least == nil || s.less(least, m.min)) {
+			least = m.min
+		}
+		if m.max != nil && (most == nil || s.less(m.max, most)) {
+			most = m.max
+		}
+	}
+	return least == nil || most == nil || !s.less(most, least)
+}
+
+// strictestWithin is the strictest word within all the limits; "" if there is none.
+func (s *Setting) strictestWithin(list []*limit) string {
+	best := ""
+	for _, w := range s.Values {
+		beyond := slices.ContainsFunc(list, func(m *limit) bool { _, changed := m.clamp(s, w); return changed })
+		if !beyond && (best == "" || s.rank(w) > s.rank(best)) {
+			best = w
+		}
+	}
+	return best
 }
 
 // checkChain checks the values of the last rung against everything above it (and limits of its own level).

@@ -259,3 +259,32 @@ func TestSetNamesTheSettingOnce(t *testing.T) {
 		}
 	}
 }
+
+// Limits that nothing can fulfil together are an error with its place: one of them would be ignored.
+func TestLimitsThatContradictEachOther(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"version: 1\nsite: {limits: {session.idle: {max: 1m}}}\ngroups: {h: {limits: {session.idle: {min: 14d}}}}\n":                                             "no value of session.idle is within the limits of site (max: 1m) and group h (min: 14d) together",
+		"version: 1\ngroups: {g: {limits: {session.max: {max: 3}}}, h: {limits: {session.max: {min: 4}}}}\naccounts: {a: {groups: [g, h]}}\n":                    "no value of session.max is within the limits of group g (max: 3) and group h (min: 4) together",
+		"version: 1\nsite: {limits: {transport.ciphers: {only: [modern]}}}\ngroups: {h: {limits: {transport.ciphers: {only: [compatible, legacy-insecure]}}}}\n": "no value of transport.ciphers is within the limits of",
+	} {
+		_, err := Parse(DefaultName, []byte(text))
+		var pe *ParseError
+		if !errors.As(err, &pe) || !strings.Contains(pe.Error(), want) || pe.Problems[0].Line < 2 {
+			t.Errorf("%s\n%v, want %q", text, err, want)
+		}
+	}
+	for _, text := range []string{
+		"version: 1\nsite: {limits: {session.idle: {max: 1h}}}\ngroups: {h: {limits: {session.idle: {min: 1m}}}}\naccounts: {a: {groups: [h]}}\n",
+		"version: 1\nsite: {limits: {transport.ciphers: {only: [modern, compatible]}}}\ngroups: {h: {limits: {transport.ciphers: {only: [compatible, legacy-insecure]}}}}\naccounts: {a: {groups: [h]}}\n",
+	} {
+		d, err := Parse(DefaultName, []byte(text))
+		if err != nil {
+			t.Errorf("%s\n%v", text, err)
+			continue
+		}
+		if v, _ := Resolve(d, "a").Value("transport.ciphers"); strings.Contains(text, "ciphers") && v != "compatible" {
+			t.Errorf("within both limits is compatible, got %s", v)
+		}
+	}
+}

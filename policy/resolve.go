@@ -156,9 +156,10 @@ func nearest(d *Document, chain []rung, i int) resolved {
 	return clamp(r, s, d, chain)
 }
 
-// clamp applies limits of every level to a value that no level wrote down (a written one beyond a limit is an error).
+// clamp applies limits of every level to a value that no level wrote down (a written one beyond a limit is an error, and so are limits
+// that contradict each other).
 func clamp(r resolved, s *Setting, d *Document, chain []rung) resolved {
-	for _, rung := range slices.Backward(chain) { // the site last: of limits that contradict each other the upper one holds
+	for _, rung := range slices.Backward(chain) {
 		for _, l := range rung {
 			for _, m := range l.limits {
 				if m.path != s.Path {
@@ -169,6 +170,11 @@ func clamp(r resolved, s *Setting, d *Document, chain []rung) resolved {
 					r.origin.Clamped = fmt.Sprintf("limits of %s (%s:%d)", l.name, d.name, m.pos.Line)
 				}
 			}
+		}
+	}
+	if r.origin.Clamped != "" && s.Kind == KindEnum { // one limit may have led out of another
+		if w := s.strictestWithin(limitsOf(chain, s.Path)); w != "" && slices.ContainsFunc(limitsOf(chain, s.Path), func(m *limit) bool { _, changed := m.clamp(s, r.value); return changed }) {
+			r.value = w
 		}
 	}
 	return r
