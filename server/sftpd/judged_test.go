@@ -30,7 +30,7 @@ func TestJudged(t *testing.T) {
 	if approved.Only() { // the NIST curves are the modern ones there
 		table = []agreed{
 			{ssh.KeyExchangeECDHP256, etm, etm, "modern"}, {ssh.KeyExchangeECDHP521, etm, etm, "modern"},
-			{ssh.KeyExchangeECDHP256, plain, etm, "compatible"}, {ssh.KeyExchangeCurve25519, etm, etm, "compatible"},
+			{ssh.KeyExchangeECDHP256, plain, etm, "compatible"}, {ssh.KeyExchangeCurve25519, etm, etm, "legacy-insecure"}, // offered in no profile
 		}
 	}
 	for _, c := range table {
