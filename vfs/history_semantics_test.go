@@ -120,4 +120,10 @@ var historySentences = map[string]func(*testing.T){
 			t.Errorf("%d bytes in history, asked %+v", st.HistoryBytes, asked)
 		}
 	},
+	"H7":  thePastIsAsItWas,
+	"H8":  theHorizonIsTheEndOfThePast,
+	"H9":  aPathHasAllItsVersions,
+	"H10": aRemovedTreeComesBack,
+	"H11": aRestoreKeepsWhatCameLater,
+	"H12": aHandleOnThePastChangesNothing,
 }

@@ -58,8 +58,7 @@ func pastContent(t testing.TB, p *Past, name string) []byte {
 	return must(io.ReadAll(f))(t)
 }
 
-func TestAPastShowsTheVolumeAsItWas(t *testing.T) {
-	t.Parallel()
+func thePastIsAsItWas(t *testing.T) {
 	clock := newHandClock()
 	b := newBenchWith(t, Options{Now: clock.now})
 	w := b.view()
@@ -126,8 +125,7 @@ func TestAPastShowsTheVolumeAsItWas(t *testing.T) {
 	ok(t, pending.Close())
 }
 
-func TestAHandleOnThePastChangesNothing(t *testing.T) {
-	t.Parallel()
+func aHandleOnThePastChangesNothing(t *testing.T) {
 	b := newBench(t)
 	w := b.view()
 	put(t, w, "/f", noise(1, 200_000))
@@ -154,8 +152,7 @@ func TestAHandleOnThePastChangesNothing(t *testing.T) {
 	}
 }
 
-func TestTheHorizonIsTheEndOfThePast(t *testing.T) {
-	t.Parallel()
+func theHorizonIsTheEndOfThePast(t *testing.T) {
 	clock := newHandClock()
 	b := newBenchWith(t, Options{Now: clock.now})
 	w := b.view()
@@ -246,8 +243,7 @@ func versionLine(v PathVersion) string {
 	return fmt.Sprintf("%s %d %s", v.State, v.Size(), v.Writer)
 }
 
-func TestAPathHasAllItsVersions(t *testing.T) {
-	t.Parallel()
+func aPathHasAllItsVersions(t *testing.T) {
 	clock := newHandClock()
 	b := newBenchWith(t, Options{Now: clock.now})
 	w := b.viewWith(ViewOptions{Writer: "w"})

@@ -17,8 +17,7 @@ func (b *bench) restore(w *View, ask RestoreAsk) RestoreTotals {
 	return p.Result()
 }
 
-func TestARemovedTreeComesBack(t *testing.T) {
-	t.Parallel()
+func aRemovedTreeComesBack(t *testing.T) {
 	clock := newHandClock()
 	b := newBenchWith(t, Options{Now: clock.now})
 	w := b.view()
@@ -78,8 +77,7 @@ func TestARemovedTreeComesBack(t *testing.T) {
 	wantContent(t, w, "/a/f", noise(1, 300_000))
 }
 
-func TestARestoreKeepsWhatCameLaterUnlessExact(t *testing.T) {
-	t.Parallel()
+func aRestoreKeepsWhatCameLater(t *testing.T) {
 	clock := newHandClock()
 	b := newBenchWith(t, Options{Now: clock.now})
 	w := b.view()

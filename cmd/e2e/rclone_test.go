@@ -21,7 +21,8 @@ func TestRclone(t *testing.T) {
 	}
 }
 
-func rcloneRoundTrip(t *testing.T, s *server, remote string) {
+// rcloneConfig has a remote for each protocol: sftp, ftp (explicit TLS), ftps (implicit).
+func (s *server) rcloneConfig(t *testing.T) string {
 	t.Helper()
 	obscured := strings.TrimSpace(sh(t, "rclone", "obscure", s.Password))
 	conf := filepath.Join(t.TempDir(), "rclone.conf")
@@ -53,6 +54,12 @@ no_check_certificate = true
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return conf
+}
+
+func rcloneRoundTrip(t *testing.T, s *server, remote string) {
+	t.Helper()
+	conf := s.rcloneConfig(t)
 	data := testData(5, 3<<20)
 	rclone := func(args ...string) string {
 		t.Helper()

@@ -1,0 +1,85 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestPast: a user deletes a tree in lftp, finds the instant before that in /.backups and takes the tree back in sftp, then deletes it again
+// and has the server bring it back; curl and rclone browse and download the past.
+func TestPast(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	data := testData(6, 1<<20+77)
+	tree := filepath.Join(t.TempDir(), "tree")
+	for i := range 24 {
+		name := filepath.Join(tree, fmt.Sprintf("sub %d", i%3), fmt.Sprintf("datei %d ü.bin", i))
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, data[:i*40_000], 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	url := fmt.Sprintf("ftp://%s:%d", s.Host, s.FTPSPort)
+	s.lftp(t, url, fmt.Sprintf("mirror -R %s /tree; rm -r /tree", tree))
+
+	// The listing offers the last moment before so many names went.
+	before := ""
+	for line := range strings.Lines(s.sftp(t, "ls -1 /.backups\n")) {
+		if name := path.Base(strings.TrimSpace(line)); strings.Contains(name, ".") && strings.HasPrefix(name, "20") {
+			before = name
+		}
+	}
+	if before == "" {
+		t.Fatal("/.backups offers no instant before the removal")
+	}
+	back := filepath.Join(t.TempDir(), "back")
+	s.sftp(t, fmt.Sprintf("get -r /.backups/%s/tree %s\nput -r %s /tree\n", before, back, back))
+	sh(t, "diff", "-r", tree, back)
+	seen := filepath.Join(t.TempDir(), "seen")
+	s.lftp(t, url, fmt.Sprintf("mirror /tree %s; rm -r /tree", seen))
+	sh(t, "diff", "-r", tree, seen)
+
+	// A copy on the server, without a download.
+	one := "sub 1/datei 22 ü.bin"
+	out := filepath.Join(t.TempDir(), "one")
+	s.sftp(t, fmt.Sprintf("cp \"/.backups/%s/tree/%s\" /one\nget /one %s\n", before, one, out))
+	same(t, "cp out of the past", out, data[:22*40_000])
+
+	// The server brings it back itself, with times and modes.
+	s.lftp(t, url, fmt.Sprintf("quote SITE RESTORE /tree %s", before))
+	again := filepath.Join(t.TempDir(), "again")
+	s.lftp(t, url, fmt.Sprintf("mirror /tree %s", again))
+	sh(t, "diff", "-r", tree, again)
+
+	for _, w := range s.ways() {
+		list := s.mustCurl(t, w, "/.backups/", "-l")
+		if !strings.Contains(list, before) || !strings.Contains(list, "versions") {
+			t.Errorf("%s: /.backups holds %q", w.name, list)
+		}
+		got := filepath.Join(t.TempDir(), "got")
+		s.mustCurl(t, w, "/.backups/"+before+"/tree/sub%202/datei%2023%20%C3%BC.bin", "-o", got)
+		same(t, w.name+" from the past", got, data[:23*40_000])
+		if out, err := s.curl(t, w, "/.backups/"+before+"/tree/new", "-T", got); err == nil {
+			t.Errorf("%s: the past was changed: %s", w.name, out)
+		}
+	}
+	conf := s.rcloneConfig(t)
+	for _, remote := range []string{"sftp", "ftp", "ftps"} {
+		got := filepath.Join(t.TempDir(), remote)
+		sh(t, "rclone", "--config", conf, "--retries", "1", "--low-level-retries", "1", "copy", remote+":/.backups/"+before+"/tree", got)
+		sh(t, "diff", "-r", tree, got)
+		list := sh(t, "rclone", "--config", conf, "lsf", remote+":/.backups/versions/tree/"+one)
+		versions := strings.Fields(list)
+		if len(versions) < 2 || !strings.HasSuffix(versions[0], ".bin") {
+			t.Errorf("%s: versions %q", remote, list)
+		}
+	}
+}

@@ -1,0 +1,60 @@
+package session
+
+import (
+	"errors"
+	"io/fs"
+	"testing"
+
+	"sallyport/policy"
+	"sallyport/server/audit"
+	"sallyport/vfs"
+)
+
+// TestARestoreAsksForTheRightsWhereItWrites: where the path leads now, symlinks made since included.
+func TestARestoreAsksForTheRightsWhereItWrites(t *testing.T) {
+	t.Parallel()
+	h, s := furnished(t, map[string]string{"paths": "[{path: /in, allow: [all]}, {path: /out, allow: [list, read]}, {path: /secret, allow: []}]"})
+	g := s.Files()
+	must(t, g.Mkdir("/in/sub", 0))
+	put(t, g, "/in/sub/plan", "mine")
+	then := instantNow()
+	put(t, g, "/in/sub/plan", "later")
+	restore := func(name, instant string) error { _, err := g.Restore(t.Context(), name, instant); return err }
+
+	r, err := g.Restore(t.Context(), "/in/sub", then)
+	if err != nil || r.Changed == 0 || r.Created != 0 {
+		t.Fatalf("restored %+v, %v", r, err)
+	}
+	if got, err := get(g, "/in/sub/plan"); got != "mine" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	must(t, g.RemoveAll("/in/sub"))
+	must(t, g.Symlink("/secret", "/in/sub"))
+	wantCode(t, "through a symlink to what is closed", restore("/in/sub/plan", then), policy.CodeWrite)
+	must(t, g.Remove("/in/sub"))
+	must(t, g.Symlink("/out", "/in/sub"))
+	wantCode(t, "through a symlink to what is only read", restore("/in/sub/plan", then), policy.CodeWrite)
+	wantCode(t, "where only reading is", restore("/out/report", then), policy.CodeWrite)
+	wantCode(t, "what is closed", restore("/secret/plan", then), policy.CodeWrite)
+	wantCode(t, "what never was where it is closed", restore("/secret/never", then), policy.CodeStat)
+	wantCode(t, "everything", restore("/", then), policy.CodeMkdir)
+	for _, name := range []string{"/in/never", "/.backups", "/.backups/versions", "/.backups/versions/in/sub/plan"} {
+		if err := restore(name, then); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	must(t, g.Remove("/in/sub"))
+	must(t, restore("/.backups/"+then+"/in/sub", ""))
+	if got, err := get(g, "/in/sub/plan"); got != "mine" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	h.set(t, policy.AccountTarget("alice"), "backup.retention_days", "0")
+	if err := restore("/in/sub", then); !errors.Is(err, vfs.ErrNotKept) {
+		t.Errorf("without retention: %v", err)
+	}
+	must(t, h.m.Close()) // what the volume recorded is in the log then
+	n := count(h.records(t), func(r audit.Record) bool { return r.Action == audit.Restore && r.Detail != "" })
+	if n < 3 {
+		t.Errorf("%d records of restoring", n)
+	}
+}
