@@ -182,6 +182,11 @@ func sameVersion(tx *meta.Tx, n *meta.Node, v *meta.Version) (bool, error) {
 
 // do carries a verdict out. It runs in a group commit, perhaps more than once. It returns the inode that has the name then.
 func (r *restorer) do(tx *meta.Tx, dir meta.Inode, w *wanted, v *verdict) (meta.Inode, error) {
+	if v.cur != nil {
+		if err := r.h.w.maySupersede(tx, w.to, v.cur, v.step == stepVersion); err != nil {
+			return 0, err
+		}
+	}
 	switch v.step {
 	case stepEnter:
 		return v.cur.ID, nil

@@ -24,6 +24,9 @@ func (g *Guard) Restore(ctx context.Context, name, instant string) (vfs.RestoreT
 	if err != nil {
 		return vfs.RestoreTotals{}, err
 	}
+	if d := g.s.suspended(p); d != nil {
+		return vfs.RestoreTotals{}, g.s.denied(d, policy.OpWrite, from)
+	}
 	if !p.Uniform() { // it makes symlinks and directories: nobody may be on the way through them
 		g.s.account.names.Lock()
 		defer g.s.account.names.Unlock()

@@ -48,6 +48,10 @@ func TestARestoreAsksForTheRightsWhereItWrites(t *testing.T) {
 	if got, err := get(g, "/in/sub/plan"); got != "mine" || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
+	put(t, g, "/in/sub/plan", "what is more than history may hold")
+	h.set(t, policy.AccountTarget("alice"), "quota.history", "10")
+	wantCode(t, "beyond the quota of history", restore("/in/sub", then), policy.CodeQuotaHistory)
+	h.set(t, policy.AccountTarget("alice"), "quota.history", "0")
 	h.set(t, policy.AccountTarget("alice"), "backup.retention_days", "0")
 	if err := restore("/in/sub", then); !errors.Is(err, vfs.ErrNotKept) {
 		t.Errorf("without retention: %v", err)
