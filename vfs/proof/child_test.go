@@ -194,6 +194,18 @@ func (c *child) volume(ctx context.Context, ring *keyring.Keyring, id keyring.Ac
 		}
 	})
 	work.Wait()
+	_ = c.do("scrap", func() error { // whatever the sessions did: a blob is unlinked
+		w := v.View(vfs.ViewOptions{Writer: "child", Note: note})
+		defer w.Close()
+		err := upload("/scrap", epilogue, 0)(w, func() {})
+		if err == nil {
+			err = w.Remove("/scrap")
+		}
+		if err == nil {
+			err = tidy(w, nil)
+		}
+		return err
+	})
 	// A fault hits once. Whatever it broke, the volume must take writes again without a restart, at the latest when the
 	// session that met it has ended.
 	last := func() error {

@@ -174,14 +174,16 @@ var found = []faultRun{
 func someFaults(runs []faultRun, n int) []faultRun {
 	rng := rand.New(rand.NewPCG(5, 5))
 	rng.Shuffle(len(runs), func(i, j int) { runs[i], runs[j] = runs[j], runs[i] })
-	seen := tally{}
-	rank := map[faultRun]int{}
-	for _, r := range runs {
-		if rank[r] = seen.add(r.class, r.part); slices.Contains(found, r) {
-			rank[r] = 0
+	rank := func(r faultRun) int {
+		switch {
+		case slices.Contains(found, r):
+			return 0
+		case r.nth == 1 && !r.f.applied: // what comes later may not come in another run
+			return 1
 		}
+		return 2
 	}
-	slices.SortStableFunc(runs, func(a, b faultRun) int { return cmp.Compare(min(rank[a], 2), min(rank[b], 2)) })
+	slices.SortStableFunc(runs, func(a, b faultRun) int { return cmp.Compare(rank(a), rank(b)) })
 	return runs[:min(len(runs), n)]
 }
 
