@@ -31,7 +31,7 @@ func (v *Volume) Oldest(ctx context.Context) (time.Time, error) {
 	var at time.Time
 	err := v.do(ctx, func(c *core) error {
 		h, passed, err := c.held(ctx)
-		if err != nil {
+		if err != nil || h != nil && h.all {
 			return err
 		}
 		until := int64(0)

@@ -183,6 +183,9 @@ func (p *PurgePlan) execute(ctx context.Context, c *core, emit func(PurgeReceipt
 	if err != nil {
 		return err
 	}
+	if h != nil && h.all {
+		return c.removeDoomed(ctx)
+	}
 	e := purge{plan: p, c: c, emit: emit, held: h}
 	err = c.historyFrom(ctx, passed, p.until, purgePage, h, func(batch []past) error { return e.take(ctx, batch) })
 	if err == nil {
