@@ -1,0 +1,109 @@
+package vfs
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+
+	"sallyport/vfs/meta"
+)
+
+// BenchmarkRetention purges by the clock as the server does, SALLYPORT_PURGE_VERSIONS versions (100,000 unless set) of 1,000 files, in
+// slices of 10,000, and tells the rate, the greatest heap, and what a small upload costs beside that history and without it.
+func BenchmarkRetention(b *testing.B) {
+	const files = 1000
+	total := 100_000
+	if text := os.Getenv("SALLYPORT_PURGE_VERSIONS"); text != "" {
+		total = must(strconv.Atoi(text))(b)
+	}
+	for b.Loop() {
+		b.StopTimer()
+		h := newBench(b)
+		h.pile(files, total/files+1)
+		with, without := h.uploadsBeside(newBench(b))
+		var most, before runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		purged, start := uint64(0), time.Now()
+		b.StartTimer()
+		for {
+			r := must(h.vol.Purge(b.Context(), PurgeOptions{Before: start.Add(time.Hour), Most: 10_000, Pace: func(context.Context, int) error {
+				var m runtime.MemStats
+				if runtime.ReadMemStats(&m); m.HeapInuse > most.HeapInuse {
+					most = m
+				}
+				return nil
+			}}))(b)
+			if r.Names+r.Versions == 0 {
+				break
+			}
+			purged += r.Versions
+		}
+		b.StopTimer()
+		took := time.Since(start)
+		if purged < uint64(total) {
+			b.Fatalf("purged %d of %d", purged, total)
+		}
+		b.ReportMetric(float64(purged)/took.Seconds(), "purged/s")
+		b.ReportMetric(float64(most.HeapInuse-min(before.HeapInuse, most.HeapInuse))/(1<<20), "more-MiB")
+		b.ReportMetric(float64(most.HeapInuse)/(1<<20), "heap-MiB")
+		b.ReportMetric(with, "uploads-beside/s")
+		b.ReportMetric(without, "uploads-without/s")
+		h.discard()
+		b.StartTimer()
+	}
+}
+
+// uploadsBeside is how many small files a second are overwritten in a volume and in a fresh one, in turns.
+func (b *bench) uploadsBeside(fresh *bench) (with, without float64) {
+	const n, rounds = 100, 10
+	var took [2]time.Duration
+	for r := range rounds + 1 {
+		for i, h := range []*bench{b, fresh} {
+			w := h.view()
+			start := time.Now()
+			for f := range n {
+				put(b.t, w, "/live"+strconv.Itoa(f), noise(uint64(f), 5000))
+			}
+			if r > 0 { // the first makes the names
+				took[i] += time.Since(start)
+			}
+			ok(b.t, w.Close())
+		}
+	}
+	return n * rounds / took[0].Seconds(), n * rounds / took[1].Seconds()
+}
+
+// pile gives files so many versions each.
+func (b *bench) pile(files, versions int) {
+	b.t.Helper()
+	ok(b.t, b.vol.do(b.t.Context(), func(c *core) error {
+		ids := make([]meta.Node, files)
+		for v := range versions {
+			err := c.update(b.t.Context(), func(tx *meta.Tx) error {
+				for i := range ids {
+					if v == 0 {
+						ids[i] = meta.Node{Kind: meta.File}
+						if err := tx.NewNode(&ids[i]); err != nil {
+							return err
+						}
+						if err := tx.Link(meta.Root, "f"+strconv.Itoa(i), ids[i].ID); err != nil {
+							return err
+						}
+					}
+					if err := tx.AddVersion(&ids[i], &meta.Version{Attr: meta.Attr{State: meta.Complete, Mode: uint32(v)}}); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
