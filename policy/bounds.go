@@ -128,6 +128,7 @@ func (b *builder) checkBounds() {
 		b.checkChain(chain)
 		for _, m := range b.doc.groups[g].limits {
 			b.checkAgree(chain, m.path, m.pos)
+			b.checkLocked(chain, &m)
 		}
 	}
 	for _, a := range b.doc.Accounts() {
@@ -154,6 +155,22 @@ func (b *builder) checkGroups(l *Level) {
 				b.add(problem(at.pos, fmt.Sprintf("the lock stands at line %d", k.pos.Line), "%s = %s of %s contradicts the lock of %s, and %s is in both",
 					k.name, table[i].format(got.value), got.origin.Level, g.name, l.name))
 			}
+		}
+	}
+}
+
+// checkLocked finds a limit of a group that loosens what the site locks, without any value: {max: compatible} where modern is locked.
+// Of several groups none can then, as a limit never turns a stricter value into a looser one than it makes of the site's.
+func (b *builder) checkLocked(chain []rung, m *limit) {
+	i := settingIndex(m.path)
+	for _, k := range b.doc.site.lock {
+		if k.name != m.path {
+			continue
+		}
+		held, got := resolveOne(b.doc, chain[:1], i), resolveOne(b.doc, chain, i)
+		if table[i].resolvedLooser(got, held) {
+			b.add(problem(m.pos, fmt.Sprintf("the lock stands at line %d", k.pos.Line), "the limit of %s on %s (%s) loosens what the site locks at %s",
+				chain[1][0].name, m.path, strings.Join(m.text, ", "), table[i].format(held.value)))
 		}
 	}
 }

@@ -265,6 +265,7 @@ func TestLimitsThatContradictEachOther(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"version: 1\nsite: {limits: {session.idle: {max: 1m}}}\ngroups: {h: {limits: {session.idle: {min: 14d}}}}\n":                                             "no value of session.idle is within the limits of site (max: 1m) and group h (min: 14d) together",
+		"version: 1\nsite: {lock: [transport.ciphers]}\ngroups: {g: {limits: {transport.ciphers: {max: compatible}}}}\n":                                         "the limit of group g on transport.ciphers (max: compatible) loosens what the site locks at modern",
 		"version: 1\ngroups: {g: {limits: {session.max: {max: 3}}}, h: {limits: {session.max: {min: 4}}}}\naccounts: {a: {groups: [g, h]}}\n":                    "no value of session.max is within the limits of group g (max: 3) and group h (min: 4) together",
 		"version: 1\nsite: {limits: {transport.ciphers: {only: [modern]}}}\ngroups: {h: {limits: {transport.ciphers: {only: [compatible, legacy-insecure]}}}}\n": "no value of transport.ciphers is within the limits of",
 	} {
