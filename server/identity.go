@@ -45,16 +45,25 @@ func (c *Config) readIdentity() (map[string][]byte, error) {
 	return out, nil
 }
 
-// restoreIdentity unseals one of them and puts it in its place. Nothing is overwritten: who has keys there has an identity.
-func (c *Config) restoreIdentity(k *keyring.Keyring, path string, sealed []byte) (note string, err error) {
-	name := strings.TrimPrefix(path, statecopy.IdentityFile(""))
+// openIdentity unseals one of them; the caller overwrites it.
+func openIdentity(k *keyring.Keyring, path string, sealed []byte) ([]byte, error) {
 	box, err := k.Policy()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	data, err := box.Open(nil, record.DomainIdentity, []byte(path), sealed)
 	if err != nil {
-		return "", fmt.Errorf("%s does not open: %w", path, err)
+		return nil, fmt.Errorf("%s does not open: %w", path, err)
+	}
+	return data, nil
+}
+
+// restoreIdentity unseals one of them and puts it in its place. Nothing is overwritten: who has keys there has an identity.
+func (c *Config) restoreIdentity(k *keyring.Keyring, path string, sealed []byte) (note string, err error) {
+	name := strings.TrimPrefix(path, statecopy.IdentityFile(""))
+	data, err := openIdentity(k, path, sealed)
+	if err != nil {
+		return "", err
 	}
 	defer clear(data)
 	to, ok := c.identityFiles()[name]

@@ -136,7 +136,7 @@ func DrillState(ctx context.Context, c *Config, o RestoreOptions) (out *Restored
 	trial := *c
 	trial.State.Dir, trial.HostKeys.Dir = tmp, ""
 	trial.TLS.Certificates = nil
-	r := &restorer{c: &trial, o: o, to: tmp}
+	r := &restorer{c: &trial, o: o, to: tmp, trial: true}
 	err = r.run(ctx, dir, statecopy.RestoreOptions{Link: true})
 	if r.keys != nil {
 		defer r.keys.Close()
@@ -154,6 +154,8 @@ type restorer struct {
 	to   string
 	keys *keyring.Keyring
 	out  *Restored
+	// trial: the directory lies beside the copy, which may be anywhere, so nothing may be written there in clear.
+	trial bool
 }
 
 func (r *restorer) run(ctx context.Context, dir *statecopy.Dir, how statecopy.RestoreOptions) error {
@@ -167,13 +169,7 @@ func (r *restorer) run(ctx context.Context, dir *statecopy.Dir, how statecopy.Re
 	}
 	var found []string
 	how.Report = func(finding string) { found = append(found, finding) }
-	how.Identity = func(name string, sealed []byte) error {
-		note, err := r.c.restoreIdentity(r.keys, name, sealed)
-		if note != "" {
-			r.out.Notes = append(r.out.Notes, note)
-		}
-		return err
-	}
+	how.Identity = r.identity
 	if err := copied.Restore(ctx, r.to, how); err != nil {
 		return fmt.Errorf("restoring: %w", err)
 	}
@@ -186,16 +182,8 @@ func (r *restorer) unseal(ctx context.Context, copied *statecopy.Copy) error {
 	if err != nil {
 		return err
 	}
-	info, err := keyring.ReadSeal(where)
-	if err != nil {
+	if err := r.open(ctx, where); err != nil {
 		return err
-	}
-	seal, err := r.o.Seal(ctx, info)
-	if err != nil {
-		return err
-	}
-	if r.keys, err = keyring.Open(ctx, where, seal); err != nil {
-		return fmt.Errorf("opening the copy: %w", err)
 	}
 	signer, _, err := r.keys.AuditSigner()
 	if err != nil {
@@ -205,6 +193,40 @@ func (r *restorer) unseal(ctx context.Context, copied *statecopy.Copy) error {
 		return fmt.Errorf("%w: the manifest was changed, or is of another server: its signature is not that of the keys in the copy", statecopy.ErrDamaged)
 	}
 	return nil
+}
+
+// open opens the keys. A copy has one root (docs/FORMAT.md "State copy"); beside a second one, which anybody could have put
+// there, opening would destroy at the seal what wraps the older, before the manifest is known to be authentic.
+func (r *restorer) open(ctx context.Context, where string) error {
+	info, err := keyring.ReadSeal(where)
+	if err != nil {
+		return err
+	}
+	if len(info.Epochs) != 1 {
+		return fmt.Errorf("%w: its seal.json has %d roots and not one", statecopy.ErrDamaged, len(info.Epochs))
+	}
+	seal, err := r.o.Seal(ctx, info)
+	if err != nil {
+		return err
+	}
+	if r.keys, err = keyring.Open(ctx, where, seal); err != nil {
+		return fmt.Errorf("opening the copy: %w", err)
+	}
+	return nil
+}
+
+// identity puts what says who the server is in its place; a trial looks whether it opens.
+func (r *restorer) identity(name string, sealed []byte) error {
+	if r.trial {
+		data, err := openIdentity(r.keys, name, sealed)
+		clear(data)
+		return err
+	}
+	note, err := r.c.restoreIdentity(r.keys, name, sealed)
+	if note != "" {
+		r.out.Notes = append(r.out.Notes, note)
+	}
+	return err
 }
 
 // verify opens everything that was restored. found is what the restore itself found damaged.
