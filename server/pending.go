@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -55,7 +56,7 @@ type notes struct {
 // openNotes goes on with the file that is there. An entry that a crash cut off is cut off.
 func openNotes(path string, log *slog.Logger) *notes {
 	n := &notes{path: path, log: log}
-	data, err := os.ReadFile(path)
+	data, err := readNotes(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return n
 	}
@@ -74,6 +75,16 @@ func openNotes(path string, log *slog.Logger) *notes {
 		n.close()
 	}
 	return n
+}
+
+// readNotes reads as much of a file as this program writes at most.
+func readNotes(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, int64(notesStart+maxNotes*(4+maxNote))))
 }
 
 // parse reads a file, and hands each entry to fn with its place.
@@ -193,12 +204,12 @@ func (n *notes) fold(k *keyring.Keyring, record func(events []audit.Event) error
 // read are the notes of the file and those in memory.
 func (n *notes) read(k *keyring.Keyring) (events []audit.Event, unread int) {
 	if n.file != nil {
-		data, err := os.ReadFile(n.path)
+		data, err := readNotes(n.path)
 		if err == nil {
 			err = n.parse(data, func(place, sealed []byte) {
-				var e audit.Event
 				plain, err := k.OpenPending(place, sealed)
-				if err != nil || json.Unmarshal(plain, &e) != nil {
+				e, ok := believed(plain)
+				if err != nil || !ok {
 					unread++
 					return
 				}
@@ -210,6 +221,20 @@ func (n *notes) read(k *keyring.Keyring) (events []audit.Event, unread int) {
 		}
 	}
 	return append(events, n.memory...), unread
+}
+
+// believed is what a note can say, which anybody may have written who could write to the disk: that somebody tried to unseal.
+// A note that told of logins, or had the origin of an event of a volume, would be taken for one; of a time that cannot be
+// written the log would die at each unsealing.
+func believed(plain []byte) (audit.Event, bool) {
+	var e audit.Event
+	if json.Unmarshal(plain, &e) != nil || e.Action != audit.UnsealRefused && e.Action != audit.UnsealShare {
+		return audit.Event{}, false
+	}
+	if year := e.Time.UTC().Year(); !e.Time.IsZero() && (year < 1970 || year > 9999) {
+		return audit.Event{}, false
+	}
+	return audit.Event{Time: e.Time, Action: e.Action, Who: e.Who, Detail: e.Detail}, true
 }
 
 // begin makes an empty file for notes to that key. It is durable on return.

@@ -6,8 +6,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"sallyport/crypto/keyring"
 	"sallyport/server/audit"
@@ -173,5 +175,33 @@ func TestNotesThatWereCutOffOrChanged(t *testing.T) {
 		if len(got) != c.opened+1 || !strings.Contains(got[c.opened], "do not open") {
 			t.Errorf("%s: %q", what, got)
 		}
+	}
+}
+
+// TestForgedNotesSayNothingButAttempts: whoever can write to the disk has the public key, and can note whatever he wants.
+func TestForgedNotesSayNothingButAttempts(t *testing.T) {
+	t.Parallel()
+	k, path := noted(t)
+	n := openedNotes(path)
+	late := time.Date(9999, 12, 31, 23, 59, 0, 0, time.FixedZone("", -23*3600)) // in UTC it is in the year 10000, which JSON cannot say
+	for _, e := range []audit.Event{
+		{Action: audit.Login, Session: "s1", Detail: "forged"},
+		{Action: audit.ServerStop, Detail: "forged"},
+		{Action: audit.UnsealRefused, Time: late, Detail: "forged"},
+		{Action: audit.UnsealRefused, Who: "uid 7", Session: "s1", Origin: "of a volume", Path: "/x", Version: 3, Detail: "kept"},
+	} {
+		n.note(e)
+	}
+	var got []audit.Event
+	check(t, openedNotes(path).fold(k, func(events []audit.Event) error { got = events; return nil }))
+	want := []audit.Event{
+		{Action: audit.UnsealRefused, Who: "uid 7", Detail: "noted while sealed: kept"},
+		{Action: audit.UnsealRefused, Count: 3, Detail: "notes of attempts while sealed do not open: the file was damaged or changed"},
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("recorded %+v, want %+v", got, want)
+	}
+	for _, e := range got {
+		e.Encode() // it panics for what it cannot write
 	}
 }
