@@ -48,7 +48,11 @@ func OpenDir(path string, create bool) (*Dir, error) {
 	} else if _, err := os.Stat(filepath.Join(path, manifestName)); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w in %s", ErrNoCopy, path)
 	}
-	f, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	path, err := filepath.EvalSymlinks(path) // below it there is none
+	if err != nil {
+		return nil, fmt.Errorf("finding the directory of the copy: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("locking the directory of the copy: %w", err)
 	}
@@ -59,7 +63,8 @@ func OpenDir(path string, create bool) (*Dir, error) {
 	return &Dir{path: path, lock: f, made: map[string]bool{}, sync: map[string]bool{}}, nil
 }
 
-// mayUse refuses a directory in which something else lies: what no copy names is removed from it.
+// mayUse refuses a directory in which something else lies: what no copy names is removed from it. A symlink would have that done,
+// and a copy written, somewhere else.
 func mayUse(path string) error {
 	list, err := os.ReadDir(path)
 	if err != nil {
@@ -67,8 +72,8 @@ func mayUse(path string) error {
 	}
 	for _, d := range list {
 		switch name := d.Name(); {
-		case name == manifestName, name == lockName, name == "blobs", name == "audit", name == "lost+found",
-			strings.HasPrefix(name, metaPrefix), strings.HasPrefix(name, manifestName+tempInfix), strings.HasPrefix(name, drillPrefix):
+		case d.Type().IsRegular() && (name == manifestName || name == lockName || strings.HasPrefix(name, manifestName+tempInfix)),
+			d.IsDir() && (name == "blobs" || name == "audit" || name == "lost+found" || strings.HasPrefix(name, metaPrefix) || strings.HasPrefix(name, drillPrefix)):
 		default:
 			return fmt.Errorf("%s holds %q, which is no part of a copy: %w", path, name, ErrNotEmpty)
 		}
@@ -182,6 +187,12 @@ func (d *Dir) mkdir(dir string) error {
 		d.sync[filepath.Dir(dir)] = true
 	case !errors.Is(err, fs.ErrExist):
 		return err
+	default:
+		if info, err := os.Lstat(dir); err != nil {
+			return err
+		} else if !info.IsDir() {
+			return damaged("%s is no directory", dir)
+		}
 	}
 	d.made[dir] = true
 	return nil
@@ -204,16 +215,37 @@ func (d *Dir) Drop(id AccountID) error {
 	return os.RemoveAll(filepath.Join(d.meta, fmt.Sprintf("%s%x", accountsDir, id[:])))
 }
 
-// check reads the first Size bytes of a file back and compares them with the manifest.
+// check reads a file back and compares it with the manifest: of one that grows the first Size bytes, of another one all of it.
 func (d *Dir) check(ctx context.Context, path string, e Entry) error {
-	f, err := os.Open(path)
+	f, size, err := openPart(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return damaged("%s is missing", e.Name)
 	} else if err != nil {
 		return err
 	}
 	defer f.Close()
+	if size > e.Size && !isLog(e.Name) {
+		return damaged("%s has %d bytes and not %d", e.Name, size, e.Size)
+	}
 	return compare(ctx, f, e, sha256.New())
+}
+
+// openPart opens a file of a copy. Somebody else may have made that: what is no file could last for ever, or lie somewhere else.
+func openPart(path string) (f *os.File, size int64, err error) {
+	f, err = os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, 0, damaged("%s is no file", filepath.Base(path))
+	} else if err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = damaged("%s is no file", filepath.Base(path))
+	}
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return f, info.Size(), nil
 }
 
 func compare(ctx context.Context, r io.Reader, e Entry, h hash.Hash) error {

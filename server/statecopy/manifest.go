@@ -125,7 +125,7 @@ func ReadManifest(r io.Reader, fn func(Entry) error) (*Manifest, error) {
 			if m.signature, err = base64.StdEncoding.Strict().DecodeString(sig); err != nil || len(m.signature) != ed25519.SignatureSize {
 				return nil, damaged("the signature of the manifest cannot be read")
 			}
-			if s.Scan() {
+			if s.Scan() || s.Err() != nil {
 				return nil, damaged("something follows the signature of the manifest")
 			}
 			m.sum = p.sum.Sum(nil)

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"sallyport/vfs/blob"
 )
 
@@ -33,7 +35,7 @@ func (d *Dir) Current() (*Copy, error) {
 }
 
 func (d *Dir) manifest(fn func(Entry) error) (*Manifest, error) {
-	f, err := os.Open(filepath.Join(d.path, manifestName))
+	f, _, err := openPart(filepath.Join(d.path, manifestName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w in %s", ErrNoCopy, d.path)
 	} else if err != nil {
@@ -52,24 +54,38 @@ func (c *Copy) Each(fn func(Entry) error) error {
 	return err
 }
 
-// Small reads a file of a few megabytes and checks it.
+// Bounds of files that are read into memory, perhaps before it is known who made the copy, bytes.
+const (
+	maxSmall = 1 << 20
+	maxRing  = 1 << 28 // a million accounts
+)
+
+// Small reads a file of at most 1 MiB and checks it.
 func (c *Copy) Small(ctx context.Context, name string) (data []byte, err error) {
+	err = c.verified(ctx, name, maxSmall)
+	if err == nil {
+		data, err = os.ReadFile(c.dir.file(name))
+	}
+	return data, err
+}
+
+// verified checks a file that has at least one byte and at most that many.
+func (c *Copy) verified(ctx context.Context, name string, most int64) error {
 	found := false
-	err = c.Each(func(e Entry) error {
+	err := c.Each(func(e Entry) error {
 		if e.Name != name {
 			return nil
 		}
 		found = true
-		if err := c.dir.Verify(ctx, e); err != nil {
-			return err
+		if e.Size == 0 || e.Size > most {
+			return damaged("%s has %d bytes", name, e.Size)
 		}
-		data, err = os.ReadFile(c.dir.file(name))
-		return err
+		return c.dir.Verify(ctx, e)
 	})
 	if err == nil && !found {
 		err = damaged("it has no %s", name)
 	}
-	return data, err
+	return err
 }
 
 // Path is where a file of the copy lies.
@@ -78,7 +94,7 @@ func (c *Copy) Path(name string) string { return c.dir.file(name) }
 // Blobs calls fn with every blob of an account and where it lies, after the list was checked. One that is missing, or has
 // another size than it must have, is ErrDamaged with its name, handed to fn.
 func (c *Copy) Blobs(account AccountID, fn func(b Blob, path string, err error) error) error {
-	f, err := os.Open(c.dir.file(ListFile(account)))
+	f, _, err := openPart(c.dir.file(ListFile(account)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return damaged("%s is missing", ListFile(account))
 	} else if err != nil {
@@ -175,7 +191,7 @@ func (c *Copy) cleanBlobs(account AccountID) error {
 		seen[fan] = true
 		return removeOthers(filepath.Join(base, fan), kept)
 	}
-	f, err := os.Open(c.dir.file(ListFile(account)))
+	f, _, err := openPart(c.dir.file(ListFile(account)))
 	if err != nil {
 		return err
 	}
@@ -218,8 +234,9 @@ func removeOthers(dir string, kept map[string]bool) error {
 	return nil
 }
 
+// names of what is in a directory, which must be one: what is removed by them must be of the copy.
 func names(dir string) ([]string, error) {
-	f, err := os.Open(dir)
+	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_DIRECTORY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {

@@ -135,13 +135,16 @@ type restorer struct {
 
 // file copies a file and compares it with the manifest on the way.
 func (r *restorer) file(ctx context.Context, e Entry) error {
-	f, err := os.Open(r.c.dir.file(e.Name))
+	f, size, err := openPart(r.c.dir.file(e.Name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return damaged("%s is missing", e.Name)
 	} else if err != nil {
 		return err
 	}
 	defer f.Close()
+	if size > e.Size && !isLog(e.Name) {
+		return damaged("%s has %d bytes and not %d", e.Name, size, e.Size)
+	}
 	return r.to.put(ctx, filepath.Join(r.to.path, e.Name), e.Size, &checked{r: f, e: e, sum: sha256.New(), left: e.Size})
 }
 
@@ -237,16 +240,12 @@ func (r *restorer) blob(ctx context.Context, account AccountID, b Blob, from str
 			return err
 		}
 	}
-	f, err := os.Open(from)
+	f, size, err := openPart(from)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	return r.to.put(ctx, to, info.Size(), f)
+	return r.to.put(ctx, to, size, f)
 }
 
 // Drill makes a directory for a trial beside the copy, where blobs can be linked; the caller removes it.
@@ -254,16 +253,11 @@ func (d *Dir) Drill() (string, error) { return os.MkdirTemp(d.path, drillPrefix)
 
 // Keys is the directory that holds seal.json and keyring of the copy, checked against the manifest: package keyring opens it.
 func (c *Copy) Keys(ctx context.Context) (string, error) {
-	seal, err := c.Small(ctx, SealFile)
-	if err != nil {
+	if err := c.verified(ctx, SealFile, maxSmall); err != nil {
 		return "", err
 	}
-	ring, err := c.Small(ctx, RingFile)
-	if err != nil {
+	if err := c.verified(ctx, RingFile, maxRing); err != nil {
 		return "", err
-	}
-	if len(bytes.TrimSpace(seal)) == 0 || len(ring) == 0 {
-		return "", damaged("its keys are empty")
 	}
 	return c.dir.meta, nil
 }

@@ -124,6 +124,8 @@ func Unpack(ctx context.Context, r io.Reader, to *Dir) error {
 		switch {
 		case h.Typeflag != tar.TypeReg:
 			return damaged("the archive holds %q, which is no file", h.Name)
+		case sparse(h): // a few bytes of an archive could fill the disk
+			return damaged("the archive holds %q as a file with holes", h.Name)
 		case h.Name == manifestName:
 			return to.unpacked(ctx, files)
 		}
@@ -138,6 +140,16 @@ func Unpack(ctx context.Context, r io.Reader, to *Dir) error {
 			return err
 		}
 	}
+}
+
+// sparse says whether archive/tar would fill in holes.
+func sparse(h *tar.Header) bool {
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
 }
 
 // placeOf is where a name of an archive lies in a Dir.
