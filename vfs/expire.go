@@ -14,6 +14,9 @@ type PurgeOptions struct {
 	Before time.Time // what was superseded before this instant goes
 	Most   uint64    // items, rounded up to whole transactions; 0 = all
 	Pace   func(ctx context.Context, items int) error
+	// Still is asked inside of each transaction, before it destroys: an error ends the purge. For who decided something that may
+	// have changed since. It must be quick and not call the volume. nil = nothing changes.
+	Still func() error
 	// Emit makes the audit event of each transaction; nil = none.
 	Emit func(PurgeReceipt) []byte
 }
@@ -21,7 +24,7 @@ type PurgeOptions struct {
 // Purge is PlanPurgeBefore and Execute without counting first: for who purges by the clock. What is on hold or being written
 // stays.
 func (v *Volume) Purge(ctx context.Context, o PurgeOptions) (PurgeReceipt, error) {
-	p := &PurgePlan{v: v, expired: func(Superseded) bool { return true }, until: nanos(o.Before), most: o.Most, Pace: o.Pace}
+	p := &PurgePlan{v: v, expired: func(Superseded) bool { return true }, until: nanos(o.Before), most: o.Most, Pace: o.Pace, still: o.Still}
 	err := p.Execute(ctx, o.Emit)
 	return p.Result(), err
 }

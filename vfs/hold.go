@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -41,6 +42,7 @@ type held struct {
 	paths []string
 	all   bool
 	moved map[meta.Inode]bool // not changed any more
+	seen  int64               // past names of instants below this one were looked at to find those
 }
 
 // heldPaths asks for the holds in force.
@@ -82,7 +84,7 @@ func (c *core) held(ctx context.Context) (h *held, passed int64, err error) {
 			return nil, 0, err
 		}
 		if len(next) == 0 {
-			s.seen = seen
+			s.seen, h.seen = seen, seen
 			return h, s.passed, nil
 		}
 		// What was moved out of a directory that was itself moved is found when that one is known.
@@ -240,19 +242,35 @@ func (h *held) leadsTo(at string) bool {
 	return slices.ContainsFunc(h.paths, func(p string) bool { return strings.HasPrefix(p, at+"/") })
 }
 
-// unchanged tells whether the holds are still those that a page was judged by. It is asked inside of the transaction that
-// destroys: a hold that was answered before that begins holds.
-func (c *core) unchanged(h *held) error {
+// unchanged tells whether the holds are still those that a page was judged by, and cover the same. It is asked inside of the
+// transaction that destroys: a hold that was answered before that begins holds, and what was moved out of one meanwhile is not let go
+// by the place where it is now. Once the transaction is committed, seen is where the next one may begin to look.
+func (c *core) unchanged(tx *meta.Tx, h *held) (seen int64, err error) {
 	paths, err := c.vol.fs.heldPaths(c.vol.id)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var were []string
 	if h != nil {
 		were = h.paths
 	}
 	if !slices.Equal(paths, were) {
-		return errHoldsChanged
+		return 0, errHoldsChanged
 	}
-	return nil
+	if h == nil || h.all {
+		return 0, nil
+	}
+	way := newWay(tx, h)
+	var failed error
+	err = tx.Superseded(h.seen, math.MaxInt64, func(s meta.Superseded) bool {
+		if s.Entry == nil || h.moved[s.Inode] {
+			return true
+		}
+		var is bool
+		if is, failed = way.wasHeld(s.Entry); is && failed == nil {
+			failed = errHoldsChanged
+		}
+		return failed == nil
+	})
+	return tx.Stats().LastInstant, errors.Join(err, failed)
 }

@@ -273,3 +273,39 @@ func TestPeekTellsWhatChanged(t *testing.T) {
 		t.Errorf("after it was opened: %d, %d before; open: %v", n, second, open)
 	}
 }
+
+// What is moved out of a hold while a purge runs that began before stays.
+func TestAPurgeThatRunsSeesWhatIsMovedOutOfAHold(t *testing.T) {
+	t.Parallel()
+	b, paths := heldBench(t)
+	w := b.view()
+	paths.Store(&[]string{"/1", "/2", "/3"})
+	for _, dir := range *paths.Load() {
+		ok(t, w.MkdirAll(dir+"/d", 0o755))
+		put(t, w, dir+"/d/f", noise(1, 1000))
+	}
+	put(t, w, "/x", nil)
+	for range purgePage / 2 { // the rest is another page of the index
+		ok(t, w.Rename("/x", "/y"))
+		ok(t, w.Rename("/y", "/x"))
+	}
+	for _, dir := range *paths.Load() {
+		put(t, w, dir+"/d/f", noise(2, 1000))
+	}
+	moved := false
+	_, err := b.vol.Purge(t.Context(), PurgeOptions{Before: time.Now().Add(time.Hour), Pace: func(context.Context, int) error {
+		if moved {
+			return nil
+		}
+		moved = true
+		return errors.Join(w.Rename("/1/d/f", "/out"), w.Rename("/2/d", "/away"), w.Rename("/3", "/gone"))
+	}})
+	if !moved || !errors.Is(err, ErrBusy) {
+		t.Fatalf("moved: %v, the purge ended with %v", moved, err)
+	}
+	b.purgeAll()
+	if n := b.vol.Stats().HistoryBytes; n != 3000 {
+		t.Errorf("%d bytes of history are left, want the 3000 on hold", n)
+	}
+	b.verify()
+}

@@ -52,7 +52,8 @@ type PurgePlan struct {
 	v       *Volume
 	expired func(Superseded) bool
 	most    uint64 // items; Execute ends after them. 0 = all
-	until   int64  // instants below this one only: what was superseded after the plan was made is not part of it
+	still   func() error
+	until   int64 // instants below this one only: what was superseded after the plan was made is not part of it
 	result  PurgeReceipt
 }
 
@@ -284,8 +285,14 @@ func (e *purge) purge(ctx context.Context, batch []past) error {
 	}
 	var gone meta.Purged
 	var receipt PurgeReceipt
+	var seen int64
 	_, err := e.c.move(ctx, ids, func(tx *meta.Tx, free map[meta.Inode]bool) (err error) {
-		if err := e.c.unchanged(e.held); err != nil {
+		if e.plan.still != nil {
+			if err := e.plan.still(); err != nil {
+				return &paceError{err}
+			}
+		}
+		if seen, err = e.c.unchanged(tx, e.held); err != nil {
 			return err
 		}
 		receipt = PurgeReceipt{At: time.Unix(0, tx.Instant())}
@@ -313,6 +320,9 @@ func (e *purge) purge(ctx context.Context, batch []past) error {
 	})
 	if err != nil {
 		return err
+	}
+	if e.held != nil {
+		e.held.seen = seen
 	}
 	gone.Forget(e.known)
 	e.c.vol.fs.purged.Add(gone.Names + gone.Versions)
