@@ -196,7 +196,7 @@ func (s *Server) backupDestroy(_ context.Context, who Peer, r PurgeAsk) (func(fu
 		for i, a := range accounts {
 			x := PurgedAccount{Account: a.Name}
 			if !before[i].IsZero() { // else it keeps everything
-				x = s.purgeOne(who, a, r, before[i], rev.N, send)
+				x = s.purgeOne(who, a, r, before[i], rev, send)
 			}
 			if x.Done = true; x.Names+x.Versions+x.Stays+x.Busy > 0 || x.Error != "" || r.Account != "" {
 				if err := send(x); err != nil {
@@ -226,7 +226,7 @@ func cutoff(p *policy.Effective, asked, now time.Time) (time.Time, error) {
 }
 
 // purgeOne goes on to the end of its transaction when the client goes away, and no further.
-func (s *Server) purgeOne(who Peer, a *policydb.Account, r PurgeAsk, before time.Time, revision uint64, send func(PurgedAccount) error) PurgedAccount {
+func (s *Server) purgeOne(who Peer, a *policydb.Account, r PurgeAsk, before time.Time, rev *policy.Revision, send func(PurgedAccount) error) PurgedAccount {
 	ctx := context.Background()
 	out := PurgedAccount{Account: a.Name}
 	v, err := s.o.Volumes.Volume(ctx, a.ID)
@@ -244,7 +244,12 @@ func (s *Server) purgeOne(who Peer, a *policydb.Account, r PurgeAsk, before time
 		return out
 	}
 	told, done := time.Now(), PurgedAccount{Account: a.Name}
-	got, err := v.Purge(ctx, vfs.PurgeOptions{Before: before,
+	// With a time it is not the policy's retention that decides, but its least one, which may be raised meanwhile.
+	still := func() error { _, err := cutoff(s.o.Policy.Current().Resolve(a.Name), before, time.Now()); return err }
+	if r.Before.IsZero() {
+		still = retention.Still(s.o.Policy, a.Name, rev)
+	}
+	got, err := v.Purge(ctx, vfs.PurgeOptions{Before: before, Still: still,
 		Pace: func(context.Context, int) error {
 			if time.Since(told) < time.Second {
 				return nil
@@ -254,7 +259,7 @@ func (s *Server) purgeOne(who Peer, a *policydb.Account, r PurgeAsk, before time
 		},
 		Emit: func(x vfs.PurgeReceipt) []byte {
 			done.Names, done.Versions, done.Bytes = done.Names+x.Names, done.Versions+x.Versions, done.Bytes+x.Bytes
-			return retention.Event(a.ID, x, who.String(), join("superseded before "+before.UTC().Format(time.RFC3339), r.Reason), revision).Encode()
+			return retention.Event(a.ID, x, who.String(), join("superseded before "+before.UTC().Format(time.RFC3339), r.Reason), rev.N).Encode()
 		}})
 	out.Names, out.Versions, out.Bytes, out.Busy, out.Oldest, out.Newest = got.Names, got.Versions, got.Bytes, got.Busy, got.Oldest, got.Newest
 	if err != nil {

@@ -413,3 +413,37 @@ func TestWouldPurgeCountsWhatAChangeDestroys(t *testing.T) {
 		s.end()
 	})
 }
+
+// A retention that is raised while a purge of a day runs keeps from then on what is left.
+func TestRaisedRetentionStopsAPurgeUnderWay(t *testing.T) {
+	t.Run("between slices", func(t *testing.T) { raised(t, Options{Rate: 10, Slice: 100}) })
+	t.Run("in a slice", func(t *testing.T) { raised(t, Options{Rate: 10}) })
+}
+
+func raised(t *testing.T, o Options) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, o, "acme")
+		s.lose("acme", 600, 1)
+		later(time.Second) // a clock that stands still gives instants that lie a little ahead of it
+		s.set("backup.retention_days", "0")
+		later(5 * time.Second) // in the pause after the first transaction
+		s.set("backup.retention_days", "30")
+		left := s.history("acme")
+		if left == 0 || left == 600 {
+			t.Fatalf("%d of 600 are left", left)
+		}
+		later(10 * time.Minute)
+		if n := s.history("acme"); n != left {
+			t.Errorf("%d are left ten minutes after the policy kept %d", n, left)
+		}
+		if st := s.k.Stats(); st.Failures != 0 {
+			t.Errorf("%+v", st)
+		}
+		s.set("backup.retention_days", "0")
+		later(5 * time.Minute)
+		if n := s.history("acme"); n != 0 {
+			t.Errorf("%d are left after it was lowered again", n)
+		}
+		s.end()
+	})
+}

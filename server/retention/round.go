@@ -12,6 +12,7 @@ import (
 
 	"sallyport/crypto/keyring"
 	"sallyport/policy"
+	"sallyport/policy/policydb"
 	"sallyport/server/audit"
 	"sallyport/vfs"
 )
@@ -23,11 +24,11 @@ const (
 
 // round does everything that is due, in slices.
 func (k *Keeper) round(ctx context.Context) {
-	if err := k.refresh(); err != nil {
-		k.o.Log.Error("retention: reading the accounts", "error", err)
-		return
-	}
 	for first := true; ctx.Err() == nil; first = false {
+		if err := k.refresh(); err != nil { // each time: a round may take hours, and the policy may have changed
+			k.o.Log.Error("retention: reading the accounts", "error", err)
+			return
+		}
 		list := k.choose(first)
 		if len(list) == 0 {
 			break
@@ -154,10 +155,10 @@ func (k *Keeper) choose(first bool) []*account {
 // visit looks into one account and takes a slice of what is due.
 func (k *Keeper) visit(ctx context.Context, a *account) {
 	k.mu.Lock()
-	backup, rev := a.backup, k.revision
+	name, backup, rev := a.name, a.backup, k.revision
 	a.stale = false
 	k.mu.Unlock()
-	found, err := k.work(ctx, a.id, backup, rev)
+	found, err := k.work(ctx, a.id, name, backup, rev)
 
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -174,6 +175,8 @@ func (k *Keeper) visit(ctx context.Context, a *account) {
 		return
 	case errors.Is(err, vfs.ErrBusy): // the holds were changed
 		a.known = false
+		return
+	case errors.Is(err, ErrKeepsMore):
 		return
 	case err != nil:
 		a.fails++
@@ -199,7 +202,7 @@ type finding struct {
 	receipt vfs.PurgeReceipt
 }
 
-func (k *Keeper) work(ctx context.Context, id keyring.AccountID, b policy.Backup, rev *policy.Revision) (f finding, err error) {
+func (k *Keeper) work(ctx context.Context, id keyring.AccountID, name string, b policy.Backup, rev *policy.Revision) (f finding, err error) {
 	_, open := k.o.Volumes.Peek(id)
 	v, err := k.o.Volumes.Volume(ctx, id)
 	if err != nil {
@@ -219,7 +222,7 @@ func (k *Keeper) work(ctx context.Context, id keyring.AccountID, b policy.Backup
 	f.tried = true
 	f.receipt, err = v.Purge(ctx, vfs.PurgeOptions{
 		Before: now.Add(-b.Kept()).Add(1), // what is exactly as old goes, too
-		Most:   k.o.Slice, Pace: k.limit.pace,
+		Most:   k.o.Slice, Pace: k.limit.pace, Still: Still(k.o.Policy, name, rev),
 		Emit: func(r vfs.PurgeReceipt) []byte {
 			detail := fmt.Sprintf("superseded from %s to %s", stamp(r.Oldest), stamp(r.Newest))
 			return Event(id, r, "", detail, rev.N).Encode()
@@ -229,6 +232,26 @@ func (k *Keeper) work(ctx context.Context, id keyring.AccountID, b policy.Backup
 		return f, err
 	}
 	return f, k.look(ctx, v, &f)
+}
+
+// ErrKeepsMore ends a purge when the policy has come to keep longer what it destroys.
+var ErrKeepsMore = errors.New("retention: the policy keeps more than when the purge began")
+
+// Still is for vfs.PurgeOptions: what a purge was allowed under a revision must be so in each of its transactions. A change of the
+// policy that was answered before one of them begins is in force for it.
+func Still(db *policydb.DB, account string, was *policy.Revision) func() error {
+	kept := was.Resolve(account).Backup.Kept()
+	return func() error {
+		now := db.Current()
+		if now == was {
+			return nil
+		}
+		if now.Resolve(account).Backup.Kept() > kept {
+			return ErrKeepsMore
+		}
+		was = now
+		return nil
+	}
 }
 
 // look finds what is oldest. The number of changes is read before: one that is made meanwhile is seen at the next round.
