@@ -126,6 +126,52 @@ func TestClientCertificateBesidePasswordAndCode(t *testing.T) {
 	}
 }
 
+// Who comes with a certificate can change the password by what a login asks for, even one that must be changed: the certificate does
+// not stand in the place of the old password, and beside it no code is needed.
+func TestPasswordIsChangedBesideAClientCertificate(t *testing.T) {
+	t.Parallel()
+	h := build(t, nil)
+	grants := map[string]string{"auth.ftps": "[password, certificate]", "login.per_account": "0"}
+	for k, v := range everything {
+		grants[k] = v
+	}
+	h.addAccount(t, "alice", grants)
+	for _, s := range []string{"login.per_address", "login.ban_after", "login.delay"} {
+		h.set(t, policy.Site, s, "0")
+	}
+	chain := h.clientCertificate(t, "alice")
+	old, n := Secret(secret), 0
+	change := func(what string, chain [][]byte) error {
+		t.Helper()
+		l := h.connect(t, ftpsFrom("198.51.100.7"))
+		defer l.Close()
+		l.SetCertificate(chain)
+		if err := l.ChangePassword(t.Context(), "alice", "wrong-horse-12", "kestrel-tulip-new"); !errors.Is(err, ErrAuth) {
+			t.Errorf("%s, a wrong old password: %v", what, err)
+		}
+		n++
+		next := Secret("kestrel-tulip-" + string(rune('a'+n)))
+		err := l.ChangePassword(t.Context(), "alice", old, next)
+		if err == nil {
+			old = next
+		}
+		return err
+	}
+	if err := change("no second factor", chain); err != nil {
+		t.Errorf("no second factor: %v", err)
+	}
+	h.set(t, policy.AccountTarget("alice"), "auth.require_2fa", "true")
+	if err := change("one is required", chain); err != nil {
+		t.Errorf("two factors are required, and given: %v", err)
+	}
+	wantCode(t, "one of two", change("one of two", nil), policy.CodeSecondFactor)
+	h.enrol(t, "alice")
+	if err := change("with a second factor", chain); err != nil {
+		t.Errorf("with a second factor: %v", err)
+	}
+	wantCode(t, "no certificate, no code", change("no code", nil), policy.CodeCodeNeeded)
+}
+
 // A second factor may be required over one protocol and not over the other.
 func TestSecondFactorIsRequiredByProtocol(t *testing.T) {
 	t.Parallel()

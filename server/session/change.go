@@ -57,18 +57,15 @@ func (c *Conn) ChangePassword(ctx context.Context, account string, old, secret S
 	if d := policy.AdmitUser(p, facts, m.o.Now()); d != nil {
 		return m.refused(c, nil, facts, d)
 	}
-	a, how, err := m.authenticate(ctx, c, account, &Credential{Password: old}, &facts)
+	a, how, err := m.authenticate(ctx, c, account, &Credential{Password: old, change: true}, &facts)
 	if err != nil {
 		return err
 	}
-	if !how.password { // in by a certificate, and the old password was not looked at
-		return ErrAuth
-	}
 	if s == nil {
-		if a.Second != nil && !c.verified(a) {
+		if a.Second != nil && !c.verified(a) && !how.both {
 			return m.refused(c, a, facts, policy.Deny(policy.CodeCodeNeeded, "second factor", "account"))
 		}
-		facts.SecondFactor = a.Second != nil
+		facts.SecondFactor = a.Second != nil || how.both // as at a login
 		if d := policy.Admit(p, facts, m.o.Now()); d != nil {
 			return m.refused(c, a, facts, d)
 		}

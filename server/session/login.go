@@ -23,6 +23,8 @@ type Credential struct {
 	NewPassword Secret
 	// CodeAppended: the protocol cannot, so the code of an account that has a second factor follows the password directly.
 	CodeAppended bool
+	// change: the password itself is asked for, and a certificate that would do without it does not.
+	change bool
 }
 
 // Secret never prints.
@@ -150,7 +152,7 @@ func (m *Manager) authenticate(ctx context.Context, c *Conn, name string, cred *
 		return nil, proof{}, err
 	}
 	certified := m.certified(c, a, p, *facts)
-	if certified.chain != nil && m.enough(a, p, cred, *facts) {
+	if certified.chain != nil && !cred.change && m.enough(a, p, cred, *facts) {
 		facts.Method = methodCertificate
 		return a, certified, nil
 	}
