@@ -87,6 +87,11 @@ func (d *Dir) Close() error { return d.lock.Close() }
 // Begin begins a copy; what an earlier one left that did not come to its end is removed, but for its blobs, which are whole.
 func (d *Dir) Begin() error {
 	d.meta = filepath.Join(d.path, writing)
+	if _, err := os.Lstat(d.meta); err == nil { // the names of its blobs may not be durable yet, and HasBlob goes by them
+		if err := unix.Syncfs(int(d.lock.Fd())); err != nil {
+			return fmt.Errorf("syncing what an unfinished copy wrote: %w", err)
+		}
+	}
 	if err := os.RemoveAll(d.meta); err != nil {
 		return err
 	}

@@ -54,6 +54,9 @@ func Prepare(to, id string) error {
 	have, err := os.ReadFile(marker)
 	switch {
 	case err == nil && (id == "" || string(have) == id+"\n" || string(have) == "\n"):
+		if err := syncAll(to); err != nil { // what is there is kept, and its names may not be durable yet
+			return fmt.Errorf("preparing the state directory: %w", err)
+		}
 	case err == nil:
 		return fmt.Errorf("%s holds %w", to, ErrOtherRestore)
 	case !errors.Is(err, fs.ErrNotExist):
@@ -66,6 +69,16 @@ func Prepare(to, id string) error {
 		}
 	}
 	return durable.WriteFile(marker, []byte(id+"\n"), 0o600)
+}
+
+// syncAll makes everything on the file system of a directory durable.
+func syncAll(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Syncfs(int(f.Fd()))
 }
 
 // UnpackInto unpacks an archive into a directory of copies below the target of a restore, from which Restore can Move.
