@@ -230,7 +230,7 @@ func (d *Dir) check(ctx context.Context, path string, e Entry) error {
 	}
 	defer f.Close()
 	if size > e.Size && !isLog(e.Name) {
-		return damaged("%s has %d bytes and not %d", e.Name, size, e.Size)
+		return damaged("%s is not the one that the manifest names: it has %d bytes and not %d", e.Name, size, e.Size)
 	}
 	return compare(ctx, f, e, sha256.New())
 }

@@ -156,7 +156,7 @@ func (r *restorer) file(ctx context.Context, e Entry) error {
 	}
 	defer f.Close()
 	if size > e.Size && !isLog(e.Name) {
-		return damaged("%s has %d bytes and not %d", e.Name, size, e.Size)
+		return damaged("%s is not the one that the manifest names: it has %d bytes and not %d", e.Name, size, e.Size)
 	}
 	return r.to.put(ctx, filepath.Join(r.to.path, e.Name), e.Size, &checked{r: f, e: e, sum: sha256.New(), left: e.Size})
 }
