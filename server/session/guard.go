@@ -99,12 +99,15 @@ func (g *Guard) resolve(p *policy.Effective, op policy.Op, name string, how shif
 }
 
 // reached is what a path that cannot be resolved would have led to, as far as that can be told.
-func (g *Guard) reached(name string) string {
+func (g *Guard) reached(name string) string { return reachedBy(g.view.Resolve, name) }
+
+// reachedBy is reached of the volume as resolve sees it.
+func reachedBy(resolve func(name string, follow bool) (string, error), name string) string {
 	if name = clean(name); strings.Count(name, "/") > vfs.MaxDepth {
 		return name // nothing is there, and looking from every depth would take long
 	}
 	for dir, rest := path.Dir(name), path.Base(name); dir != "/"; dir, rest = path.Dir(dir), path.Join(path.Base(dir), rest) {
-		if at, err := g.view.Resolve(dir, true); err == nil {
+		if at, err := resolve(dir, true); err == nil {
 			return path.Join(at, rest)
 		}
 	}

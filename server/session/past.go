@@ -104,9 +104,10 @@ func (h *past) resolve(op policy.Op, follow bool) (string, error) {
 	if h.root || h.versions {
 		return h.rest, h.permit(op, h.rest)
 	}
-	at, err := h.g.history().At(h.at).Resolve(h.rest, follow)
-	if err != nil { // whether something existed is told to those only who may see it
-		if d := h.permit(op, h.rest); d != nil {
+	then := h.g.history().At(h.at)
+	at, err := then.Resolve(h.rest, follow)
+	if err != nil { // whether something existed is told to those only who may see it, wherever symlinks led
+		if d := h.permit(op, reachedBy(then.Resolve, h.rest)); d != nil {
 			return "", d
 		}
 		return "", err

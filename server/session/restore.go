@@ -34,19 +34,22 @@ func (g *Guard) Restore(ctx context.Context, name, instant string) (vfs.RestoreT
 	ask := vfs.RestoreAsk{At: at, From: from}
 	then := g.history().At(at)
 	i, err := then.Lstat(from)
-	if err == nil {
-		ask.From, err = then.Resolve(from, false)
+	if at, rerr := then.Resolve(from, false); rerr == nil {
+		ask.From = at
+	} else {
+		ask.From = reachedBy(then.Resolve, from)
 	}
-	if err != nil { // whether something existed is told to those only who may see it
-		if d := policy.Permit(p, policy.OpStat, from); d != nil {
-			return vfs.RestoreTotals{}, g.s.denied(d, policy.OpStat, from)
-		}
+	// Whether something existed is told to those only who may see it, wherever symlinks led.
+	if d := policy.Permit(p, policy.OpStat, ask.From); d != nil {
+		return vfs.RestoreTotals{}, g.s.denied(d, policy.OpStat, ask.From)
+	}
+	if err != nil {
 		return vfs.RestoreTotals{}, err
 	}
 	if ask.To, err = g.view.Resolve(ask.From, false); err != nil {
 		ask.To = g.reached(ask.From)
 	}
-	if err := g.mayRestore(p, ask, i.IsDir()); err != nil {
+	if err := g.mayRestore(p, ask, i); err != nil {
 		return vfs.RestoreTotals{}, err
 	}
 	plan, err := g.history().PlanRestore(ctx, ask)
@@ -57,7 +60,7 @@ func (g *Guard) Restore(ctx context.Context, name, instant string) (vfs.RestoreT
 		if err != nil {
 			return vfs.RestoreTotals{}, err
 		}
-		if item.Dir || item.Action != vfs.RestoreCreate && item.Action != vfs.RestoreChange {
+		if item.Dir { // what is in use now may not be when its turn comes: it is judged, too
 			continue
 		}
 		d := policy.PermitName(p, item.Path)
@@ -94,6 +97,9 @@ func (g *Guard) meant(name, instant string) (from string, at time.Time, err erro
 	case instant != "" || h.root:
 		return "", at, none
 	case h.versions:
+		if err := h.permit(policy.OpStat, h.rest); err != nil { // before it is told whether there is such a version
+			return "", at, err
+		}
 		v, err := h.version(h.rest)
 		if err != nil {
 			return "", at, err
@@ -106,15 +112,27 @@ func (g *Guard) meant(name, instant string) (from string, at time.Time, err erro
 	return h.rest, h.at, nil
 }
 
-// mayRestore asks for the rights on everything at and below the place. Who may write and set attributes may overwrite, too.
-func (g *Guard) mayRestore(p *policy.Effective, ask vfs.RestoreAsk, dir bool) error {
+// mayRestore asks for the rights on everything at and below the place, and on the directories above it that are missing. Who may
+// write and set attributes may overwrite, too.
+func (g *Guard) mayRestore(p *policy.Effective, ask vfs.RestoreAsk, what *vfs.Info) error {
 	ops := []policy.Op{policy.OpWrite, policy.OpOverwrite}
-	if dir {
+	switch {
+	case what.IsDir():
 		ops = []policy.Op{policy.OpMkdir, policy.OpSetAttr, policy.OpSymlink}
+	case what.Mode()&fs.ModeSymlink != 0:
+		ops = append(ops, policy.OpSymlink)
 	}
 	for _, op := range ops {
 		if d := policy.PermitTree(p, op, ask.To); d != nil {
 			return g.s.denied(d, op, ask.To)
+		}
+	}
+	for dir := path.Dir(ask.To); dir != "/"; dir = path.Dir(dir) {
+		if _, err := g.view.Lstat(dir); err == nil {
+			break
+		}
+		if d := policy.Permit(p, policy.OpMkdir, dir); d != nil {
+			return g.s.denied(d, policy.OpMkdir, dir)
 		}
 	}
 	if d := policy.PermitTree(p, policy.OpRead, ask.From); d != nil {

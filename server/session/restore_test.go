@@ -35,7 +35,7 @@ func TestARestoreAsksForTheRightsWhereItWrites(t *testing.T) {
 	must(t, g.Symlink("/out", "/in/sub"))
 	wantCode(t, "through a symlink to what is only read", restore("/in/sub/plan", then), policy.CodeWrite)
 	wantCode(t, "where only reading is", restore("/out/report", then), policy.CodeWrite)
-	wantCode(t, "what is closed", restore("/secret/plan", then), policy.CodeWrite)
+	wantCode(t, "what is closed", restore("/secret/plan", then), policy.CodeStat)
 	wantCode(t, "what never was where it is closed", restore("/secret/never", then), policy.CodeStat)
 	wantCode(t, "everything", restore("/", then), policy.CodeMkdir)
 	for _, name := range []string{"/in/never", "/.backups", "/.backups/versions", "/.backups/versions/in/sub/plan"} {
@@ -61,4 +61,45 @@ func TestARestoreAsksForTheRightsWhereItWrites(t *testing.T) {
 	if n < 3 {
 		t.Errorf("%d records of restoring", n)
 	}
+}
+
+// TestARestoreTellsNothingOfWhatIsClosed: whether it was there or not, the answer is the same, whatever way leads to it.
+func TestARestoreTellsNothingOfWhatIsClosed(t *testing.T) {
+	t.Parallel()
+	_, s := furnished(t, map[string]string{"paths": "[{path: /in, allow: [all]}, {path: /out, allow: [list, read]}, {path: /secret, allow: []}]"})
+	g := s.Files()
+	must(t, g.Symlink("/secret", "/in/link"))
+	then := instantNow()
+	restore := func(name, instant string) error { _, err := g.Restore(t.Context(), name, instant); return err }
+	stat := func(name string) error { _, err := g.Stat(name); return err }
+	for _, name := range []string{"/secret/plan", "/secret/never", "/secret/no/where", "/in/link/plan", "/in/link/never", "/in/link/no/where"} {
+		wantCode(t, name, restore(name, then), policy.CodeStat)
+		wantCode(t, "stat "+name, stat("/.backups/"+then+name), policy.CodeStat)
+	}
+	wantCode(t, "a version", restore("/.backups/versions/secret/plan/2026-11-20T143012Z_1", ""), policy.CodeStat)
+}
+
+// TestARestoreMakesWhatTheAccountMayMake: no directories on the way and no symlinks without the rights to make such.
+func TestARestoreMakesWhatTheAccountMayMake(t *testing.T) {
+	t.Parallel()
+	h := build(t, nil)
+	h.addAccount(t, "alice", everything)
+	_, s := h.login(t, "alice")
+	g := s.Files()
+	must(t, g.MkdirAll("/a/b", 0))
+	put(t, g, "/a/b/f", "mine")
+	must(t, g.Symlink("a", "/l"))
+	then := instantNow()
+	must(t, g.RemoveAll("/a"))
+	must(t, g.Remove("/l"))
+	h.set(t, policy.AccountTarget("alice"), "paths", "[{path: /, allow: [list, read, write, delete]}]")
+	restore := func(name string) error { _, err := g.Restore(t.Context(), name, then); return err }
+	wantCode(t, "a file whose directory is gone", restore("/a/b/f"), policy.CodeMkdir)
+	wantCode(t, "a symlink", restore("/l"), policy.CodeSymlink)
+	if got := names(t, g, "/"); len(got) != 0 {
+		t.Errorf("there is %q", got)
+	}
+	h.set(t, policy.AccountTarget("alice"), "paths", "[{path: /, allow: [list, read, write, mkdir, symlink]}]")
+	must(t, restore("/a/b/f"))
+	must(t, restore("/l"))
 }
