@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,6 +68,7 @@ func (g *ransomGuard) destroys(ch vfs.Change) bool {
 		return !own
 	case "rename":
 		_, lost := g.own[ch.To]
+		g.moved(ch.Path, ch.To)
 		if own {
 			delete(g.own, ch.Path)
 			g.made(ch.To)
@@ -76,6 +78,21 @@ func (g *ransomGuard) destroys(ch vfs.Change) bool {
 		return ch.Replaced && !lost
 	}
 	return false
+}
+
+// moved takes along what is below a directory that is renamed. Otherwise files of others that come to the place of own ones, with their
+// directory, would count as own.
+func (g *ransomGuard) moved(from, to string) {
+	var below []string
+	for name := range g.own {
+		if strings.HasPrefix(name, from+"/") {
+			below = append(below, name)
+		}
+	}
+	for _, name := range below {
+		delete(g.own, name)
+		g.made(to + name[len(from):])
+	}
 }
 
 func (g *ransomGuard) made(path string) {

@@ -171,3 +171,34 @@ func TestMassDeletion(t *testing.T) {
 		t.Error("nothing is left of it")
 	}
 }
+
+// Files of others do not become own by putting their directory in the place of one with own files of the same names.
+func TestDirectoriesInEachOthersPlaceHideNothing(t *testing.T) {
+	t.Parallel()
+	h := build(t, nil)
+	h.addAccount(t, "alice", everything)
+	h.set(t, policy.AccountTarget("alice"), "ransom.limit", "3/hour")
+	_, owner := h.login(t, "alice")
+	must(t, owner.Files().Mkdir("/dir", 0o755))
+	_, evil := h.login(t, "alice")
+	g := evil.Files()
+	must(t, g.Mkdir("/own", 0o755))
+	for i := range 6 {
+		put(t, owner.Files(), fmt.Sprintf("/dir/%d", i), "mine")
+		put(t, g, fmt.Sprintf("/own/%d", i), "x")
+	}
+	must(t, g.Rename("/own", "/away"))
+	for i := range 6 {
+		must(t, g.Remove(fmt.Sprintf("/away/%d", i))) // they are its own still
+	}
+	if a := h.alarms(t); len(a) != 0 {
+		t.Fatalf("own files raise an alarm: %+v", a)
+	}
+	must(t, g.Rename("/dir", "/own"))
+	for i := range 6 {
+		must(t, g.Remove(fmt.Sprintf("/own/%d", i)))
+	}
+	if a := h.alarms(t); len(a) != 1 || a[0].Count != 4 {
+		t.Errorf("alarms %+v", a)
+	}
+}
