@@ -93,47 +93,72 @@ func components(name string) ([]string, error) {
 	return out, nil
 }
 
-// stays finds what was at a path since the horizon, oldest first. Symlinks are not followed: what they led to has a path of its own.
+// stays finds what was at a path since the horizon, oldest first: the newest maxHomes. Symlinks are not followed: what they led to
+// has a path of its own.
 func (h *History) stays(tx *meta.Tx, name string) ([]stay, error) {
+	at, _, err := h.staysFrom(tx, name, math.MinInt64, 0)
+	return at, err
+}
+
+// stayPage is how many of those that had a path are read in one view: programs that save under another name and rename it make a new
+// file each time.
+const stayPage = 1024
+
+// staysFrom finds those that ended after an instant, the oldest, and says whether there may be more than most. most = 0: the newest.
+func (h *History) staysFrom(tx *meta.Tx, name string, from int64, most int) (at []stay, more bool, err error) {
 	parts, err := components(name)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	after := h.reachable()
 	if after == math.MaxInt64 {
-		return nil, ErrNotKept
+		return nil, false, ErrNotKept
 	}
-	at := []stay{{id: meta.Root, until: math.MaxInt64, name: "/"}}
-	for _, c := range parts {
+	at = []stay{{id: meta.Root, until: math.MaxInt64, name: "/"}}
+	for i, c := range parts {
+		ended, least := after, 0
+		if i == len(parts)-1 {
+			ended, least = max(after, from), most
+		}
 		var next []stay
 		for _, dir := range at {
 			n, err := tx.Node(dir.id)
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return nil, err
+				return nil, false, err
 			}
 			if err != nil || n.Kind != meta.Dir {
 				continue
 			}
-			if err := h.into(tx, dir, c, after, &next); err != nil {
-				return nil, err
-			}
-			if folded := norm.NFC.String(c); folded != c && len(next) == 0 { // typed on a system that takes letters apart
-				if err := h.into(tx, dir, folded, after, &next); err != nil {
-					return nil, err
+			spelled := c
+			if folded := norm.NFC.String(c); folded != c { // typed on a system that takes letters apart?
+				var any []stay
+				if err := h.into(tx, dir, c, after, 1, &any); err != nil {
+					return nil, false, err
 				}
+				if len(any)+len(next) == 0 {
+					spelled = folded
+				}
+			}
+			if err := h.into(tx, dir, spelled, ended, least, &next); err != nil {
+				return nil, false, err
+			}
+			if more = least > 0 && len(next) >= least; more {
+				break
 			}
 		}
 		slices.SortStableFunc(next, func(a, b stay) int { return cmp.Compare(a.since, b.since) })
-		at = next[max(0, len(next)-maxHomes):]
+		if at = next; least == 0 {
+			at = next[max(0, len(next)-maxHomes):]
+		}
 	}
-	if len(at) == 0 {
-		return nil, fs.ErrNotExist
+	if len(at) == 0 && from <= after {
+		return nil, false, fs.ErrNotExist
 	}
-	return at, nil
+	return at, more, nil
 }
 
-// into adds what had a name in a directory while that was at its place.
-func (h *History) into(tx *meta.Tx, dir stay, name string, after int64, out *[]stay) error {
+// into adds what had a name in a directory while that was at its place, until there are most; 0 = all.
+func (h *History) into(tx *meta.Tx, dir stay, name string, after int64, most int, out *[]stay) error {
 	return tx.NameHistory(dir.id, name, max(after, dir.since), func(e meta.Entry) bool {
 		s := stay{id: e.Inode, since: max(e.Since, dir.since), until: dir.until, name: e.Name}
 		if e.Until != 0 {
@@ -142,7 +167,7 @@ func (h *History) into(tx *meta.Tx, dir stay, name string, after int64, out *[]s
 		if s.since < s.until {
 			*out = append(*out, s)
 		}
-		return s.since < dir.until
+		return s.since < dir.until && (most == 0 || len(*out) < most)
 	})
 }
 
@@ -158,7 +183,7 @@ func (h *History) Versions(ctx context.Context, name string, since time.Time, fn
 		from = nanos(since) - 1
 	}
 	for {
-		page, err := h.versionPage(ctx, name, from)
+		page, next, err := h.versionPage(ctx, name, from, stayPage)
 		if err != nil {
 			return err
 		}
@@ -167,18 +192,19 @@ func (h *History) Versions(ctx context.Context, name string, since time.Time, fn
 				return err
 			}
 		}
-		if len(page) < versionPage {
+		if next == math.MaxInt64 {
 			return nil
 		}
-		from = page[len(page)-1].At.UnixNano()
+		from = next
 	}
 }
 
-// versionPage reads the next versions that begin after an instant.
-func (h *History) versionPage(ctx context.Context, name string, from int64) (page []PathVersion, err error) {
+// versionPage reads the next versions that begin after an instant, of most files, and says after which the next page begins; MaxInt64 if
+// there is none.
+func (h *History) versionPage(ctx context.Context, name string, from int64, most int) (page []PathVersion, next int64, err error) {
 	err = h.w.run("versions", name, func(_ context.Context, c *core) error {
 		return c.db.View(func(tx *meta.Tx) error {
-			at, err := h.stays(tx, name)
+			at, more, err := h.staysFrom(tx, name, from, most)
 			if err != nil {
 				return err
 			}
@@ -190,14 +216,21 @@ func (h *History) versionPage(ctx context.Context, name string, from int64) (pag
 				if s.until <= max(after, from) {
 					continue
 				}
-				if page, err = versionsOf(tx, s, after, from, page); err != nil || len(page) >= versionPage {
+				if page, err = versionsOf(tx, s, after, from, page); err != nil {
 					return err
 				}
+				if len(page) >= versionPage {
+					next = page[len(page)-1].At.UnixNano()
+					return nil
+				}
+			}
+			if next = math.MaxInt64; more {
+				next = at[len(at)-1].until - 1 // what came next may begin at this one's end
 			}
 			return nil
 		})
 	})
-	return page, err
+	return page, next, err
 }
 
 // versionsOf adds the versions that a file or symlink had while it was at its place: those that began after from and

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -335,6 +336,37 @@ func TestManyVersionsComeInPages(t *testing.T) {
 	}
 	if got := count(middle); got != n-n/2 {
 		t.Errorf("%d versions since the middle, want %d", got, n-n/2)
+	}
+}
+
+// Programs that save under another name and rename it make a new file each time.
+func TestAPathHasTheVersionsOfAllFilesThatHadIt(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	w := b.view()
+	const n = maxHomes + 40
+	for i := range n {
+		put(t, w, "/new", noise(uint64(i), 10))
+		ok(t, w.Rename("/new", "/f"))
+	}
+	h := w.History(nil)
+	for _, most := range []int{stayPage, 7} {
+		var last time.Time
+		count := 0
+		for from := int64(0); from != math.MaxInt64; {
+			page, next, err := h.versionPage(t.Context(), "/f", from, most)
+			ok(t, err)
+			for _, v := range page {
+				if count++; !v.At.After(last) {
+					t.Errorf("version %d is from %v, the one before from %v", count, v.At, last)
+				}
+				last = v.At
+			}
+			from = next
+		}
+		if count != n {
+			t.Errorf("%d versions by %d, want %d", count, most, n)
+		}
 	}
 }
 
