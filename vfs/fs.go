@@ -50,6 +50,8 @@ type FS struct {
 	jobs    sync.WaitGroup // rotations
 	closing chan struct{}  // closed by Close
 
+	purging sync.RWMutex // held for reading by who destroys, for one transaction; see Settle
+
 	folded, repacked, swept, copied, purged atomic.Uint64 // see Totals
 
 	mu      sync.Mutex // guards what is below; never held over I/O

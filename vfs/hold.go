@@ -242,6 +242,13 @@ func (h *held) leadsTo(at string) bool {
 	return slices.ContainsFunc(h.paths, func(p string) bool { return strings.HasPrefix(p, at+"/") })
 }
 
+// Settle waits for the transactions of purges that are under way, of all volumes. Once a hold is in force and Settle has returned
+// nothing is destroyed any more that it covers: a transaction that had asked before is over.
+func (f *FS) Settle() {
+	f.purging.Lock()
+	defer f.purging.Unlock()
+}
+
 // unchanged tells whether the holds are still those that a page was judged by, and cover the same. It is asked inside of the
 // transaction that destroys: a hold that was answered before that begins holds, and what was moved out of one meanwhile is not let go
 // by the place where it is now. Once the transaction is committed, seen is where the next one may begin to look.

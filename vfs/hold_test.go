@@ -309,3 +309,24 @@ func TestAPurgeThatRunsSeesWhatIsMovedOutOfAHold(t *testing.T) {
 	}
 	b.verify()
 }
+
+// Who was told of a hold sees nothing go afterwards, not even by a transaction that had begun.
+func TestSettleWaitsForTransactionsThatDestroy(t *testing.T) {
+	t.Parallel()
+	b, _ := heldBench(t)
+	w := b.view()
+	put(t, w, "/f", noise(1, 1000))
+	ok(t, w.Remove("/f"))
+	left := make(chan uint64, 1)
+	_, err := b.vol.Purge(t.Context(), PurgeOptions{Before: time.Now().Add(time.Hour), Emit: func(PurgeReceipt) []byte {
+		go func() {
+			b.fs.Settle()
+			left <- b.vol.Stats().HistoryBytes
+		}()
+		return nil
+	}})
+	ok(t, err)
+	if n := <-left; n != 0 {
+		t.Errorf("%d bytes of history were still to go", n)
+	}
+}

@@ -286,6 +286,8 @@ func (e *purge) purge(ctx context.Context, batch []past) error {
 	var gone meta.Purged
 	var receipt PurgeReceipt
 	var seen int64
+	e.c.vol.fs.purging.RLock()
+	defer e.c.vol.fs.purging.RUnlock()
 	_, err := e.c.move(ctx, ids, func(tx *meta.Tx, free map[meta.Inode]bool) (err error) {
 		if e.plan.still != nil {
 			if err := e.plan.still(); err != nil {

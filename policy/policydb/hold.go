@@ -77,8 +77,8 @@ func (db *DB) Holds(id record.AccountID) (list []Hold, err error) {
 	return list, err
 }
 
-// Hold puts a path of an account on hold; "" or "/" is the account. When it returns nothing there will be destroyed: a purge asks in
-// the transaction that destroys.
+// Hold puts a path of an account on hold; "" or "/" is the account. When it returns no purge begins to destroy anything there:
+// it asks in the transaction that destroys. For one that has asked already see vfs.FS.Settle.
 func (db *DB) Hold(ctx context.Context, account, at, reason, who string) (Hold, error) {
 	if at == "" {
 		at = "/"

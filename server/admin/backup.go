@@ -39,6 +39,7 @@ func (s *Server) backupHold(ctx context.Context, who Peer, r HoldAsk) (Hold, err
 	if err != nil {
 		return Hold{}, err
 	}
+	s.o.Volumes.Settle() // before it is answered
 	s.holdsChanged(a)
 	return describeHold(r.Account, h), s.record(ctx, who, audit.Event{Action: audit.Hold, Account: audit.ID(a.ID), Path: audit.Text(h.Path), Version: h.N, Detail: r.Reason})
 }
