@@ -24,7 +24,7 @@ type PurgeOptions struct {
 // Purge is PlanPurgeBefore and Execute without counting first: for who purges by the clock. What is on hold or being written
 // stays.
 func (v *Volume) Purge(ctx context.Context, o PurgeOptions) (PurgeReceipt, error) {
-	p := &PurgePlan{v: v, expired: func(Superseded) bool { return true }, until: nanos(o.Before), most: o.Most, Pace: o.Pace, still: o.Still}
+	p := &PurgePlan{v: v, any: true, expired: func(Superseded) bool { return true }, until: nanos(o.Before), most: o.Most, Pace: o.Pace, still: o.Still}
 	err := p.Execute(ctx, o.Emit)
 	return p.Result(), err
 }

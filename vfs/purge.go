@@ -6,23 +6,13 @@ import (
 	"io/fs"
 	"iter"
 	"math"
-	"syscall"
 	"time"
 
 	"sallyport/vfs/meta"
 )
 
-const (
-	// purgePage is how many records of the time index are looked at in one view.
-	purgePage = 512
-	// purgeBatch is how many of them one transaction purges: it is what others wait for at most.
-	purgeBatch = 500
-	// purgeLeast is the smallest batch that is tried on a full disk, where a small transaction may still find room.
-	purgeLeast = 8
-	// usageVersions is how many versions an inode must have had for a purge to count once what they rely on; usageKept
-	// is for how many inodes it keeps that.
-	usageVersions, usageKept = 1000, 4
-)
+// purgePage is how many records of the time index are looked at in one view.
+const purgePage = 512
 
 // Superseded is a name that was removed, replaced or renamed away, or a version that another took the place of or
 // that was never current (an interrupted overwrite).
@@ -51,6 +41,7 @@ type PurgePlan struct {
 
 	v       *Volume
 	expired func(Superseded) bool
+	any     bool   // expired admits everything
 	most    uint64 // items; Execute ends after them. 0 = all
 	still   func() error
 	until   int64 // instants below this one only: what was superseded after the plan was made is not part of it
@@ -165,7 +156,7 @@ func (p *PurgePlan) Items(ctx context.Context) iter.Seq2[Superseded, error] {
 // Result is what Execute has destroyed so far. Not to be called while it runs.
 func (p *PurgePlan) Result() PurgeReceipt { return p.result }
 
-// Execute destroys what the plan found, oldest first, or less: what was restored, renamed to where it may stay, or is
+// Execute destroys what the plan found, the oldest 50,000 items first, or less: what was restored, renamed to where it may stay, or is
 // being written (Busy) meanwhile stays. First the records and wrapped keys go, in transactions of at most 500
 // items, each with the audit event that emit makes of its receipt (nil = none); then the files of the blobs. A crash or an
 // error leaves a volume in which some is gone and the rest is not; a new plan goes on. One Execute of a volume runs at a time.
@@ -210,16 +201,16 @@ func (v *Volume) tidy(ctx context.Context) (unlock func(), err error) {
 
 // purge is a PurgePlan at work.
 type purge struct {
-	plan  *PurgePlan
-	c     *core
-	emit  func(PurgeReceipt) []byte
-	batch []past
-	known map[meta.Inode]*meta.Usage
-	held  *held // as the items are judged by
-	loose bool  // something was met that is not held
+	plan     *PurgePlan
+	c        *core
+	emit     func(PurgeReceipt) []byte
+	gathered []waiting
+	known    map[meta.Inode]*meta.Usage
+	held     *held // as the items are judged by
+	loose    bool  // something was met that is not held
 }
 
-// take purges what has expired of a page of the time index, in full batches.
+// take gathers what has expired of a page of the time index, and purges it when there is a window full of it.
 func (e *purge) take(ctx context.Context, page []past) error {
 	for i := range page {
 		if page[i].Held {
@@ -228,7 +219,7 @@ func (e *purge) take(ctx context.Context, page []past) error {
 		if e.loose = true; !e.plan.expired(page[i].Superseded) {
 			continue
 		}
-		if e.batch = append(e.batch, page[i]); len(e.batch) == e.full() {
+		if e.gathered = append(e.gathered, waiting{page[i].item, page[i].versions}); len(e.gathered) == e.window() {
 			if err := e.flush(ctx); err != nil {
 				return err
 			}
@@ -240,48 +231,11 @@ func (e *purge) take(ctx context.Context, page []past) error {
 	return nil
 }
 
-// full is how many items one transaction takes.
-func (e *purge) full() int {
-	if e.plan.most > 0 && e.plan.most < purgeBatch {
-		return int(e.plan.most)
-	}
-	return purgeBatch
-}
-
-func (e *purge) flush(ctx context.Context) error {
-	batch := e.batch
-	e.batch = nil
-	for size := len(batch); len(batch) > 0; {
-		some := batch[:min(size, len(batch))]
-		err := e.purge(ctx, some)
-		if errors.Is(err, syscall.ENOSPC) && !e.c.failed.Load() && size > purgeLeast {
-			size = max(size/4, purgeLeast)
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		batch = batch[len(some):]
-		if e.plan.Pace != nil {
-			if err := e.plan.Pace(ctx, len(some)); err != nil {
-				return &paceError{err}
-			}
-		}
-		if r := &e.plan.result; e.plan.most > 0 && r.Names+r.Versions >= e.plan.most {
-			return errEnough
-		}
-	}
-	return nil
-}
-
 // purge is one transaction.
-func (e *purge) purge(ctx context.Context, batch []past) error {
-	if err := e.count(batch); err != nil {
-		return err
-	}
+func (e *purge) purge(ctx context.Context, batch []waiting) error {
 	ids := make([]meta.Inode, 0, len(batch))
 	for i := range batch {
-		ids = append(ids, batch[i].item.Inode)
+		ids = append(ids, batch[i].Inode)
 	}
 	var gone meta.Purged
 	var receipt PurgeReceipt
@@ -300,12 +254,12 @@ func (e *purge) purge(ctx context.Context, batch []past) error {
 		receipt = PurgeReceipt{At: time.Unix(0, tx.Instant())}
 		items := make([]meta.Superseded, 0, len(batch))
 		for i := range batch {
-			if !free[batch[i].item.Inode] {
+			if !free[batch[i].Inode] {
 				receipt.Busy++
 				continue
 			}
-			items = append(items, batch[i].item)
-			receipt.Oldest, receipt.Newest = span(receipt.Oldest, receipt.Newest, batch[i].At)
+			items = append(items, batch[i].Superseded)
+			receipt.Oldest, receipt.Newest = span(receipt.Oldest, receipt.Newest, time.Unix(0, batch[i].At))
 		}
 		if gone, err = tx.Purge(items, e.known); err != nil {
 			return err
@@ -331,24 +285,6 @@ func (e *purge) purge(ctx context.Context, batch []past) error {
 	e.plan.result.add(&receipt)
 	if e.emit != nil {
 		e.c.vol.notify()
-	}
-	return nil
-}
-
-// count gets the usage of inodes that have very many versions, before the transaction that needs it.
-func (e *purge) count(batch []past) error {
-	for i := range batch {
-		id := batch[i].item.Inode
-		if batch[i].versions < usageVersions || e.known[id] != nil {
-			continue
-		}
-		if e.known == nil || len(e.known) >= usageKept {
-			e.known = map[meta.Inode]*meta.Usage{}
-		}
-		err := e.c.db.View(func(tx *meta.Tx) (err error) { e.known[id], err = tx.Usage(id); return err })
-		if err != nil {
-			return err
-		}
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ type Options struct {
 	Every   time.Duration    // between two rounds; 0 = 10 s
 	Rate    int              // items per second, all accounts together; 0 = no limit
 	Workers int              // accounts at once; 0 = 4
-	Slice   uint64           // items of one account before it is another's turn; 0 = 10,000
+	Slice   uint64           // items of one account before it is another's turn; 0 = 50,000: a purge puts so many in order at once
 	// Looks is how many accounts of which nothing is known yet are looked into in one round, to spread what a start costs; 0 = 1000.
 	// All of them are when the policy has changed.
 	Looks int
@@ -50,7 +50,7 @@ func (o *Options) defaults() {
 		o.Workers = 4
 	}
 	if o.Slice == 0 {
-		o.Slice = 10_000
+		o.Slice = 50_000
 	}
 	if o.Looks == 0 {
 		o.Looks = 1000
