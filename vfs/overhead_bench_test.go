@@ -8,10 +8,10 @@ import (
 )
 
 // BenchmarkOverheadOfHistory uploads, overwrites and removes small files in turns in a volume with 100,000 superseded versions and in
-// one with the same live files and none, and tells the CPU time of an operation in both: the median of 15 rounds in each of which
+// one with the same live files and none, and tells the CPU time of an operation in both: the median of 101 rounds in each of which
 // both are measured, one after the other, and of the ratios of the rounds.
 func BenchmarkOverheadOfHistory(b *testing.B) {
-	const files, n, rounds = 1000, 150, 15
+	const files, n, rounds = 1000, 40, 101
 	for b.Loop() {
 		b.StopTimer()
 		with, without := newBench(b), newBench(b)
