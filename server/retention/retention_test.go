@@ -23,6 +23,7 @@ const day = 24 * time.Hour
 // site is a policy and volumes as the server has them, in a bubble whose clock is that of everything.
 type site struct {
 	t      *testing.T
+	dir    string
 	ring   *keyring.Keyring
 	policy *policydb.DB
 	fs     *vfs.FS
@@ -34,6 +35,7 @@ func newSite(t *testing.T, o Options, names ...string) *site {
 	t.Helper()
 	s := &site{t: t, ids: map[string]keyring.AccountID{}}
 	dir := t.TempDir()
+	s.dir = dir
 	key, err := keyring.NewKeyFile(filepath.Join(t.TempDir(), "key"))
 	s.must(err)
 	s.ring, err = keyring.Create(t.Context(), dir, key)
