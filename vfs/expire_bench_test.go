@@ -13,14 +13,17 @@ import (
 	"sallyport/vfs/meta"
 )
 
-// BenchmarkRetention purges by the clock as the server does, SALLYPORT_PURGE_VERSIONS versions (100,000 unless set) of 1,000 files, in
-// slices of 50,000, and tells the rate, the greatest heap, and what a small upload costs beside that history and without it.
+// BenchmarkRetention purges by the clock as the server does, SALLYPORT_PURGE_VERSIONS versions (100,000 unless set) of
+// SALLYPORT_PURGE_FILES files (1,000) that were overwritten in turns, in slices of 50 versions of each, and tells the rate, the
+// greatest heap, and what a small upload costs beside that history and without it.
 func BenchmarkRetention(b *testing.B) {
-	const files = 1000
-	total := 100_000
-	if text := os.Getenv("SALLYPORT_PURGE_VERSIONS"); text != "" {
-		total = must(strconv.Atoi(text))(b)
+	number := func(name string, n int) int {
+		if text := os.Getenv(name); text != "" {
+			return must(strconv.Atoi(text))(b)
+		}
+		return n
 	}
+	files, total := number("SALLYPORT_PURGE_FILES", 1000), number("SALLYPORT_PURGE_VERSIONS", 100_000)
 	for b.Loop() {
 		b.StopTimer()
 		h := newBench(b)
@@ -32,7 +35,7 @@ func BenchmarkRetention(b *testing.B) {
 		purged, start, cpu := uint64(0), time.Now(), cpuTime()
 		b.StartTimer()
 		for {
-			r := must(h.vol.Purge(b.Context(), PurgeOptions{Before: start.Add(time.Hour), Most: 50_000, Pace: func(context.Context, int) error {
+			r := must(h.vol.Purge(b.Context(), PurgeOptions{Before: start.Add(time.Hour), Most: uint64(50 * files), Pace: func(context.Context, int) error {
 				var m runtime.MemStats
 				if runtime.ReadMemStats(&m); m.HeapInuse > most.HeapInuse {
 					most = m
