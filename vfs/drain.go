@@ -128,3 +128,11 @@ func (c *core) announce() {
 		c.vol.notify()
 	}
 }
+
+// untold says whether events wait. One that cannot be read does not: it can be told to nobody.
+func (c *core) untold() (waits bool) {
+	_ = c.db.View(func(tx *meta.Tx) error {
+		return tx.Outbox(func(uint64, []byte) bool { waits = true; return false })
+	})
+	return waits
+}

@@ -145,8 +145,8 @@ func (f *FS) Create(ctx context.Context, id keyring.AccountID) error {
 	return nil
 }
 
-// Destroy removes an account's volume from disk; ErrHeld if something of it is on hold. Its views must be closed; ErrBusy otherwise. The account's key is
-// the caller's to destroy, and that comes first: without it the bytes are noise already.
+// Destroy removes an account's volume from disk; ErrHeld if something of it is on hold. Its views must be closed, and its events drained if
+// somebody does (OnOutbox); ErrBusy otherwise. The account's key is the caller's to destroy, and that comes first: without it the bytes are noise already.
 func (f *FS) Destroy(ctx context.Context, id keyring.AccountID) error {
 	if held, err := f.heldPaths(id); err != nil || len(held) > 0 {
 		return errors.Join(fmt.Errorf("vfs: destroying volume %s: %w", id, ErrHeld), err)
@@ -155,7 +155,7 @@ func (f *FS) Destroy(ctx context.Context, id keyring.AccountID) error {
 	v := f.volumes[id]
 	f.mu.Unlock()
 	if v != nil {
-		if err := v.retire(); err != nil {
+		if err := v.retire(f.onOutbox.Load() != nil); err != nil {
 			return fmt.Errorf("vfs: destroying volume %s: %w", id, err)
 		}
 		f.mu.Lock()
@@ -224,7 +224,7 @@ func (f *FS) Close() error {
 	}
 	f.notes.Wait()
 	for _, v := range all {
-		errs = append(errs, v.retire())
+		errs = append(errs, v.retire(false))
 	}
 	return errors.Join(errs...)
 }

@@ -43,6 +43,27 @@ func TestCreateAndDestroy(t *testing.T) {
 	b.discard()
 }
 
+// What a volume has not told is nowhere else: who destroys it waits for whoever listens.
+func TestADestroyedVolumeHasToldEverything(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.fs.OnOutbox(func(*Volume) {})
+	w := b.viewWith(ViewOptions{Note: func(Change) []byte { return []byte("made") }})
+	ok(t, w.Mkdir("a", 0))
+	v := w.Volume()
+	ok(t, w.Close())
+	if err := b.fs.Destroy(t.Context(), b.id); !errors.Is(err, ErrBusy) {
+		t.Fatalf("destroyed with an event in it: %v", err)
+	}
+	told := 0
+	ok(t, v.Drain(t.Context(), func([]byte) error { told++; return nil }))
+	ok(t, b.fs.Destroy(t.Context(), b.id))
+	if told != 1 {
+		t.Errorf("%d events", told)
+	}
+	b.discard()
+}
+
 // TestUnfinishedVolumesAreSwept has a crash in the middle of a creation and of a destruction.
 func TestUnfinishedVolumesAreSwept(t *testing.T) {
 	t.Parallel()

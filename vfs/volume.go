@@ -182,8 +182,9 @@ func (v *Volume) shut() error {
 	return errors.Join(errs...)
 }
 
-// retire closes the volume for good; ErrBusy while something uses it.
-func (v *Volume) retire() error {
+// retire closes the volume for good; ErrBusy while something uses it, and, if it must have told everything, while events wait that
+// somebody drains: they are nowhere else, and what nobody told of must not go with the volume.
+func (v *Volume) retire(told bool) error {
 	v.mu.Lock()
 	for v.turning != nil {
 		turned := v.turning
@@ -192,6 +193,10 @@ func (v *Volume) retire() error {
 		v.mu.Lock()
 	}
 	if v.refs > 0 || len(v.views) > 0 || v.repairing {
+		v.mu.Unlock()
+		return ErrBusy
+	}
+	if told && v.core != nil && v.core.untold() { // asked with mu held, as nothing can be told any more then
 		v.mu.Unlock()
 		return ErrBusy
 	}

@@ -121,8 +121,6 @@ func TestRealHistory(t *testing.T) {
 	c.refused(553, "SITE RESTORE docs "+then, "["+policy.CodeName+"]")
 	h.set(policy.AccountTarget("alice"), "backup.self_service", "false")
 	c.refused(550, "SITE RESTORE kept "+then, "["+policy.CodeHistory+"]")
-	if n := h.records()["restore ftps-implicit "]; n < 5 {
-		t.Errorf("%d records of restoring", n)
-	}
+	eventually(t, "the restores are in the log", func() bool { return h.records()["restore ftps-implicit "] >= 5 })
 	c.cmd(221, "QUIT")
 }

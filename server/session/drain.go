@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"time"
@@ -81,7 +82,11 @@ func (d *drainer) rest() error { return d.all(context.Background()) }
 func (d *drainer) all(ctx context.Context) error {
 	var errs []error
 	for _, v := range d.take() {
-		if err := d.volume(ctx, v); err != nil {
+		err := d.volume(ctx, v)
+		if errors.Is(err, fs.ErrClosed) { // its account was destroyed meanwhile, which it had told everything for
+			continue
+		}
+		if err != nil {
 			errs = append(errs, err)
 			d.mu.Lock()
 			d.ready[v.ID()] = v // tried again with the next event
