@@ -3,6 +3,7 @@ package proof
 import (
 	"bytes"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -89,4 +90,22 @@ func firstError(errs ...error) error {
 		}
 	}
 	return nil
+}
+
+// TestAnOpeningThatWroteIsUndone: an attack may lead back to a tree that has something to be finished. What that opening wrote
+// must not be left to the next case.
+func TestAnOpeningThatWroteIsUndone(t *testing.T) {
+	t.Parallel()
+	c := newCorpus(t)
+	b := newBench(t, c)
+	i := slices.IndexFunc(c.stores, func(s *store) bool { return s.unclean })
+	check(t, b.begin(c.stores[i], false))
+	check(t, b.patch(treeFile, 0, b.store.files[treeFile][:1]))
+	_, err := b.judge(wish{}, 0)
+	check(t, err)
+	if b.pristine() == nil {
+		t.Fatal("the opening wrote nothing")
+	}
+	check(t, b.restore(false))
+	check(t, b.pristine())
 }
