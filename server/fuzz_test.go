@@ -1,10 +1,13 @@
 package server
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"sallyport/server/audit"
 )
 
 // FuzzConfig: a configuration file is taken whole or refused with places, and what `config show` prints of one that was
@@ -49,6 +52,24 @@ func FuzzPorts(f *testing.F) {
 		}
 		if a, err := parsePublic(s); err == nil && a.IsValid() && !a.Is4() {
 			t.Errorf("%q is %v", s, a)
+		}
+	})
+}
+
+// FuzzNotes: what anybody wrote into the file of notes is bounded, and tells of attempts to unseal only.
+func FuzzNotes(f *testing.F) {
+	f.Add([]byte(notesMagic), []byte(`{"action":"unseal-refused","detail":"x"}`))
+	f.Add(bytes.Repeat([]byte{4}, notesStart+40), []byte(`{"action":"login"}`))
+	f.Fuzz(func(t *testing.T, data, plain []byte) {
+		n := &notes{path: "notes"}
+		entries, bytes := 0, 0
+		if err := n.parse(data, func(_, sealed []byte) { entries++; bytes += 4 + len(sealed) }); err == nil {
+			if entries > maxNotes || notesStart+bytes > len(data) || n.n != entries || n.size > int64(len(data)) {
+				t.Errorf("%d entries of %d bytes in %d", entries, bytes, len(data))
+			}
+		}
+		if e, ok := believed(plain); ok && (e.Action != audit.UnsealRefused && e.Action != audit.UnsealShare || e.Origin != "" || e.Account != (audit.ID{})) {
+			t.Errorf("a note tells %+v", e)
 		}
 	})
 }
