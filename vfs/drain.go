@@ -3,6 +3,8 @@ package vfs
 import (
 	"bytes"
 	"context"
+	"maps"
+	"slices"
 
 	"sallyport/vfs/meta"
 )
@@ -94,10 +96,10 @@ func (v *Volume) notify() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.noted = true
-	if v.noting {
+	if v.noting != nil {
 		return
 	}
-	v.noting = true
+	v.noting = make(chan struct{})
 	// Owner: FS.Close waits. The goroutine ends when nothing new was noted.
 	v.fs.notes.Go(func() {
 		for v.news() {
@@ -106,12 +108,28 @@ func (v *Volume) notify() {
 	})
 }
 
+// Notified waits until OnOutbox was called for every commit that has returned. Who drains for the last time knows then of all volumes.
+func (f *FS) Notified() {
+	f.mu.Lock()
+	all := slices.Collect(maps.Values(f.volumes))
+	f.mu.Unlock()
+	for _, v := range all {
+		v.mu.Lock()
+		under := v.noting
+		v.mu.Unlock()
+		if under != nil {
+			<-under
+		}
+	}
+}
+
 // news takes the note that there are events, or ends the notifier.
 func (v *Volume) news() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if !v.noted {
-		v.noting = false
+		close(v.noting)
+		v.noting = nil
 		return false
 	}
 	v.noted = false

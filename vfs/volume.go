@@ -39,7 +39,7 @@ type Volume struct {
 	tidiedAt   uint64                // when it had had so many updates
 	repairing  bool                  // see alone
 	noted      bool                  // the outbox has news
-	noting     bool                  // a goroutine is calling OnOutbox
+	noting     chan struct{}         // OnOutbox is being called; closed when it is not any more
 	keeping    int                   // copies that need the blobs of an instant: see keep
 	kept       bool                  // and that something waits for their end
 	removing   int                   // removals of blobs under way

@@ -181,6 +181,7 @@ func (m *Manager) CloseWith(d *policy.Denial) error {
 	m.stop()
 	m.work.Wait()
 	if m.drain != nil {
+		m.o.FS.Notified() // of the last commits, before they are asked for
 		return m.drain.rest()
 	}
 	return nil
