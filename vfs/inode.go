@@ -147,6 +147,15 @@ func (in *inode) begin() (*draft, error) {
 // start makes the draft. The file is pinned: where base lies now, it stays.
 func (in *inode) start(base *snapshot, fresh bool, plan meta.BlobKey) (*draft, error) {
 	if fresh {
+		if plan.Inode != 0 { // removed and purged since it was opened: said now, and not when all was sent
+			err := in.c.db.View(func(tx *meta.Tx) error { _, err := tx.Node(plan.Inode); return err })
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil, ErrPurged
+			}
+			if err != nil {
+				return nil, in.c.damage(err)
+			}
+		}
 		return in.c.newDraft(nil, plan)
 	}
 	plan.Base = base.node.Version
