@@ -138,19 +138,15 @@ func (v *Volume) news() bool {
 
 // announce has the outbox drained if a crash or a failed Drain left something in it.
 func (c *core) announce() {
-	var some bool
-	err := c.db.View(func(tx *meta.Tx) error {
-		return tx.Outbox(func(uint64, []byte) bool { some = true; return false })
-	})
-	if err == nil && some {
+	if c.untold() {
 		c.vol.notify()
 	}
 }
 
 // untold says whether events wait. One that cannot be read does not: it can be told to nobody.
 func (c *core) untold() (waits bool) {
-	_ = c.db.View(func(tx *meta.Tx) error {
+	err := c.db.View(func(tx *meta.Tx) error {
 		return tx.Outbox(func(uint64, []byte) bool { waits = true; return false })
 	})
-	return waits
+	return err == nil && waits
 }

@@ -7,10 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -69,25 +67,23 @@ func TestADestroyedVolumeHasToldEverything(t *testing.T) {
 // Who drains for the last time must have been told of what was committed before.
 func TestNotifiedWaitsForTheListener(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
-	var entered sync.Once
-	in, gate := make(chan struct{}), make(chan struct{})
-	var heard atomic.Bool
-	b.fs.OnOutbox(func(*Volume) {
-		entered.Do(func() { close(in) })
-		<-gate
-		heard.Store(true)
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		gate := make(chan struct{})
+		b.fs.OnOutbox(func(*Volume) { <-gate })
+		w := b.viewWith(ViewOptions{Note: func(Change) []byte { return []byte("made") }})
+		ok(t, w.Mkdir("a", 0))
+		told := make(chan struct{})
+		go func() { b.fs.Notified(); close(told) }()
+		synctest.Wait()
+		select {
+		case <-told:
+			t.Error("it did not wait")
+		default:
+		}
+		close(gate)
+		<-told
 	})
-	w := b.viewWith(ViewOptions{Note: func(Change) []byte { return []byte("made") }})
-	ok(t, w.Mkdir("a", 0))
-	<-in
-	told := make(chan bool)
-	go func() { b.fs.Notified(); told <- heard.Load() }()
-	runtime.Gosched()
-	close(gate)
-	if !<-told {
-		t.Error("it did not wait")
-	}
 }
 
 // TestUnfinishedVolumesAreSwept has a crash in the middle of a creation and of a destruction.
