@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -103,7 +104,7 @@ func TestUnsealedMemory(t *testing.T) {
 	defer client.close()
 
 	keys := h.keys(t)
-	inUse := inspect(t, st.PID, keys)
+	inUse := h.awaitHashes(t, st.PID, client, keys)
 	t.Logf("in use: %v", inUse)
 	for what, found := range inUse {
 		if found.raw > 0 {
@@ -127,26 +128,8 @@ func TestUnsealedMemory(t *testing.T) {
 	}
 
 	client.close()
-	ctx, cancel := context.WithTimeout(t.Context(), deadline)
-	defer cancel()
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
 	var idle map[string]occurrences
-	for gone := false; !gone; {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("the account is idle, and its keys are in memory: %v", idle)
-		}
-		keys = h.keys(t)
-		idle, gone = inspect(t, st.PID, keys), true
-		for what, found := range idle {
-			if (strings.HasSuffix(what, "account") || strings.HasPrefix(what, "data key")) && found != (occurrences{}) {
-				gone = false
-			}
-		}
-		gone = gone && len(keys) > len(inUse) // the database is closed, so that its data keys were looked for, too
-	}
+	keys, idle = h.awaitIdle(t, st.PID, len(inUse))
 	t.Logf("idle: %v", idle)
 	if idle["root"].locked == 0 || idle["policy record"].cipher == 0 {
 		t.Errorf("the keys of the server itself went, too: %v", idle)
@@ -155,6 +138,128 @@ func TestUnsealedMemory(t *testing.T) {
 	defer again.close()
 	if found := inspect(t, st.PID, keys); found["name of an account"].locked == 0 {
 		t.Errorf("in use again: %v", found)
+	}
+}
+
+// TestMemoryOfARemovedAccount: an account is removed while its session reads a file, and another one that nobody has used
+// yet. No key of theirs is left in any form, nor waits for the garbage collections that come anyway.
+func TestMemoryOfARemovedAccount(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root may read the memory of a process that is not dumpable")
+	}
+	const name = "canary-account"
+	h := initHost(t)
+	h.serve(t, "SALLYPORT_STATE__IDLE_CLOSE=1s")
+	h.await(t, "ready")
+	h.addAccount(t, name, "Canary-password-42")
+	st, err := h.cl.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.upload(t, name, "content of a file").close()
+	keys, _ := h.awaitIdle(t, st.PID, len(h.keys(t))) // with the data keys: nothing is written afterwards
+	reader := h.dial(t, name)
+	defer reader.close()
+	file, err := reader.c.Open("/whole")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.Read(make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	inUse := inspect(t, st.PID, keys)
+	t.Logf("in use: %v", inUse)
+	opened := 0
+	for what, found := range inUse {
+		if strings.HasPrefix(what, "data key") && found.cipher+found.locked+found.hash > 0 {
+			opened++
+		}
+	}
+	if inUse["wrap of an account"].locked == 0 || inUse["record of an account"].cipher == 0 || opened == 0 {
+		t.Fatalf("the account is in use, and its keys are not found: their absence later would mean nothing")
+	}
+	if _, err := h.cl.AccountDestroy(t.Context(), admin.AccountRef{Name: name}); err != nil {
+		t.Fatal(err)
+	}
+	destroyed := awaitGone(t, st.PID, func() map[string][]byte { return keys })
+	t.Logf("destroyed: %v", destroyed)
+	if destroyed["policy record"].cipher == 0 {
+		t.Errorf("the keys of the server itself went, too: %v", destroyed)
+	}
+	for _, what := range []string{"root", "wrap of the root"} { // keys is of the time before
+		if destroyed[what] != (occurrences{}) {
+			t.Errorf("the old %s is in memory: %v", what, destroyed[what])
+		}
+	}
+
+	h.addAccount(t, "unused", "Canary-password-43")
+	keys = h.keys(t)
+	t.Logf("unused: %v", inspect(t, st.PID, keys)) // what making the volume has left, unless it was collected already
+	if err := h.cl.AccountRemove(t.Context(), admin.AccountRef{Name: "unused"}); err != nil {
+		t.Fatal(err)
+	}
+	awaitGone(t, st.PID, func() map[string][]byte { return keys })
+}
+
+// awaitHashes inspects a server that is used. States of HMACs are in a sync.Pool: a collection just now may have taken them.
+func (h *realHost) awaitHashes(t *testing.T, pid int, client overSFTP, keys map[string][]byte) map[string]occurrences {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	for {
+		if _, err := client.c.ReadDir("/"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.c.Stat("/whole"); err != nil {
+			t.Fatal(err)
+		}
+		found := inspect(t, pid, keys)
+		if ctx.Err() != nil || found["name of an account"].hash > 0 && found["dir of an account"].hash > 0 {
+			return found
+		}
+	}
+}
+
+// awaitIdle waits until the account's keys are gone, data keys among them: its database must be closed for those to be known,
+// so that there are more keys than some.
+func (h *realHost) awaitIdle(t *testing.T, pid, some int) (keys map[string][]byte, found map[string]occurrences) {
+	t.Helper()
+	found = awaitGone(t, pid, func() map[string][]byte {
+		if keys = h.keys(t); len(keys) <= some {
+			return nil
+		}
+		return keys
+	})
+	return keys, found
+}
+
+// awaitGone waits until no key of an account is in memory in any form, and returns what is found of the others. nil = not yet known.
+func awaitGone(t *testing.T, pid int, keys func() map[string][]byte) map[string]occurrences {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	var found map[string]occurrences
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("nobody uses the account, and its keys are in memory: %v", found)
+		}
+		look := keys()
+		if look == nil {
+			continue
+		}
+		left := false
+		found = inspect(t, pid, look)
+		for what, n := range found {
+			left = left || (strings.HasSuffix(what, "account") || strings.HasPrefix(what, "data key")) && n != (occurrences{})
+		}
+		if !left {
+			return found
+		}
 	}
 }
 
@@ -169,6 +274,22 @@ func (h *realHost) addAccount(t *testing.T, name, password string) {
 // upload stores one file, and leaves another open whose upload is under way: its data key is in use.
 func (h *realHost) upload(t *testing.T, name, content string) overSFTP {
 	t.Helper()
+	client := h.dial(t, name)
+	if err := client.put("/whole", bytes.Repeat([]byte(content), 10_000), func(int, bool) {}); err != nil {
+		t.Fatal(err)
+	}
+	open, err := client.c.OpenFile("/open", os.O_WRONLY|os.O_CREATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open.Write(bytes.Repeat([]byte(content), 10_000)); err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+func (h *realHost) dial(t *testing.T, name string) overSFTP {
+	t.Helper()
 	st, err := h.cl.Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -182,18 +303,7 @@ func (h *realHost) upload(t *testing.T, name, content string) overSFTP {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := r.(overSFTP)
-	if err := client.put("/whole", bytes.Repeat([]byte(content), 10_000), func(int, bool) {}); err != nil {
-		t.Fatal(err)
-	}
-	open, err := client.c.OpenFile("/open", os.O_WRONLY|os.O_CREATE)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := open.Write(bytes.Repeat([]byte(content), 10_000)); err != nil {
-		t.Fatal(err)
-	}
-	return client
+	return r.(overSFTP)
 }
 
 // realHost is a server of the real binary with a key file.
@@ -334,8 +444,25 @@ func (h *realHost) keys(t *testing.T) map[string][]byte {
 				return err
 			}
 			found["data key of "+fmt.Sprintf("%x", k)] = key[:]
-			return nil
+			return h.segmentKey(found, id, k, key[:])
 		})
 	}))
 	return found
+}
+
+// segmentKey adds what the first segments of a blob are sealed with: FLOE's second derivation from its data key (c2sp.org/FLOE).
+func (h *realHost) segmentKey(found map[string][]byte, account record.AccountID, blob, dataKey []byte) error {
+	name := fmt.Sprintf("%x", blob)
+	data, err := os.ReadFile(filepath.Join(h.state, "accounts", account.String(), "blobs", name[:2], name[2:]))
+	if err != nil {
+		return err
+	}
+	header := string(data[24 : 24+10+32]) // parameters ‖ IV
+	aad := "sallyport.blob.v1\x00" + string(account[:]) + string(blob)
+	message, err := hkdf.Expand(sha512.New384, dataKey, header+"MESSAGE_KEY:"+aad, 48)
+	if err != nil {
+		return err
+	}
+	found["data key of "+name+", for segments"], err = hkdf.Expand(sha512.New384, message, header+"DEK:"+string(make([]byte, 8))+aad, 32)
+	return err
 }

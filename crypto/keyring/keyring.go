@@ -286,15 +286,19 @@ func (k *Keyring) NewAccount(ctx context.Context) (AccountID, error) {
 
 // RemoveAccount forgets the key of an account; ErrNoAccount if there is none.
 // AccountKeys that are in use go on working until they are dropped: end the
-// account's sessions first.
+// account's sessions first. Those that nobody uses are overwritten within seconds.
 func (k *Keyring) RemoveAccount(ctx context.Context, id AccountID) error {
-	return k.change(ctx, func(root *root, r *ring) (*ring, error) {
+	err := k.change(ctx, func(root *root, r *ring) (*ring, error) {
 		i, found := r.find(id)
 		if !found {
 			return nil, ErrNoAccount
 		}
 		return r.without(i, root), nil
 	})
+	if err == nil {
+		k.Sweep() // keys of a volume that was only made, say, are nobody's to let go of
+	}
+	return err
 }
 
 // change makes the ring what fn makes of it, on disk first. The lock on mu is

@@ -169,6 +169,7 @@ func (k *Keyring) rewrap(ctx context.Context, next *root, without []AccountID) e
 	k.root, k.ring = next, ring
 	k.mu.Unlock()
 	old.destroy() // whoever looked something up with it held mu
+	k.Sweep()     // what was expanded from it, and keys of the accounts that went
 	return nil
 }
 

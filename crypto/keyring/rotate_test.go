@@ -392,6 +392,40 @@ func TestSwitchPutsManyKeysInForceAtOnce(t *testing.T) {
 	}
 }
 
+// TestWhatTakesKeysAwayHasThemOverwritten: nobody else may come to say that they are not used any more.
+func TestWhatTakesKeysAwayHasThemOverwritten(t *testing.T) {
+	t.Parallel()
+	k, _, _ := filled(t, &vaultSeal{}, 3)
+	ids := k.Accounts()
+	for _, c := range []struct {
+		what string
+		do   func() error
+	}{
+		{"an account is removed", func() error { return k.RemoveAccount(t.Context(), ids[0]) }},
+		{"an account is destroyed", func() error { return k.DestroyAccount(t.Context(), ids[1]) }},
+		{"the root is replaced", func() error { return k.RotateRoot(t.Context()) }},
+		{"an account gets another key", func() error {
+			n, err := k.NextKey(ids[2])
+			if err != nil {
+				return err
+			}
+			return k.Switch(t.Context(), n)
+		}},
+	} {
+		k.sweep.stop() // of the step before
+		k.sweep.off = false
+		if err := c.do(); err != nil {
+			t.Fatal(err)
+		}
+		k.sweep.mu.Lock()
+		waits := k.sweep.timer != nil
+		k.sweep.mu.Unlock()
+		if !waits {
+			t.Errorf("%s, and the garbage collector is not told", c.what)
+		}
+	}
+}
+
 func TestForgottenKeysAreOwedUntilTheRootIsReplaced(t *testing.T) {
 	t.Parallel()
 	seal := &vaultSeal{}
