@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -142,6 +143,7 @@ func (n *notes) note(e audit.Event) {
 		}
 		n.log.Error("an attempt to unseal is kept in memory only", "error", err)
 	}
+	e.Origin = origin([]byte(rand.Text()))
 	n.memory = append(n.memory, e)
 }
 
@@ -171,22 +173,23 @@ func (n *notes) write(e audit.Event) error {
 	return nil
 }
 
-// fold hands all notes to record and begins a new file if it succeeds. Between
-// the two a crash has them recorded twice, and never not at all. No note is
-// taken meanwhile.
+// fold hands all notes to record and begins a new file if it succeeds. A crash
+// between the two has them handed over again, with the same origins, by which the
+// audit log knows them. No note is taken meanwhile.
 func (n *notes) fold(k *keyring.Keyring, record func(events []audit.Event) error) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	events, unread := n.read(k)
+	events, unread, file := n.read(k)
 	for i := range events {
 		events[i].Detail = "noted while sealed: " + events[i].Detail // whoever could write to the disk could write that, too
 	}
 	if n.damaged != "" || unread > 0 {
 		n.log.Error("notes of attempts to unseal are damaged", "unread", unread, "reason", n.damaged)
-		events = append(events, audit.Event{Action: audit.UnsealRefused, Count: uint64(unread), Detail: "notes of attempts while sealed do not open: the file was damaged or changed"})
+		events = append(events, audit.Event{Action: audit.UnsealRefused, Count: uint64(unread), Origin: file + ":damaged",
+			Detail: "notes of attempts while sealed do not open: the file was damaged or changed"})
 	}
 	if n.lost > 0 {
-		events = append(events, audit.Event{Action: audit.UnsealRefused, Count: n.lost, Detail: "refused attempts beyond those recorded singly"})
+		events = append(events, audit.Event{Action: audit.UnsealRefused, Count: n.lost, Origin: file + ":lost", Detail: "refused attempts beyond those recorded singly"})
 	}
 	if err := record(events); err != nil {
 		return err
@@ -195,16 +198,20 @@ func (n *notes) fold(k *keyring.Keyring, record func(events []audit.Event) error
 	if err == nil {
 		err = n.begin(public)
 	}
-	if err != nil { // they are recorded, and will be once more
+	if err != nil { // they are recorded, and will be handed over once more
 		n.log.Error("beginning a new file of notes", "error", err)
 	}
 	return nil
 }
 
-// read are the notes of the file and those in memory.
-func (n *notes) read(k *keyring.Keyring) (events []audit.Event, unread int) {
+// read are the notes of the file and those in memory; file is the origin of what is said of the file as a whole.
+func (n *notes) read(k *keyring.Keyring) (events []audit.Event, unread int, file string) {
+	data, err := readNotes(n.path)
+	file = origin(data)
+	if len(data) == 0 { // it says nothing of itself
+		file = origin([]byte(rand.Text()))
+	}
 	if n.file != nil {
-		data, err := readNotes(n.path)
 		if err == nil {
 			err = n.parse(data, func(place, sealed []byte) {
 				plain, err := k.OpenPending(place, sealed)
@@ -213,6 +220,7 @@ func (n *notes) read(k *keyring.Keyring) (events []audit.Event, unread int) {
 					unread++
 					return
 				}
+				e.Origin = origin(sealed)
 				events = append(events, e)
 			})
 		}
@@ -220,7 +228,13 @@ func (n *notes) read(k *keyring.Keyring) (events []audit.Event, unread int) {
 			n.damaged = err.Error()
 		}
 	}
-	return append(events, n.memory...), unread
+	return append(events, n.memory...), unread, file
+}
+
+// origin names something that is noted. No two notes are alike once they are sealed.
+func origin(data []byte) string {
+	sum := sha256.Sum256(data)
+	return "note:" + hex.EncodeToString(sum[:16])
 }
 
 // believed is what a note can say, which anybody may have written who could write to the disk: that somebody tried to unseal.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"sallyport/crypto/keyring"
+	"sallyport/crypto/record"
 	"sallyport/server/audit"
 )
 
@@ -79,6 +81,83 @@ func TestNotesOutliveTheProcess(t *testing.T) {
 	fourth.note(attempt(4))
 	if got := folded(t, openedNotes(path), k); len(got) != 1 {
 		t.Errorf("in the new file: %q", got)
+	}
+}
+
+// TestNotesAreRecordedOnce: the process dies when they are in the audit log and there is no new file of notes yet, twice.
+func TestNotesAreRecordedOnce(t *testing.T) {
+	t.Parallel()
+	k, path := noted(t)
+	n := openedNotes(path)
+	for i := range 3 {
+		n.note(attempt(i))
+	}
+	n.close()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	check(t, err)
+	_, err = f.WriteAt([]byte{0, 0, 0, 0, 0, 0, 0, 9}, int64(notesLostAt))
+	check(t, err)
+	_, err = f.WriteAt([]byte{0}, n.size-1) // the last one does not open
+	check(t, errors.Join(err, f.Close()))
+	box, err := k.Audit()
+	check(t, err)
+	dir := filepath.Join(t.TempDir(), "audit")
+	for range 2 {
+		dir = foldAndDie(t, openedNotes(path), k, dir, box)
+	}
+	log, err := audit.Open(audit.Options{Dir: dir, Box: box})
+	check(t, err)
+	defer log.Close()
+	n = openedNotes(path)
+	check(t, n.fold(k, func(e []audit.Event) error { return log.AppendAll(t.Context(), e) }))
+	n.note(attempt(8))
+	check(t, openedNotes(path).fold(k, func(e []audit.Event) error { return log.AppendAll(t.Context(), e) }))
+	var got []string
+	check(t, log.Tail(t.Context(), 100, false, func(r audit.Record) error {
+		got = append(got, r.Detail)
+		return nil
+	}))
+	slices.Sort(got)
+	want := []string{
+		"noted while sealed: attempt 0", "noted while sealed: attempt 1", "noted while sealed: attempt 8",
+		"notes of attempts while sealed do not open: the file was damaged or changed", "refused attempts beyond those recorded singly",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("recorded %q, want %q", got, want)
+	}
+}
+
+// foldAndDie has notes recorded and dies before a new file is begun. It returns what is on the disk of the log.
+func foldAndDie(t *testing.T, n *notes, k *keyring.Keyring, dir string, box *record.Box) string {
+	t.Helper()
+	log, err := audit.Open(audit.Options{Dir: dir, Box: box})
+	check(t, err)
+	died := errors.New("here")
+	err = n.fold(k, func(e []audit.Event) error { return errors.Join(log.AppendAll(t.Context(), e), died) })
+	if err == nil || err.Error() != died.Error() {
+		t.Fatalf("not recorded: %v", err)
+	}
+	rest := filepath.Join(t.TempDir(), "audit")
+	check(t, os.CopyFS(rest, os.DirFS(dir)))
+	n.close()
+	check(t, log.Close())
+	return rest
+}
+
+func TestNotesInMemoryAreRecordedOnce(t *testing.T) {
+	t.Parallel()
+	k, path := noted(t)
+	check(t, os.Remove(path))
+	n := openedNotes(path)
+	n.note(attempt(1))
+	n.note(attempt(1)) // alike, and another one
+	var first, second []audit.Event
+	if err := n.fold(k, func(e []audit.Event) error { first = e; return os.ErrPermission }); err == nil {
+		t.Fatal("folded though nothing was recorded")
+	}
+	check(t, n.fold(k, func(e []audit.Event) error { second = e; return nil }))
+	if len(first) != 2 || !slices.Equal(first, second) || first[0].Origin == first[1].Origin {
+		t.Errorf("first %+v, then %+v", first, second)
 	}
 }
 
@@ -194,6 +273,12 @@ func TestForgedNotesSayNothingButAttempts(t *testing.T) {
 	}
 	var got []audit.Event
 	check(t, openedNotes(path).fold(k, func(events []audit.Event) error { got = events; return nil }))
+	for i := range got { // given here, not by whoever wrote the note
+		if !strings.HasPrefix(got[i].Origin, "note:") {
+			t.Errorf("origin %q", got[i].Origin)
+		}
+		got[i].Origin = ""
+	}
 	want := []audit.Event{
 		{Action: audit.UnsealRefused, Who: "uid 7", Detail: "noted while sealed: kept"},
 		{Action: audit.UnsealRefused, Count: 3, Detail: "notes of attempts while sealed do not open: the file was damaged or changed"},

@@ -116,10 +116,17 @@ func (s *Server) recordStart(ctx context.Context, p *parts, kind, who string) er
 		s.log.Error("the audit log is missing and begins anew", "dir", filepath.Join(s.config.State.Dir, auditDir))
 		start.Detail += "; the log begins anew, what was recorded before is missing"
 	}
-	events := []audit.Event{start}
-	err := s.notes.fold(p.keyring, func(noted []audit.Event) error {
-		return p.audit.AppendAll(ctx, append(append(events, noted...), audit.Event{Action: audit.Unseal, Who: who, Detail: kind}))
-	})
+	err := p.audit.Append(ctx, start)
+	if err == nil {
+		err = s.notes.fold(p.keyring, func(noted []audit.Event) error { return p.audit.AppendAll(ctx, noted) })
+		if err != nil && ctx.Err() == nil && p.audit.Err() == nil { // audit.on_failure is continue
+			s.log.Error("notes of attempts to unseal stay where they are until the next unsealing", "error", err)
+			err = nil
+		}
+	}
+	if err == nil {
+		err = p.audit.Append(ctx, audit.Event{Action: audit.Unseal, Who: who, Detail: kind})
+	}
 	if err != nil {
 		return fmt.Errorf("recording the start: %w", err)
 	}

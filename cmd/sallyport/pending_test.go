@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -12,7 +14,8 @@ import (
 )
 
 // TestAttemptsToUnsealOutliveTheProcess: one is made while a server is sealed that became another process image, which is
-// then killed. The next one records it when it is open, and so does that one after it was sealed.
+// then killed. The next one records it when it is open, and so does that one after it was sealed. The one after that finds
+// the file as it was before it was recorded, as if that process had died in between, and does not record it again.
 func TestAttemptsToUnsealOutliveTheProcess(t *testing.T) {
 	t.Parallel()
 	h := initHost(t)
@@ -78,5 +81,30 @@ func TestAttemptsToUnsealOutliveTheProcess(t *testing.T) {
 	want = append(want, "unseal-refused "+me, "unseal "+me)
 	if got := recorded(); !slices.Equal(got, want) {
 		t.Errorf("after sealing: %q, want %q", got, want)
+	}
+
+	seal()
+	attempt()
+	path := filepath.Join(h.state, "audit-pending")
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.cl.Unseal(t.Context(), admin.Unseal{}); err != nil {
+		t.Fatal(err)
+	}
+	seal()
+	if after, err := os.ReadFile(path); err != nil || bytes.Equal(after, before) {
+		t.Fatalf("no new file was begun: %v", err)
+	}
+	if err := os.WriteFile(path, before, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.cl.Unseal(t.Context(), admin.Unseal{}); err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, "unseal-refused "+me, "unseal "+me, "unseal "+me)
+	if got := recorded(); !slices.Equal(got, want) {
+		t.Errorf("after a crash before the new file: %q, want %q", got, want)
 	}
 }

@@ -81,7 +81,7 @@ type Options struct {
 	// Reserve is disk space that is allocated to the log ahead of its records, bytes.
 	Reserve int64
 	// Continue: a log that cannot be written is no error. What is lost is counted, and the number recorded as soon as that
-	// is possible again. Events with an Origin are refused all the same, because their volume keeps them.
+	// is possible again. Events with an Origin are refused all the same, because whoever hands them over keeps them.
 	Continue bool
 	// Signer signs checkpoints; nil = there are none. KeyVersion is written into them.
 	Signer     crypto.Signer

@@ -105,7 +105,8 @@ type Event struct {
 	Result   string         `json:"result,omitempty"`   // complete, partial, interrupted, error
 	Code     string         `json:"code,omitempty"`     // of a denial
 	Detail   string         `json:"detail,omitempty"`
-	// Origin is unique to an event that a volume's outbox hands over, so that one handed over twice is written once.
+	// Origin is unique to an event that a volume's outbox or the notes of a sealed server hand over, so that one handed over
+	// twice is written once.
 	Origin string `json:"origin,omitempty"`
 }
 
@@ -197,7 +198,7 @@ func Decode(b []byte) (Event, error) {
 	return e, nil
 }
 
-// origins remembers which events of outboxes were written lately.
+// origins remembers which events with an origin were written lately.
 type origins struct {
 	seen map[string]struct{}
 	ring []string

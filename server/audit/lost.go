@@ -12,7 +12,7 @@ import (
 )
 
 // goOn is what Options.Continue does when a batch could not be written: those who wait are told that all is well, and what
-// cannot be kept is counted. It returns what is left for the usual way: events whose volume keeps them.
+// cannot be kept is counted. It returns what is left for the usual way: events that their origin keeps.
 func (l *Log) goOn(batch []*item, err error) []*item {
 	var owned []*item
 	var free []Event

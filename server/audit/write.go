@@ -22,7 +22,7 @@ func (l *Log) write(batch []*item) error {
 	for _, it := range batch {
 		if o := it.event.Origin; o != "" {
 			if l.origins.has(o) || origins[o] {
-				continue // a volume handed it out again after a crash
+				continue // handed over again after a crash
 			}
 			origins[o] = true
 		}
