@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/text/unicode/norm"
-
 	"sallyport/vfs/meta"
 )
 
@@ -94,81 +92,143 @@ func components(name string) ([]string, error) {
 }
 
 // stays finds what was at a path since the horizon, oldest first: the newest maxHomes. Symlinks are not followed: what they led to
-// has a path of its own.
-func (h *History) stays(tx *meta.Tx, name string) ([]stay, error) {
-	at, _, err := h.staysFrom(tx, name, math.MinInt64, 0)
+// has a path of its own. It costs a bounded number of records for each component, whatever came and went there.
+func (h *History) stays(ctx context.Context, tx *meta.Tx, name string) ([]stay, error) {
+	homes, last, err := h.homes(ctx, tx, name)
+	if err != nil || last == "" {
+		return homes, err
+	}
+	at, err := h.newest(tx, homes, last, h.reachable())
+	if err == nil && len(at) == 0 {
+		err = fs.ErrNotExist
+	}
 	return at, err
+}
+
+// homes are the directories that the last component of a path was in, oldest first, and that component; for the root itself and "".
+func (h *History) homes(ctx context.Context, tx *meta.Tx, name string) (at []stay, last string, err error) {
+	parts, err := components(name)
+	if err != nil {
+		return nil, "", err
+	}
+	after := h.reachable()
+	if after == math.MaxInt64 {
+		return nil, "", ErrNotKept
+	}
+	at = []stay{{id: meta.Root, until: math.MaxInt64, name: "/"}}
+	for i, c := range parts {
+		if err := ctx.Err(); err != nil {
+			return nil, "", err
+		}
+		if i == len(parts)-1 {
+			return at, c, nil
+		}
+		if at, err = h.newest(tx, at, c, after); err != nil {
+			return nil, "", err
+		}
+		if len(at) == 0 {
+			return nil, "", fs.ErrNotExist
+		}
+	}
+	return at, "", nil
+}
+
+// newest finds what had a name last in directories while they were at their place, oldest first: the last maxHomes.
+func (h *History) newest(tx *meta.Tx, homes []stay, name string, after int64) (out []stay, err error) {
+	for _, dir := range slices.Backward(homes) {
+		spelled, err := spelling(tx, dir, name, after)
+		if err != nil {
+			return nil, err
+		}
+		err = tx.NameBack(dir.id, spelled, max(after, dir.since), dir.until, func(e meta.Entry) bool {
+			out = append(out, dir.holds(&e))
+			return len(out) < maxHomes
+		})
+		if err != nil {
+			return nil, err
+		}
+		if len(out) == maxHomes {
+			break
+		}
+	}
+	slices.Reverse(out)
+	return out, nil
+}
+
+// maxSpellings is how many names of the same NFC form are tried that are no such form themselves, live and past ones each.
+const maxSpellings = 16
+
+// spelling is the name in a directory that is meant: the exact one, else the only one with the same NFC form.
+func spelling(tx *meta.Tx, dir stay, name string, after int64) (string, error) {
+	had := func(name string) (bool, error) { return tx.HadName(dir.id, name, max(after, dir.since), dir.until) }
+	if ok, err := had(name); ok || err != nil {
+		return name, err
+	}
+	others, err := tx.Spellings(dir.id, name, maxSpellings)
+	if err != nil {
+		return name, err
+	}
+	found := ""
+	for _, other := range others {
+		ok, err := had(other)
+		if err != nil {
+			return name, err
+		}
+		if ok && found != "" {
+			return name, nil // several, none of them exactly this one
+		}
+		if ok {
+			found = other
+		}
+	}
+	return cmp.Or(found, name), nil
+}
+
+// holds is the stay of what had a name in a directory while that was at its place.
+func (s *stay) holds(e *meta.Entry) stay {
+	in := stay{id: e.Inode, since: max(e.Since, s.since), until: s.until, name: e.Name}
+	if e.Until != 0 {
+		in.until = min(in.until, e.Until)
+	}
+	return in
 }
 
 // stayPage is how many of those that had a path are read in one view: programs that save under another name and rename it make a new
 // file each time.
 const stayPage = 1024
 
-// staysFrom finds those that ended after an instant, the oldest, and says whether there may be more than most. most = 0: the newest.
-func (h *History) staysFrom(tx *meta.Tx, name string, from int64, most int) (at []stay, more bool, err error) {
-	parts, err := components(name)
-	if err != nil {
-		return nil, false, err
+// staysFrom finds those that ended after an instant, the oldest, at most so many, and after which instant to go on; MaxInt64 if these are all.
+func (h *History) staysFrom(ctx context.Context, tx *meta.Tx, name string, from int64, most int) (at []stay, next int64, err error) {
+	homes, last, err := h.homes(ctx, tx, name)
+	if err != nil || last == "" {
+		return homes, math.MaxInt64, err
 	}
-	after := h.reachable()
-	if after == math.MaxInt64 {
-		return nil, false, ErrNotKept
-	}
-	at = []stay{{id: meta.Root, until: math.MaxInt64, name: "/"}}
-	for i, c := range parts {
-		ended, least := after, 0
-		if i == len(parts)-1 {
-			ended, least = max(after, from), most
+	after, looked := h.reachable(), 0
+	next = math.MaxInt64
+	for _, dir := range homes {
+		spelled, err := spelling(tx, dir, last, after)
+		if err != nil {
+			return nil, 0, err
 		}
-		var next []stay
-		for _, dir := range at {
-			n, err := tx.Node(dir.id)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return nil, false, err
+		err = tx.NameHistory(dir.id, spelled, max(after, from, dir.since), func(e meta.Entry) bool {
+			s := dir.holds(&e)
+			if s.since < s.until {
+				at = append(at, s)
 			}
-			if err != nil || n.Kind != meta.Dir {
-				continue
+			if looked++; looked < most {
+				return s.since < dir.until
 			}
-			spelled := c
-			if folded := norm.NFC.String(c); folded != c { // typed on a system that takes letters apart?
-				var any []stay
-				if err := h.into(tx, dir, c, after, 1, &any); err != nil {
-					return nil, false, err
-				}
-				if len(any)+len(next) == 0 {
-					spelled = folded
-				}
-			}
-			if err := h.into(tx, dir, spelled, ended, least, &next); err != nil {
-				return nil, false, err
-			}
-			if more = least > 0 && len(next) >= least; more {
-				break
-			}
-		}
-		slices.SortStableFunc(next, func(a, b stay) int { return cmp.Compare(a.since, b.since) })
-		if at = next; least == 0 {
-			at = next[max(0, len(next)-maxHomes):]
+			next = s.until - 1 // what came then may begin at this one's end
+			return false
+		})
+		if err != nil || next != math.MaxInt64 {
+			return at, next, err
 		}
 	}
 	if len(at) == 0 && from <= after {
-		return nil, false, fs.ErrNotExist
+		return nil, 0, fs.ErrNotExist
 	}
-	return at, more, nil
-}
-
-// into adds what had a name in a directory while that was at its place, until there are most; 0 = all.
-func (h *History) into(tx *meta.Tx, dir stay, name string, after int64, most int, out *[]stay) error {
-	return tx.NameHistory(dir.id, name, max(after, dir.since), func(e meta.Entry) bool {
-		s := stay{id: e.Inode, since: max(e.Since, dir.since), until: dir.until, name: e.Name}
-		if e.Until != 0 {
-			s.until = min(s.until, e.Until)
-		}
-		if s.since < s.until {
-			*out = append(*out, s)
-		}
-		return s.since < dir.until && (most == 0 || len(*out) < most)
-	})
+	return at, next, nil
 }
 
 // versionPage is about how many versions are read in one view.
@@ -204,7 +264,8 @@ func (h *History) Versions(ctx context.Context, name string, since time.Time, fn
 func (h *History) versionPage(ctx context.Context, name string, from int64, most int) (page []PathVersion, next int64, err error) {
 	err = h.w.run("versions", name, func(_ context.Context, c *core) error {
 		return c.db.View(func(tx *meta.Tx) error {
-			at, more, err := h.staysFrom(tx, name, from, most)
+			page = nil
+			at, more, err := h.staysFrom(ctx, tx, name, from, most)
 			if err != nil {
 				return err
 			}
@@ -224,9 +285,7 @@ func (h *History) versionPage(ctx context.Context, name string, from int64, most
 					return nil
 				}
 			}
-			if next = math.MaxInt64; more {
-				next = at[len(at)-1].until - 1 // what came next may begin at this one's end
-			}
+			next = more
 			return nil
 		})
 	})
@@ -234,7 +293,7 @@ func (h *History) versionPage(ctx context.Context, name string, from int64, most
 }
 
 // versionsOf adds the versions that a file or symlink had while it was at its place: those that began after from and
-// ended after an instant. It ends between two versions when there are enough.
+// ended after an instant. It ends when there are enough.
 func versionsOf(tx *meta.Tx, s stay, after, from int64, page []PathVersion) ([]PathVersion, error) {
 	n, err := tx.Node(s.id)
 	if err != nil || n.Kind == meta.Dir {
@@ -242,11 +301,19 @@ func versionsOf(tx *meta.Tx, s stay, after, from int64, page []PathVersion) ([]P
 	}
 	var cur *PathVersion // without its end yet
 	begin := len(page)
-	end := func(until int64, state VersionState) {
+	end := func(until int64) {
 		if cur == nil {
 			return
 		}
-		if cur.State = state; until != math.MaxInt64 {
+		switch {
+		case until < s.until:
+			cur.State = VersionSuperseded
+		case s.until == math.MaxInt64:
+			cur.State = VersionLive
+		default:
+			cur.State = VersionDeleted
+		}
+		if until = min(until, s.until); until != math.MaxInt64 {
 			cur.Until = time.Unix(0, until)
 		}
 		if cur.At.UnixNano() > from && until > after {
@@ -254,7 +321,7 @@ func versionsOf(tx *meta.Tx, s stay, after, from int64, page []PathVersion) ([]P
 		}
 		cur, begin = nil, len(page)
 	}
-	full := false
+	full, torn := false, false
 	err = tx.VersionsAfter(n, max(after, from, s.since), func(v *meta.Version) bool {
 		if v.At >= s.until {
 			return false
@@ -267,28 +334,32 @@ func versionsOf(tx *meta.Tx, s stay, after, from int64, page []PathVersion) ([]P
 				p.State, p.Until = VersionInterrupted, p.At
 				page = append(page, p)
 			}
-			return true
+			torn = len(page) >= versionPage
+			return !torn
 		}
-		end(v.At, VersionSuperseded)
+		end(v.At)
 		cur, full = &p, len(page) >= versionPage
 		return !full
 	})
-	switch {
-	case err != nil || full:
-	case s.until == math.MaxInt64:
-		end(s.until, VersionLive)
-	default:
-		end(s.until, VersionDeleted)
+	if err != nil || full {
+		return page, err
 	}
-	return page, err
+	until := s.until
+	if torn && cur != nil { // when it ended lies behind more broken ones than there is room for
+		if until, err = tx.ReplacedAt(n, cur.Version()); err != nil {
+			return page, err
+		}
+	}
+	end(until)
+	return page, nil
 }
 
 // Last is what was at a path last since the horizon, and whether there was a file or symlink, and a directory: a path can have been
 // both, one after the other.
 func (h *History) Last(name string) (last *Info, file, dir bool, err error) {
-	err = h.w.run("stat", name, func(_ context.Context, c *core) error {
+	err = h.w.run("stat", name, func(ctx context.Context, c *core) error {
 		return c.db.View(func(tx *meta.Tx) error {
-			at, err := h.stays(tx, name)
+			at, err := h.stays(ctx, tx, name)
 			for _, s := range at {
 				n, err := tx.Node(s.id)
 				if err != nil {
@@ -308,67 +379,6 @@ func (h *History) Last(name string) (last *Info, file, dir bool, err error) {
 		})
 	})
 	return last, file, dir, err
-}
-
-// Names streams the names that a directory had since the horizon, each once, also of directories that are gone; in no particular order.
-// The Info of each is that of what had the name last.
-func (h *History) Names(ctx context.Context, name string, fn func([]*Info) error) error {
-	var out []*Info
-	err := h.w.run("readdir", name, func(_ context.Context, c *core) error {
-		return c.db.View(func(tx *meta.Tx) error {
-			out = nil
-			at, err := h.stays(tx, name)
-			if err != nil {
-				return err
-			}
-			after, seen := h.reachable(), map[string]bool{}
-			for _, s := range slices.Backward(at) { // what had a name last comes first
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				if out, err = namesOf(tx, s, after, seen, out); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	})
-	if err != nil {
-		return err
-	}
-	for some := range slices.Chunk(out, listBatch) {
-		if err := fn(some); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// namesOf adds the names that a directory had while it was at its place.
-func namesOf(tx *meta.Tx, s stay, after int64, seen map[string]bool, out []*Info) ([]*Info, error) {
-	dir, err := tx.Node(s.id)
-	if err != nil || dir.Kind != meta.Dir {
-		return out, absentIsFine(err)
-	}
-	var failed error
-	add := func(e meta.Entry) bool {
-		if seen[e.Name] || e.Since >= s.until || e.Until != 0 && e.Until <= s.since {
-			return true
-		}
-		seen[e.Name] = true
-		n, err := tx.Node(e.Inode)
-		if err != nil {
-			failed = absentIsFine(err)
-			return failed == nil
-		}
-		out = append(out, &Info{name: e.Name, node: *n, past: true})
-		return true
-	}
-	_, err = tx.List(s.id, nil, func(e meta.Entry, _ *meta.Node) bool { return add(e) })
-	if err == nil && failed == nil {
-		err = tx.PastNames(s.id, after, add)
-	}
-	return out, errors.Join(failed, err)
 }
 
 // Has tells whether a version that Versions told of may still be looked at: ErrNotKept if not.

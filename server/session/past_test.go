@@ -304,3 +304,32 @@ func TestInstantsAreReadAsTheyAreWritten(t *testing.T) {
 		}
 	}
 }
+
+// TestALongListingOfVersionsEndsWithItsSession: of the versions of a file, and of the names that a directory had.
+func TestALongListingOfVersionsEndsWithItsSession(t *testing.T) {
+	t.Parallel()
+	h := build(t, nil)
+	h.addAccount(t, "alice", everything)
+	for _, dir := range []string{"/.backups/versions/f", "/.backups/versions/d"} {
+		l, s := h.login(t, "alice")
+		g := s.Files()
+		if dir == "/.backups/versions/f" {
+			must(t, g.Mkdir("/d", 0))
+			for i := range 600 {
+				put(t, g, "/f", "x")
+				must(t, g.Symlink("x", fmt.Sprintf("/d/%d", i)))
+			}
+		}
+		batches := 0
+		err := g.ReadDir(t.Context(), dir, func([]*vfs.Info) error {
+			if batches++; batches == 1 {
+				l.end(policy.Deny(policy.CodeKilled, "test", "test"), "", "")
+			}
+			return nil
+		})
+		wantCode(t, dir, err, policy.CodeKilled)
+		if batches != 1 {
+			t.Errorf("%s: %d batches after the session had ended", dir, batches-1)
+		}
+	}
+}

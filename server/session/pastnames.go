@@ -170,6 +170,12 @@ func (h *past) listVersions(ctx context.Context, at string, show, fn func([]*vfs
 	if !file {
 		return nil
 	}
+	tell := func(batch []*vfs.Info) error {
+		if _, err := h.g.begin(); err != nil { // a long listing ends with its session
+			return err
+		}
+		return fn(batch)
+	}
 	n := namer{of: at}
 	var batch []*vfs.Info
 	err = history.Versions(ctx, at, time.Time{}, func(v vfs.PathVersion) error {
@@ -178,12 +184,12 @@ func (h *past) listVersions(ctx context.Context, at string, show, fn func([]*vfs
 		}
 		full := batch
 		batch = nil
-		return fn(full)
+		return tell(full)
 	})
 	if err != nil || len(batch) == 0 {
 		return err
 	}
-	return fn(batch)
+	return tell(batch)
 }
 
 // openVersion opens a version. reach says whether it may still be read, when the policy has changed.

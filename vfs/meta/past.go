@@ -195,31 +195,6 @@ func (tx *Tx) NameHistory(dir Inode, name string, after int64, fn func(Entry) bo
 	return err
 }
 
-// PastNames calls fn with the entries of a directory that ended after an instant, in order of time, until fn returns false.
-func (tx *Tx) PastNames(dir Inode, after int64, fn func(Entry) bool) error {
-	dirTok := tx.dirToken(dir)
-	prefix := whenDirPrefix(dirTok)
-	from := appendU64(append([]byte(nil), prefix...), uint64(max(after, 0))+1)
-	for f := range tx.scan(record.DomainWhen, prefix, from) {
-		plain, err := tx.openFound(record.DomainWhen, f)
-		if err == nil {
-			_, err = decodeWhen(f.key, plain)
-		}
-		if err != nil {
-			return broken(record.DomainWhen, err)
-		}
-		place := f.key[len(prefix):]
-		en, err := tx.pastEntry(dirTok, token(place[8:]), int64(be64(place)))
-		if err != nil {
-			return err
-		}
-		if !fn(*en) {
-			return nil
-		}
-	}
-	return nil
-}
-
 // VersionsAfter calls fn with the versions of an inode that were made after an instant, oldest first, interrupted ones
 // included, and before them with the one that was current at it; without the extents that lie in pages. It ends when fn returns false.
 func (tx *Tx) VersionsAfter(n *Node, after int64, fn func(*Version) bool) error {
@@ -242,6 +217,37 @@ func (tx *Tx) VersionsAfter(n *Node, after int64, fn func(*Version) bool) error 
 		}
 	}
 	return nil
+}
+
+// ReplacedAt is when another version took the place of one that was current, MaxInt64 if none has: by a search that does not read what
+// broke off in between. Of what is purged it knows the next that is left.
+func (tx *Tx) ReplacedAt(n *Node, version uint64) (int64, error) {
+	if n.Version == version {
+		return math.MaxInt64, nil
+	}
+	next := n.Version
+	for lo, hi := version+1, n.Versions+1; lo < hi; {
+		mid := lo + (hi-lo)/2
+		s, err := tx.storedAt(n.ID, mid)
+		switch {
+		case err != nil:
+			return 0, err
+		case s == nil:
+			hi = mid
+		case s.prev > version: // of those that were made after it was replaced, the first says by which
+			hi, next = mid, s.prev
+		default:
+			lo = s.N + 1
+		}
+	}
+	s, err := tx.storedAt(n.ID, next)
+	if err == nil && s == nil {
+		err = dangling(record.DomainVersion)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return s.At, nil
 }
 
 // EndedNames calls fn with the instants, from ≤ at, at which names ended, in order and once for each name, until fn returns
