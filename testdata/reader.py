@@ -4,7 +4,8 @@
     reader.py [--history | --keys] STATE KEYFILE
         prints, as JSON, every account's tree with the SHA-256 of each file,
         the policy and the audit log; with --history also every version that
-        is kept, the names that are gone, and events not yet in the log;
+        is kept, the names that are gone, events not yet in the log, and
+        up to when history was destroyed;
         with --keys nothing but the root epoch and the ids of the accounts
 
     KEYFILE is what opens the seal: the key file; a file with the passphrase;
@@ -393,12 +394,15 @@ class Volume:
         self.records = {name[0]: records for name, records in buckets.items()}
         head = Fields(self.get(HEAD, b"head"))
         self.format = num(head.take(2))
-        check(self.format in (1, 2), "format of the database")
+        check(self.format in (1, 2, 3), "format of the database")
         head.take(8)
         elements = [(bytes([d]) + k, v) for d, r in self.records.items() if d != HEAD for k, v in r.items()]
         check(head.u64() == len(elements), "number of records")
         check(head.take(32) == set_hash(self.key["set"], elements), "set hash of the database")
-        head.take(8 * (9 + self.format))
+        last = head.u64()
+        head.take(8 * (9 if self.format == 1 else 10))
+        self.purged, self.lacking = (head.u64(), head.u64()) if self.format > 2 else (0, 0)
+        check(max(self.purged, self.lacking) <= last, "marks of what was destroyed")
         head.end()
 
     def get(self, domain, key):
@@ -642,7 +646,7 @@ def read(state, key_file, history=False):
             v = Volume(directory, account, version, key)
             volumes[account.hex()] = v.tree(history=history)
             if history:
-                past[account.hex()] = {"gone": v.gone(), "outbox": v.outbox()}
+                past[account.hex()] = {"gone": v.gone(), "outbox": v.outbox(), "purged": v.purged, "lacking": v.lacking}
     found = {"epoch": site.epoch, "accounts": volumes, "policy": policy(state, site), "audit": audit(state, site)}
     return {**found, "history": past} if history else found
 

@@ -133,6 +133,14 @@ type paceError struct{ err error }
 
 func (e *paceError) Error() string { return e.err.Error() }
 
+// by is how the plan finds what it destroys: what is left of the time of a plan that chooses is not whole, and nobody can tell what is missing.
+func (p *PurgePlan) by() meta.PurgeBy {
+	if p.any {
+		return meta.ByClock
+	}
+	return meta.ByChoice
+}
+
 // Items yields what the plan would destroy, oldest first.
 func (p *PurgePlan) Items(ctx context.Context) iter.Seq2[Superseded, error] {
 	return func(yield func(Superseded, error) bool) {
@@ -261,7 +269,7 @@ func (e *purge) purge(ctx context.Context, batch []waiting) error {
 			items = append(items, batch[i].Superseded)
 			receipt.Oldest, receipt.Newest = span(receipt.Oldest, receipt.Newest, time.Unix(0, batch[i].At))
 		}
-		if gone, err = tx.Purge(items, e.known); err != nil {
+		if gone, err = tx.Purge(items, e.plan.by(), e.known); err != nil {
 			return err
 		}
 		receipt.Names, receipt.Versions, receipt.Inodes = gone.Names, gone.Versions, gone.Inodes

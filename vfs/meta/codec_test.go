@@ -29,8 +29,8 @@ var (
 		LinearFrom: 5, Base: 6, Scattered: true, Writer: "s",
 	}
 	sampleHead = head{
-		format: 2, generation: 1, records: 2, sum: record.Sum{3}, last: 4, nextInode: 5, lastSeq: 6, folds: 7,
-		files: 8, dirs: 9, versions: 10, blobs: 11, live: 12, history: 13, shred: 14,
+		format: 3, generation: 1, records: 2, sum: record.Sum{3}, last: 4, nextInode: 5, lastSeq: 6, folds: 7,
+		files: 8, dirs: 9, versions: 10, blobs: 11, live: 12, history: 13, shred: 14, marks: marks{purged: 15, lacking: 16},
 	}
 )
 

@@ -7,8 +7,8 @@ import (
 	"sallyport/crypto/record"
 )
 
-// formatVersion is what is written. Version 1 is brought up to it when it is opened (upgrade.go); any other number is refused.
-const formatVersion = 2
+// formatVersion is what is written. Versions 1 and 2 are brought up to it when they are opened (upgrade.go); any other number is refused.
+const formatVersion = 3
 
 // headKey is the only key of the head bucket.
 const headKey = "head"
@@ -28,7 +28,19 @@ type head struct {
 
 	files, dirs, versions, blobs uint64
 	live, history, shred         uint64 // bytes, see Stats
+
+	marks
 }
+
+// marks say how far back the past is whole: each is the latest instant at which something ended that was destroyed, and never goes back.
+// Whoever destroys history moves one of them in the same transaction, or the past would lack names and nothing would tell.
+type marks struct {
+	purged  int64 // by a purge of everything that ended before an instant
+	lacking int64 // by a purge that chose, by damage, or by who kept no marks
+}
+
+// whole is the earliest instant of which nothing is missing.
+func (m *marks) whole() int64 { return max(m.purged, m.lacking) }
 
 func (h *head) encode() []byte {
 	e := encoder{make([]byte, 0, 160)}
@@ -44,6 +56,10 @@ func (h *head) encode() []byte {
 	}
 	if h.format > 1 {
 		e.u64(h.shred)
+	}
+	if h.format > 2 {
+		e.i64(h.purged)
+		e.i64(h.lacking)
 	}
 	return e.b
 }
@@ -69,6 +85,9 @@ func decodeHead(b []byte) (head, error) {
 	if h.format > 1 {
 		h.shred = d.u64()
 	}
+	if h.format > 2 {
+		h.purged, h.lacking = d.instant(), d.instant()
+	}
 	return h, d.end()
 }
 
@@ -89,6 +108,10 @@ type Stats struct {
 	// file and the account's key can still read them. A database under a new key starts at 0.
 	AwaitingShred uint64
 	LastInstant   int64
+
+	// The volume as of an instant from PurgedTo on has everything that it had then, but for what was chosen to be destroyed, or was lost
+	// to damage: of that, as of an instant before LackingTo, something may be missing. 0 = nothing ever was destroyed.
+	PurgedTo, LackingTo int64
 }
 
 // Stats of the snapshot; within Update they include what was done so far.
@@ -97,5 +120,6 @@ func (tx *Tx) Stats() Stats {
 	return Stats{
 		Records: h.records, Files: h.files, Dirs: h.dirs, Versions: h.versions, Blobs: h.blobs,
 		LiveBytes: h.live, HistoryBytes: h.history, AwaitingShred: h.shred, Generation: h.generation, LastInstant: h.last,
+		PurgedTo: h.purged, LackingTo: h.lacking,
 	}
 }

@@ -27,6 +27,7 @@ type mender struct {
 	losses []Loss
 	// headless: the head of the newest commit is lost, and with it how much of what was purged awaits shredding.
 	headless bool
+	damaged  bool  // something was wrong with the file
 	lost     *Node // the directory for what has no name; nil until needed
 }
 
@@ -47,6 +48,7 @@ func (m *mender) mend() {
 	m.mendBlobs()
 	m.count()
 	m.mendShred()
+	m.mendMarks()
 }
 
 // mendShred says that something awaits shredding where the number is not known: with 0 the account would be passed over by the shred epoch, and what was purged would
@@ -56,6 +58,16 @@ func (m *mender) mendShred() {
 		return
 	}
 	m.head.shred = max(m.head.shred, 1)
+}
+
+// mendMarks takes the safe side: of what is lost nobody knows whether a view of the past had it. Without the head, nor does anybody of what was purged.
+func (m *mender) mendMarks() {
+	if m.damaged {
+		m.head.lacking = m.at
+	}
+	if m.headless {
+		m.head.purged, m.head.lacking = m.at, m.at
+	}
 }
 
 // newest is the newest instant that any record knows. It also sees to it that no inode number is given twice.

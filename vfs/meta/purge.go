@@ -19,13 +19,24 @@ type Purged struct {
 	gone map[Inode]*Usage // what the purged versions relied on, of inodes whose Usage is known
 }
 
+// PurgeBy is how what a Purge destroys was found. It decides which of the marks in Stats it moves.
+type PurgeBy uint8
+
+const (
+	ByClock  PurgeBy = 1 + iota // everything that ended before an instant, but for what is on hold or in use
+	ByChoice                    // some of it: of what is left of that time, nobody can tell what is missing
+)
+
 // Purge forgets superseded names and versions for good: their records and, of blobs that no other version relies on, the
 // keys. The files of those blobs are doomed. What is not in the time index any more is passed over, and so is
 // a removed directory of which something is left. An inode goes with the last name or version that was superseded;
-// what is live never does.
+// what is live never does. From which instant on the past is whole is noted in the same transaction.
 //
 // Its cost is that of reading the remaining versions of each inode, but for those inodes whose Usage is known.
-func (tx *Tx) Purge(items []Superseded, known map[Inode]*Usage) (Purged, error) {
+func (tx *Tx) Purge(items []Superseded, by PurgeBy, known map[Inode]*Usage) (Purged, error) {
+	if by < ByClock || by > ByChoice {
+		return Purged{}, invalid("purge")
+	}
 	p := purge{tx: tx, known: known, touched: map[Inode]*Usage{}}
 	for i := range items {
 		var err error
@@ -43,6 +54,11 @@ func (tx *Tx) Purge(items []Superseded, known map[Inode]*Usage) (Purged, error) 
 			return Purged{}, fmt.Errorf("meta: purging: %w", err)
 		}
 	}
+	if by == ByClock {
+		tx.head.purged = max(tx.head.purged, p.ended)
+	} else {
+		tx.head.lacking = max(tx.head.lacking, p.ended)
+	}
 	if p.Bytes == 0 && p.Names+p.Versions > 0 {
 		tx.AwaitShred(1) // names and targets lie in free pages, too
 	}
@@ -59,6 +75,7 @@ type purge struct {
 	known   map[Inode]*Usage
 	touched map[Inode]*Usage // what purged versions of an inode relied on
 	order   []Inode
+	ended   int64 // the latest instant at which something ended that some view of the past lacks now
 }
 
 // name takes out a past name.
@@ -83,6 +100,7 @@ func (p *purge) name(en *Entry) error {
 		tx.head.folds--
 	}
 	p.Names++
+	p.ended = max(p.ended, en.Until)
 	n.Past--
 	tx.putNode(n)
 	p.touch(n.ID)
@@ -119,19 +137,23 @@ func (p *purge) version(s *Superseded) error {
 	if n.Version == s.Version {
 		return fmt.Errorf("%w: the current version of inode %d is indexed as superseded", ErrIntegrity, n.ID)
 	}
-	if err := p.forget(n, s.Version); err != nil {
+	v, err := p.forget(n, s.Version)
+	if err != nil {
 		return err
+	}
+	if v.State != Interrupted { // else no instant ever showed it
+		p.ended = max(p.ended, s.At)
 	}
 	tx.remove(record.DomainWhen, index)
 	return nil
 }
 
 // forget removes a version's record and notes what it relied on.
-func (p *purge) forget(n *Node, number uint64) error {
+func (p *purge) forget(n *Node, number uint64) (*storedVersion, error) {
 	tx := p.tx
 	v, err := tx.stored(n.ID, number)
 	if err != nil {
-		return dangling(record.DomainVersion)
+		return nil, dangling(record.DomainVersion)
 	}
 	tx.remove(record.DomainVersion, versionKey(n.ID, number))
 	tx.head.versions--
@@ -142,7 +164,7 @@ func (p *purge) forget(n *Node, number uint64) error {
 		p.Bytes += v.Size
 	}
 	p.touch(n.ID).add(v)
-	return nil
+	return v, nil
 }
 
 func (p *purge) touch(id Inode) *Usage {
@@ -162,7 +184,7 @@ func (p *purge) settle(id Inode) error {
 	}
 	if n.Parent == 0 && n.Past == 0 && !p.tx.hasOldVersions(n) {
 		if n.Version != 0 {
-			if err := p.forget(n, n.Version); err != nil {
+			if _, err := p.forget(n, n.Version); err != nil { // with its last name, which has moved the mark
 				return err
 			}
 		}

@@ -31,7 +31,7 @@ func (d *testDB) sound(t testing.TB) {
 
 func (d *testDB) purge(t testing.TB, items []Superseded, known map[Inode]*Usage) (p Purged) {
 	t.Helper()
-	d.update(t, func(tx *Tx) (err error) { p, err = tx.Purge(items, known); return err })
+	d.update(t, func(tx *Tx) (err error) { p, err = tx.Purge(items, ByClock, known); return err })
 	return p
 }
 
@@ -289,7 +289,7 @@ func TestADatabaseOfFormat1IsBroughtUp(t *testing.T) {
 	d.reopen(t)
 	d.sound(t)
 	d.view(t, func(tx *Tx) error {
-		if tx.head.format != 2 {
+		if tx.head.format != formatVersion {
 			t.Errorf("format %d", tx.head.format)
 		}
 		for id, w := range want {

@@ -66,6 +66,7 @@ func Dig(ctx context.Context, path string, keys *record.AccountKeys, now func() 
 	if len(d.found)+len(d.spare) == 0 {
 		return nil, fmt.Errorf("salvaging metadata: %w: %w", ErrIntegrity, errNothing)
 	}
+	s.m.damaged = len(s.Damage) > 0
 	s.m.mend()
 	for i := range s.m.losses {
 		if l := &s.m.losses[i]; l.Path == "" {

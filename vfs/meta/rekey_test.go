@@ -153,7 +153,7 @@ func TestRekeyEndsWhatAwaitsShredding(t *testing.T) {
 			if err := tx.Superseded(0, 1<<62, func(s Superseded) bool { items = append(items, s); return true }); err != nil {
 				return err
 			}
-			_, err := tx.Purge(items, nil)
+			_, err := tx.Purge(items, ByClock, nil)
 			return err
 		})
 	}

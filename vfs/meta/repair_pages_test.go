@@ -142,11 +142,15 @@ func TestRepairOfALostPackedPage(t *testing.T) {
 }
 
 // TestRepairWithoutAHeadStillAwaitsShredding: how much of what was purged awaits shredding stands in the head alone; without it the account
-// must not be passed over.
+// must not be passed over. Nor is any of the past whole then.
 func TestRepairWithoutAHeadStillAwaitsShredding(t *testing.T) {
 	t.Parallel()
 	d := rich(t)
-	d.update(t, func(tx *Tx) error { tx.AwaitShred(1000); return tx.Doom([16]byte{3}) })
+	d.update(t, func(tx *Tx) error {
+		tx.AwaitShred(1000)
+		tx.head.purged, tx.head.lacking = 2, 1
+		return tx.Doom([16]byte{3})
+	})
 	if err := d.DB.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -168,6 +172,19 @@ func TestRepairWithoutAHeadStillAwaitsShredding(t *testing.T) {
 		case record.Domain(r.bucket[0]) != record.DomainHead && n != 1000:
 			t.Errorf("%s spoilt: %d bytes await shredding, want 1000", kindName(record.Domain(r.bucket[0])), n)
 		}
+		err := db.View(func(tx *Tx) error {
+			s, want := tx.Stats(), int64(2) // a repair is the last that happened
+			if record.Domain(r.bucket[0]) == record.DomainHead {
+				want = s.LastInstant
+			}
+			if s.LackingTo != s.LastInstant || s.PurgedTo != want {
+				t.Errorf("%s spoilt: purged up to %d, lacking up to %d, want %d and %d", kindName(record.Domain(r.bucket[0])), s.PurgedTo, s.LackingTo, want, s.LastInstant)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
 		db.Close()
 	}
 	// A repair of what has nothing to shred, head included, adds nothing.
@@ -178,5 +195,13 @@ func TestRepairWithoutAHeadStillAwaitsShredding(t *testing.T) {
 	_, db := clean.repair(t, clean.path)
 	if n := awaits(db); n != 0 {
 		t.Errorf("%d bytes await shredding after a repair of what is whole", n)
+	}
+	if err := db.View(func(tx *Tx) error {
+		if s := tx.Stats(); s.PurgedTo != 0 || s.LackingTo != 0 {
+			t.Errorf("after a repair of what is whole it is purged up to %d, lacking up to %d", s.PurgedTo, s.LackingTo)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
 	}
 }

@@ -49,6 +49,9 @@ func (c *census) checkHead() {
 	if c.sum != h.sum {
 		c.find("the set hash is not that of the records")
 	}
+	if h.whole() > h.last {
+		c.find("the past is said to be whole from an instant on that has not come yet")
+	}
 	if c.lastSeq > h.lastSeq {
 		c.find("an audit event has number %d, the last given is %d", c.lastSeq, h.lastSeq)
 	}

@@ -309,6 +309,7 @@ func TestVerifyAcrossAGap(t *testing.T) {
 			tx.remove(record.DomainWhen, whenVersionKey(next.At, 2, 2))
 			tx.head.versions--
 			tx.head.history -= s.Size
+			tx.head.purged = next.At
 			return reindex(2, 1, c.at)(tx)
 		})
 		if got := d.findings(t, 10); c.want != slices.ContainsFunc(got, func(f string) bool { return strings.Contains(f, "superseded version 1 is not in the time index") }) || !c.want && len(got) > 0 {

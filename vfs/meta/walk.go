@@ -187,6 +187,9 @@ func (w *worker) checkHistory(n *nodeCount, history []versionCount) {
 			w.c.find("inode %d: version %d is out of order", n.ID, v.N)
 		}
 		before = v
+		if v.prev != 0 && (newest == nil || newest.N != v.prev) && v.At > w.tx.head.whole() {
+			w.c.find("inode %d: the version before %d is gone, and no purge is known that reached it", n.ID, v.N)
+		}
 		if v.State != Interrupted {
 			newest = v
 		}
@@ -241,6 +244,8 @@ func (w *worker) checkNode(n *nodeCount) {
 	switch {
 	case !linked && n.Past == 0 && n.old == 0 && n.ID != Root:
 		c.find("inode %d has no name, present or past, and no version that was superseded", n.ID)
+	case !linked && n.Past == 0 && n.Left > w.tx.head.whole() && n.ID != Root:
+		c.find("inode %d: its names are gone, and no purge is known that reached the last", n.ID)
 	case n.unplaced:
 		c.find("inode %d does not say where it lies", n.ID)
 	case linked && (n.Home != n.Parent || n.Left != 0):

@@ -169,7 +169,7 @@ func (k *tracker) broken(name string, n int) {
 
 // account is the manifest's.
 func (k *tracker) account() fixtureAccount {
-	a := fixtureAccount{ID: k.dirName(), Enabled: true, Files: map[string]fixtureFile{}}
+	a := fixtureAccount{ID: k.dirName(), Enabled: true, Files: map[string]fixtureFile{}, Marks: &fixtureMarks{}}
 	for name, n := range k.files {
 		a.Files[printable(name)] = n.file
 	}
@@ -299,24 +299,33 @@ func (m *maker) bob() {
 	m.want.Accounts["bob"] = a
 }
 
-// carol has a new key, and history of hers was purged before and after she got it.
+// carol has a new key, and history of hers was purged before and after she got it: once some was chosen, and once everything went.
 func (m *maker) carol() {
 	ctx := context.Background()
 	k := m.account("carol", 3)
-	purge := func() {
+	var marks fixtureMarks
+	purge := func(chosen bool) {
 		for name, n := range k.files { // what is left is the last version
 			n.file.Versions = n.file.Versions[len(n.file.Versions)-1:]
 			k.files[name] = n
 		}
+		emit := func(vfs.PurgeReceipt) []byte { return []byte("purge") }
+		if !chosen {
+			r, err := k.vol.Purge(ctx, vfs.PurgeOptions{Before: time.Now().Add(time.Hour), Emit: emit})
+			k.must(err)
+			marks.Purged = r.Newest.UnixNano()
+			return
+		}
 		plan, err := k.vol.PlanPurge(ctx, func(vfs.Superseded) bool { return true })
 		k.must(err)
-		k.must(plan.Execute(ctx, func(vfs.PurgeReceipt) []byte { return []byte("purge") }))
+		k.must(plan.Execute(ctx, emit))
+		marks.Lacking = plan.Result().Newest.UnixNano()
 	}
 	for range 3 {
 		k.put("/file", 70_000)
 	}
 	k.scatter("/pages", 200)
-	purge()
+	purge(true)
 	k.must(k.fs.Rotate(ctx, []keyring.AccountID{k.id}, func(r vfs.Rotated) { k.must(r.Err) }))
 	for range 2 { // not by put, which looks at the database under the old key
 		data := k.noise(5000)
@@ -327,11 +336,11 @@ func (m *maker) carol() {
 		k.truth["/new"] = node{content: data}
 		k.version("/new")
 	}
-	purge()
+	purge(false)
 	k.must(k.view.Close())
 	k.must(k.fs.Close())
 	a := k.account()
-	a.Outbox = []string{"purge", "purge"}
+	a.Outbox, a.Marks = []string{"purge", "purge"}, &marks
 	m.want.Accounts["carol"] = a
 }
 

@@ -232,6 +232,7 @@ func readHistory(t *testing.T, ring *keyring.Keyring, dir string, f *fixtureAcco
 	check(t, err)
 	defer blobs.Close()
 	return db.View(func(tx *meta.Tx) error {
+		f.Marks = &fixtureMarks{tx.Stats().PurgedTo, tx.Stats().LackingTo}
 		store := &content.Store{Blobs: blobs, Keys: dataKeys{tx, keys}, Account: keys.ID()}
 		versions := func(id meta.Inode) (all []fixtureVersion, err error) {
 			verr := tx.Versions(id, func(v *meta.Version) bool {
@@ -327,6 +328,7 @@ func fromReader(t *testing.T, out []byte) manifest {
 		History  map[string]struct {
 			Gone   []fixtureGone
 			Outbox []string
+			fixtureMarks
 		}
 		Policy struct {
 			Texts   []string
@@ -344,6 +346,9 @@ func fromReader(t *testing.T, out []byte) manifest {
 	for _, name := range slices.Sorted(maps.Keys(got.Policy.Details)) {
 		a := got.Policy.Details[name]
 		f := fixtureAccount{ID: a.ID, Enabled: a.Enabled, Files: got.Accounts[a.ID], Gone: got.History[a.ID].Gone, Outbox: got.History[a.ID].Outbox}
+		if past, ok := got.History[a.ID]; ok {
+			f.Marks = &past.fixtureMarks
+		}
 		for _, k := range a.Keys {
 			p, err := ssh.ParsePublicKey(k.Blob)
 			check(t, err)

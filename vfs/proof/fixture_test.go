@@ -26,6 +26,7 @@ import (
 var fixtures = map[string]struct{ state, manifest string }{ // SHA-256
 	"v1": {"4ca9abc03c88a925e479cd8d96198ddd429fd1ce37848c00e567de13a9793af0", "dd3f3f2023c4f28a1c52f51c03e72f80801590a32374b7ffe4dd5aa260b31bfd"},
 	"v2": {"5ec4d07e0ba904bd44eb4cdbe568110122b3d76cfdc96ae46a6e1c24fd0d3b73", "eeeed681ce599eec0c959f88a35152f13a3f8dba2a45f403d52eb69ff8e96eba"},
+	"v3": {"f42518b1f1485c18a77ba3386fa2143115a1dfe272e10c60336221f6e6209a99", "0c08e64d89934ae6da5b0c266e2f1218bd1d7ee88f0d5ef2cda28a094aab81fc"},
 }
 
 const fixtureDir = "../../testdata/fixtures"
@@ -45,7 +46,11 @@ type fixtureAccount struct {
 	Files    map[string]fixtureFile
 	Gone     []fixtureGone // in the order in which the names went
 	Outbox   []string      // events not yet in the log
+	Marks    *fixtureMarks `json:",omitempty"` // since format 3
 }
+
+// fixtureMarks say up to when history was destroyed; 0 = none ever was.
+type fixtureMarks struct{ Purged, Lacking int64 }
 
 // fixtureFile is one live name. Names that are not UTF-8 stand in JSON with U+FFFD.
 type fixtureFile struct {
@@ -220,6 +225,9 @@ func compare(t *testing.T, got, want manifest) {
 			g.Password = w.Password
 		}
 		g.Files, w.Files = nil, nil
+		if w.Marks == nil {
+			g.Marks = nil
+		}
 		if len(g.Gone) == 0 {
 			g.Gone = nil
 		}
