@@ -56,6 +56,9 @@ var sentinels = []error{
 
 // public turns any error of a lower layer into one that callers branch on and clients may see.
 func public(err error) error {
+	if j, ok := errors.AsType[judgement](err); ok {
+		return j // taken out where it is returned
+	}
 	var q *quotaError
 	var v *volumeError
 	switch {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path"
+	"strings"
 	"time"
 
 	"sallyport/vfs/meta"
@@ -33,8 +35,28 @@ func (w *View) History(horizon func() time.Time) *History {
 // then, symlinks lead where they led. Attributes are those of the version of then; the owner's mode bits bind as they did.
 // Errors are those of a View, and ErrNotKept, ErrFuture, and ErrPurged for what retention has let go meanwhile.
 type Past struct {
-	h  *History
-	at int64
+	h     *History
+	at    int64
+	judge func(path string) error // nil = nobody is asked
+}
+
+// Judged is the same volume for somebody who may not see all of it: judge gets the canonical path that an operation has found, in the
+// transaction that uses it, and of what cannot be found the path that it would have, as far as that can be told. So nothing that becomes
+// visible in between (a commit takes its instant before it is seen) leads elsewhere. An error of it is returned as it is. It must be
+// quick and must not call the volume.
+func (p *Past) Judged(judge func(path string) error) *Past {
+	return &Past{h: p.h, at: p.at, judge: judge}
+}
+
+// judgement carries an error of judge out of what wraps others.
+type judgement struct{ error }
+
+// judged takes it out again.
+func judged(err error) error {
+	if j, ok := errors.AsType[judgement](err); ok {
+		return j.error
+	}
+	return err
 }
 
 // At is the volume at an instant. Whether it is one that can be reached shows with each operation.
@@ -60,16 +82,45 @@ func (p *Past) Reach() error { return p.h.reach(time.Unix(0, p.at)) }
 
 // run does one operation in a transaction that reads.
 func (p *Past) run(op, name string, fn func(tx *meta.Tx) error) error {
-	return p.h.w.run(op, name, func(_ context.Context, c *core) error {
+	return judged(p.h.w.run(op, name, func(_ context.Context, c *core) error {
 		if err := p.Reach(); err != nil {
 			return err
 		}
 		return c.db.View(fn)
-	})
+	}))
 }
 
-// walk resolves a path of then.
+// walk resolves a path of then, and has it judged.
 func (p *Past) walk(tx *meta.Tx, name string, follow bool) (place, error) {
+	at, err := p.lead(tx, name, follow)
+	if p.judge == nil {
+		return at, err
+	}
+	found := at.path
+	if err != nil {
+		found = p.reached(tx, name)
+	}
+	if err := p.judge(found); err != nil {
+		return place{}, judgement{err}
+	}
+	return at, err
+}
+
+// reached is what a path that cannot be resolved would have led to: whether something was there is told to those only who may see it.
+func (p *Past) reached(tx *meta.Tx, name string) string {
+	if name = path.Clean("/" + name); strings.Count(name, "/") > MaxDepth {
+		return name // nothing is there, and looking from every depth would take long
+	}
+	for dir, rest := path.Dir(name), path.Base(name); dir != "/"; dir, rest = path.Dir(dir), path.Join(path.Base(dir), rest) {
+		if at, err := p.lead(tx, dir, true); err == nil {
+			return path.Join(at.path, rest)
+		}
+	}
+	return name
+}
+
+// lead resolves a path of then.
+func (p *Past) lead(tx *meta.Tx, name string, follow bool) (place, error) {
 	root, err := tx.NodeAt(meta.Root, p.at)
 	if errors.Is(err, fs.ErrNotExist) {
 		return place{}, p.unknown(tx, meta.Root)
@@ -150,13 +201,13 @@ func (p *Past) Lstat(name string) (*Info, error) {
 
 // Resolve returns the canonical path of then, as View.Resolve does.
 func (p *Past) Resolve(name string, follow bool) (string, error) {
-	var path string
+	var canonical string
 	err := p.run("resolve", name, func(tx *meta.Tx) error {
 		at, err := p.walk(tx, name, follow)
-		path = at.path
+		canonical = at.path
 		return err
 	})
-	return path, err
+	return canonical, err
 }
 
 // Readlink returns the target of a symlink as it was.
@@ -232,7 +283,7 @@ func remains(tx *meta.Tx, id meta.Inode) (*meta.Node, error) {
 
 // OpenHandle opens a file of then for reading; ErrIsDir on a directory. ctx is for the opening.
 func (p *Past) OpenHandle(ctx context.Context, name string) (*File, error) {
-	return p.h.open(ctx, name, func(c *core, tx *meta.Tx) (place, *meta.Version, error) {
+	f, err := p.h.open(ctx, name, func(c *core, tx *meta.Tx) (place, *meta.Version, error) {
 		if err := p.Reach(); err != nil {
 			return place{}, nil, err
 		}
@@ -249,6 +300,7 @@ func (p *Past) OpenHandle(ctx context.Context, name string) (*File, error) {
 		}
 		return at, v, err
 	})
+	return f, judged(err)
 }
 
 // readable says whether there is a file that its owner could read.

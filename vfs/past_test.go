@@ -437,3 +437,41 @@ func TestRowsOfRemovalsAreRemembered(t *testing.T) {
 		t.Errorf("rows since the horizon: %v", r)
 	}
 }
+
+// TestThePastIsJudgedByThePathThatIsFound: canonical, and of what is not there the path that it would have.
+func TestThePastIsJudgedByThePathThatIsFound(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	w := b.view()
+	ok(t, w.MkdirAll("/a/b", 0))
+	put(t, w, "/a/b/f", []byte("f"))
+	ok(t, w.Symlink("a/b", "/l"))
+	refuse := errors.New("not for you")
+	var asked string
+	p := w.History(nil).At(b.instant())
+	for _, c := range []struct{ name, want string }{
+		{"/l/f", "/a/b/f"}, {"a/./b/../b/f", "/a/b/f"}, {"/l/none", "/a/b/none"}, {"/l/none/x", "/a/b/none/x"}, {"/l/f/x", "/a/b/f/x"}, {"/none/x/y", "/none/x/y"},
+	} {
+		for _, answer := range []error{nil, refuse} {
+			j := p.Judged(func(path string) error { asked = path; return answer })
+			for op, do := range map[string]func() error{
+				"stat":    func() error { _, err := j.Stat(c.name); return err },
+				"lstat":   func() error { _, err := j.Lstat(c.name); return err },
+				"resolve": func() error { _, err := j.Resolve(c.name, true); return err },
+				"readdir": func() error { return j.ReadDir(t.Context(), c.name, func([]*Info) error { return nil }) },
+				"open": func() error {
+					f, err := j.OpenHandle(t.Context(), c.name)
+					if err == nil {
+						err = f.Close()
+					}
+					return err
+				},
+			} {
+				asked = ""
+				if err := do(); asked != c.want || (err == refuse) != (answer == refuse) { //nolint:errorlint // exactly that one
+					t.Errorf("%s %s: asked for %q, want %q; %v", op, c.name, asked, c.want, err)
+				}
+			}
+		}
+	}
+}

@@ -99,125 +99,149 @@ func (h *past) inside(at string) string {
 	return path.Join(policy.Reserved, h.label, at)
 }
 
-// resolve is the path of then that is meant, with symlinks followed as they led, and whether the account may do that with it.
-func (h *past) resolve(op policy.Op, follow bool) (string, error) {
-	if h.root || h.versions {
-		return h.rest, h.permit(op, h.rest)
-	}
-	then := h.g.history().At(h.at)
-	at, err := then.Resolve(h.rest, follow)
-	if err != nil { // whether something existed is told to those only who may see it, wherever symlinks led
-		if d := h.permit(op, reachedBy(then.Resolve, h.rest)); d != nil {
-			return "", d
+// look is one operation on the volume of then: what may be done is asked of the path that it finds, in the transaction that uses it.
+type look struct {
+	*vfs.Past
+	h      *past
+	op     policy.Op
+	at     string // the path that was found
+	denial *policy.Denial
+}
+
+func (h *past) look(op policy.Op) *look {
+	l := &look{h: h, op: op}
+	l.Past = h.g.history().At(h.at).Judged(func(at string) error {
+		l.at = at
+		if l.denial = policy.Permit(h.p, op, at); l.denial != nil {
+			return l.denial
 		}
-		return "", err
+		if h.g.testOnlyUsing != nil {
+			h.g.testOnlyUsing()
+		}
+		return nil
+	})
+	return l
+}
+
+// answer is the error of the operation; a refusal is recorded.
+func (l *look) answer(err error) error {
+	if l.denial != nil {
+		return l.h.g.s.denied(l.denial, l.op, l.h.inside(l.at))
 	}
-	return at, h.permit(op, at)
+	return err
 }
 
 // stat is Stat, or Lstat without follow.
 func (h *past) stat(follow bool) (*vfs.Info, error) {
-	at, err := h.resolve(policy.OpStat, follow)
-	if err != nil {
+	base := path.Base(h.name)
+	if h.root || h.versions {
+		if err := h.permit(policy.OpStat, h.rest); err != nil {
+			return nil, err
+		}
+		if h.root {
+			return vfs.VirtualDir(base, h.g.now()), nil
+		}
+		return h.statVersion(h.rest)
+	}
+	then := h.look(policy.OpStat)
+	stat := then.Lstat
+	if follow {
+		stat = then.Stat
+	}
+	i, err := stat(h.rest)
+	if err = then.answer(err); err != nil {
 		return nil, err
 	}
-	base := path.Base(h.name)
-	switch {
-	case h.root:
-		return vfs.VirtualDir(base, h.g.now()), nil
-	case h.versions:
-		return h.statVersion(at)
-	}
-	then := h.g.history().At(h.at)
-	if at == "/" {
-		if err := then.Reach(); err != nil {
-			return nil, err
-		}
-		i, err := then.Stat("/")
-		if err != nil {
-			return nil, err
-		}
+	if then.at == "/" {
 		return i.Named(base), nil
 	}
-	if follow {
-		return then.Stat(at)
-	}
-	return then.Lstat(at)
+	return i, nil
 }
 
 func (h *past) readlink() (string, error) {
-	at, err := h.resolve(policy.OpStat, false)
-	if err != nil {
+	if !h.root && !h.versions {
+		then := h.look(policy.OpStat)
+		target, err := then.Readlink(h.rest)
+		return target, then.answer(err)
+	}
+	if err := h.permit(policy.OpStat, h.rest); err != nil {
 		return "", err
 	}
 	if h.root {
 		return "", &fs.PathError{Op: "readlink", Path: h.name, Err: fs.ErrInvalid}
 	}
-	if h.versions {
-		v, err := h.version(at)
-		if err != nil {
-			return "", err
-		}
-		return v.Target()
+	v, err := h.version(h.rest)
+	if err != nil {
+		return "", err
 	}
-	return h.g.history().At(h.at).Readlink(at)
+	return v.Target()
 }
 
 // readDir lists a directory of the history.
 func (h *past) readDir(ctx context.Context, fn func([]*vfs.Info) error) error {
-	at, err := h.resolve(policy.OpList, true)
-	if err != nil {
-		return err
+	show := func(at string) func(batch []*vfs.Info) error {
+		return func(batch []*vfs.Info) error {
+			if _, err := h.g.begin(); err != nil { // a long listing ends with its session
+				return err
+			}
+			if h.p.ListsAll(at) {
+				return fn(batch)
+			}
+			var seen []*vfs.Info
+			for _, i := range batch {
+				if h.p.Shows(at, path.Join(at, i.Name())) {
+					seen = append(seen, i)
+				}
+			}
+			if len(seen) == 0 {
+				return nil
+			}
+			return fn(seen)
+		}
 	}
-	show := func(batch []*vfs.Info) error {
-		if _, err := h.g.begin(); err != nil { // a long listing ends with its session
+	if h.root || h.versions {
+		if err := h.permit(policy.OpList, h.rest); err != nil {
 			return err
 		}
-		if h.p.ListsAll(at) {
-			return fn(batch)
+		if h.root {
+			return h.listInstants(ctx, fn)
 		}
-		var seen []*vfs.Info
-		for _, i := range batch {
-			if h.p.Shows(at, path.Join(at, i.Name())) {
-				seen = append(seen, i)
-			}
-		}
-		if len(seen) == 0 {
-			return nil
-		}
-		return fn(seen)
+		return h.listVersions(ctx, h.rest, show(h.rest), fn)
 	}
-	switch {
-	case h.root:
-		return h.listInstants(ctx, fn)
-	case h.versions:
-		return h.listVersions(ctx, at, show, fn)
-	}
-	return h.g.history().At(h.at).ReadDir(ctx, at, show)
+	then := h.look(policy.OpList)
+	return then.answer(then.ReadDir(ctx, h.rest, func(batch []*vfs.Info) error { return show(then.at)(batch) }))
 }
 
 // open opens a file of the history for reading.
 func (h *past) open(ctx context.Context) (*File, error) {
-	at, err := h.resolve(policy.OpRead, true)
-	if err != nil {
-		return nil, err
-	}
 	var f *vfs.File
 	var reach func() error
-	name := h.inside(at)
-	switch {
-	case h.root:
-		err = &fs.PathError{Op: "open", Path: h.name, Err: vfs.ErrIsDir}
-	case h.versions:
-		f, reach, err = h.openVersion(ctx, at)
+	at := h.rest
+	if h.root || h.versions {
+		err := h.permit(policy.OpRead, at)
+		switch {
+		case err != nil:
+		case h.root:
+			err = &fs.PathError{Op: "open", Path: h.name, Err: vfs.ErrIsDir}
+		default:
+			f, reach, err = h.openVersion(ctx, at)
+		}
+		if err != nil {
+			return nil, h.g.damage(err, h.inside(at))
+		}
 		at = path.Dir(at) // whose version it is
-	default:
-		then := h.g.history().At(h.at)
-		reach = then.Reach
+	} else {
+		then := h.look(policy.OpRead)
+		var err error
 		f, err = then.OpenHandle(ctx, at)
+		if err = then.answer(err); err != nil {
+			return nil, h.g.damage(err, h.inside(then.at))
+		}
+		at, reach = then.at, then.Reach
 	}
-	if err != nil {
-		return nil, h.g.damage(err, name)
+	name := h.inside(at)
+	if h.versions {
+		name = h.inside(h.rest)
 	}
 	out := &File{g: h.g, f: f, path: name, rights: at, reach: reach}
 	out.judged.Store(h.p)
@@ -226,8 +250,12 @@ func (h *past) open(ctx context.Context) (*File, error) {
 
 // canonical is what Resolve answers.
 func (h *past) canonical() (string, error) {
-	at, err := h.resolve(policy.OpStat, true)
-	if err != nil {
+	if h.root || h.versions {
+		return h.inside(h.rest), h.permit(policy.OpStat, h.rest)
+	}
+	then := h.look(policy.OpStat)
+	at, err := then.Resolve(h.rest, true)
+	if err = then.answer(err); err != nil {
 		return "", err
 	}
 	return h.inside(at), nil

@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -331,5 +332,82 @@ func TestALongListingOfVersionsEndsWithItsSession(t *testing.T) {
 		if batches != 1 {
 			t.Errorf("%s: %d batches after the session had ended", dir, batches-1)
 		}
+	}
+}
+
+// TestACommitThatBecomesVisibleLeadsNoReaderElsewhere: a commit takes its instant before it can be seen, so the tree of an instant just
+// past may still change. What is judged is what is read.
+func TestACommitThatBecomesVisibleLeadsNoReaderElsewhere(t *testing.T) {
+	t.Parallel()
+	var now atomic.Int64
+	start := time.Date(2026, 11, 20, 14, 30, 0, 0, time.UTC)
+	now.Store(start.UnixNano())
+	h := build(t, func(o *Options) { o.Now = func() time.Time { return time.Unix(0, now.Load()) } })
+	h.addAccount(t, "alice", everything)
+	l, s := h.login(t, "alice")
+	g := s.Files()
+	for _, dir := range []string{"/in", "/in/d", "/secret"} {
+		must(t, g.Mkdir(dir, 0))
+	}
+	put(t, g, "/in/d/plan", "harmless")
+	put(t, g, "/secret/plan", "secret")
+	put(t, g, "/secret/other", "secret")
+	must(t, g.Symlink("gone", "/in/d/link"))
+	must(t, g.Symlink("secret target", "/secret/link"))
+	l.Close()
+	h.set(t, policy.AccountTarget("alice"), "paths", "[{path: /in, allow: [all]}]")
+	_, swapping := h.login(t, "alice")
+	swap := swapping.Files()
+	list := func(g *Guard, name string) (out string, err error) {
+		err = g.ReadDir(t.Context(), name, func(batch []*vfs.Info) error {
+			for _, i := range batch {
+				out += i.Name() + " "
+			}
+			return nil
+		})
+		return out, err
+	}
+	for name, read := range map[string]func(g *Guard, dir string) (string, error){
+		"open":     func(g *Guard, dir string) (string, error) { return get(g, dir+"/plan") },
+		"list":     list,
+		"readlink": func(g *Guard, dir string) (string, error) { return g.Readlink(dir + "/link") },
+		"resolve":  func(g *Guard, dir string) (string, error) { return g.Resolve(dir + "/plan") },
+		"stat": func(g *Guard, dir string) (string, error) {
+			i, err := g.Stat(dir + "/plan")
+			if err != nil {
+				return "", err
+			}
+			return fmt.Sprint("size ", i.Size()), nil
+		},
+	} {
+		_, s := h.login(t, "alice")
+		g := s.Files()
+		soon := time.Unix(0, now.Load()).Add(time.Millisecond)
+		then := "/.backups/" + FormatInstant(soon) + "/in/d"
+		before := now.Load()
+		now.Store(soon.UnixNano())
+		g.testOnlyUsing = sync.OnceFunc(func() {
+			now.Store(before) // as for a commit that was begun a moment ago
+			done := make(chan error, 1)
+			go func() {
+				done <- errors.Join(swap.Rename("/in/d", "/in/e"), swap.Symlink("/secret", "/in/d"))
+			}()
+			select {
+			case err := <-done:
+				must(t, err)
+			case <-time.After(10 * time.Second): // it may wait for those who read
+			}
+			now.Store(soon.UnixNano())
+		})
+		got, err := read(g, then)
+		if strings.Contains(got, "secret") || strings.Contains(got, "other") || got == "size 6" || err != nil {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+		if got, err = read(g, then); denialOf(err) == nil { // it is visible now
+			t.Errorf("%s again: %q, %v", name, got, err)
+		}
+		now.Add(int64(time.Second))
+		must(t, errors.Join(swap.Remove("/in/d"), swap.Rename("/in/e", "/in/d")))
+		now.Add(int64(time.Second))
 	}
 }
