@@ -55,6 +55,7 @@ type RestoreItem struct {
 	Path   string // where it is restored to
 	From   string // its path of then; empty for what is removed
 	Dir    bool
+	Link   bool // a symlink
 	Bytes  uint64
 }
 
@@ -62,6 +63,12 @@ type RestoreItem struct {
 type RestorePlan struct {
 	RestoreTotals
 	Ask RestoreAsk // From and To are canonical
+
+	// Enter is called before each transaction of Execute, and what it returns after it: who gives rights by path keeps paths from being
+	// changed meanwhile. Judge is asked in between, with what the transaction would change, by the paths that this has now: directories may
+	// have been renamed since the plan was made. An error of it ends Execute and is returned as it is. nil = nobody is asked.
+	Enter func() (leave func())
+	Judge func([]RestoreItem) error
 
 	// Progress is called after each transaction with what is done so far; an error ends Execute. nil = nothing is told.
 	Progress func(RestoreTotals) error
@@ -120,7 +127,7 @@ func (p *RestorePlan) Execute(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	r := &restorer{h: p.h, past: p.h.At(p.Ask.At), ask: p.Ask, exact: p.Ask.Exact, progress: p.Progress}
+	r := &restorer{h: p.h, past: p.h.At(p.Ask.At), ask: p.Ask, exact: p.Ask.Exact, progress: p.Progress, enter: p.Enter, allow: p.Judge}
 	err = v.do(ctx, func(c *core) error {
 		if c.failed.Load() {
 			return ErrReadOnly

@@ -2,9 +2,11 @@ package vfs
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -264,4 +266,94 @@ func TestARestoreGoesOnWhereItEnded(t *testing.T) {
 		t.Errorf("%d names, then %d", first, n)
 	}
 	sameTree(t, b.look(w, "/"), before, false)
+}
+
+// TestARestoreIsJudgedWhereItIs: by the paths that directories have when it comes to them, not by those of the plan.
+func TestARestoreIsJudgedWhereItIs(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	w := b.view()
+	ok(t, w.MkdirAll("/in/sub/deep", 0))
+	ok(t, w.Mkdir("/out", 0))
+	put(t, w, "/in/sub/f", []byte("f"))
+	put(t, w, "/in/sub/deep/g", []byte("g"))
+	ok(t, w.Symlink("f", "/in/sub/l"))
+	then := b.instant()
+	change := func() {
+		put(t, w, "/in/sub/f", []byte("new"))
+		ok(t, w.Remove("/in/sub/deep/g"))
+		ok(t, w.Remove("/in/sub/l"))
+	}
+	change()
+	plan := func(ask RestoreAsk) (*RestorePlan, *[]string) {
+		ask.At = then
+		p := must(w.History(nil).PlanRestore(t.Context(), ask))(t)
+		seen, entered := new([]string), 0
+		p.Enter = func() func() { entered++; return func() { entered-- } }
+		p.Judge = func(items []RestoreItem) error {
+			if entered != 1 {
+				t.Errorf("asked when %d had entered", entered)
+			}
+			for _, i := range items {
+				*seen = append(*seen, fmt.Sprintf("%s %s from %s %d dir %v link %v", i.Action, i.Path, i.From, i.Bytes, i.Dir, i.Link))
+			}
+			return nil
+		}
+		return p, seen
+	}
+	p, seen := plan(RestoreAsk{From: "/in/sub"})
+	ok(t, w.Rename("/in/sub", "/out/moved"))
+	ok(t, w.Symlink("/out/moved", "/in/sub")) // as what is restored, a symlink is itself: it is replaced, and nothing is restored into what it leads to
+	ok(t, p.Execute(t.Context()))
+	for _, s := range *seen {
+		if !strings.Contains(s, " /in/sub") {
+			t.Errorf("judged %q", s)
+		}
+	}
+	ok(t, w.RemoveAll("/in/sub"))
+	ok(t, w.Rename("/out/moved", "/in/sub"))
+
+	p, seen = plan(RestoreAsk{From: "/in/sub/f"})
+	ok(t, w.Rename("/in/sub", "/out/moved"))
+	ok(t, w.Symlink("/out/moved", "/in/sub")) // above it, a symlink is followed: there it is judged
+	ok(t, p.Execute(t.Context()))
+	if want := []string{"change /out/moved/f from /in/sub/f 1 dir false link false"}; !slices.Equal(*seen, want) {
+		t.Errorf("judged %q, want %q", *seen, want)
+	}
+	ok(t, w.Remove("/in/sub"))
+	ok(t, w.Rename("/out/moved", "/in/sub"))
+	change2 := func() { ok(t, w.RemoveAll("/in/sub/l")); ok(t, w.RemoveAll("/in/sub/deep/g")) }
+	change2()
+
+	p, seen = plan(RestoreAsk{From: "/in/sub"})
+	once := false
+	judge := p.Judge
+	p.Progress = func(RestoreTotals) error {
+		if !once && len(*seen) > 0 {
+			once = true
+			return w.Rename("/in/sub", "/out/moved") // between two transactions
+		}
+		return nil
+	}
+	p.Judge = judge
+	ok(t, p.Execute(t.Context()))
+	elsewhere := 0
+	for _, s := range *seen {
+		if strings.Contains(s, " /out/moved/deep/g from /in/sub/deep/g") || strings.Contains(s, " /out/moved/deep from ") {
+			elsewhere++
+		}
+	}
+	if !once || elsewhere == 0 {
+		t.Errorf("judged %q", *seen)
+	}
+	refuse := errors.New("no")
+	ok(t, w.Remove("/out/moved/l"))
+	ok(t, w.Rename("/out/moved", "/in/sub"))
+	p, _ = plan(RestoreAsk{From: "/in/sub/l"})
+	p.Judge = func([]RestoreItem) error { return refuse }
+	if err := p.Execute(t.Context()); err != refuse { //nolint:errorlint // exactly that one
+		t.Errorf("refused with %v", err)
+	}
+	_, err := w.Lstat("/in/sub/l")
+	wantErr(t, err, fs.ErrNotExist)
 }

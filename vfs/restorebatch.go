@@ -120,6 +120,11 @@ func (r *restorer) change(ctx context.Context, dir meta.Inode, page []*wanted, s
 		return nil, ErrReadOnly
 	}
 	defer r.discard(ctx, page)
+	leave, err := r.mayChange(dir, func(path string) []RestoreItem { return changesOf(path, page, vs) })
+	defer leave()
+	if err != nil {
+		return nil, err
+	}
 	if err := r.c.ask(bytes, files); err != nil {
 		return nil, err
 	}
@@ -162,6 +167,27 @@ func (r *restorer) change(ctx context.Context, dir meta.Inode, page []*wanted, s
 	}
 	r.h.w.told()
 	return vs, nil
+}
+
+// changesOf is what would be done to names in a directory.
+func changesOf(path string, page []*wanted, vs []verdict) (items []RestoreItem) {
+	for i, w := range page {
+		if !vs[i].step.changes() {
+			continue
+		}
+		item := RestoreItem{Action: RestoreCreate, Path: path + "/" + w.name, From: w.from, Dir: w.node.Kind == meta.Dir, Link: w.node.Kind == meta.Symlink}
+		if vs[i].cur != nil {
+			item.Action = RestoreChange
+		}
+		if w.node.Kind == meta.File {
+			item.Bytes = w.node.Size
+		}
+		if vs[i].step == stepMove {
+			item.Action = RestoreMove
+		}
+		items = append(items, item)
+	}
+	return items
 }
 
 // claim claims the names that change, and what is replaced of directories. What it cannot get is busy.

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -281,6 +282,13 @@ func (r *restorer) finish(ctx context.Context, w *wanted, dir meta.Inode) error 
 		return absentIsFine(err)
 	})
 	if err != nil || same {
+		return err
+	}
+	leave, err := r.mayChange(dir, func(path string) []RestoreItem {
+		return []RestoreItem{{Action: RestoreChange, Path: cmp.Or(path, "/"), From: w.from, Dir: true}}
+	})
+	defer leave()
+	if err != nil {
 		return err
 	}
 	err = r.c.update(ctx, func(tx *meta.Tx) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"strings"
 
 	"sallyport/vfs/meta"
 )
@@ -22,6 +23,8 @@ type restorer struct {
 	dry      bool // only look
 	visit    func(RestoreItem) error
 	progress func(RestoreTotals) error
+	enter    func() (leave func())
+	allow    func([]RestoreItem) error
 
 	c      *core
 	root   meta.Inode // the directory that is restored; 0 = a file, or it is not there yet
@@ -43,7 +46,7 @@ type wanted struct {
 
 func (r *restorer) run(ctx context.Context) error {
 	var theirs error // an error of the caller's functions is returned as it is
-	visit, progress := r.visit, r.progress
+	visit, progress, allow := r.visit, r.progress, r.allow
 	r.visit = func(i RestoreItem) error {
 		if visit != nil {
 			theirs = visit(i)
@@ -53,6 +56,12 @@ func (r *restorer) run(ctx context.Context) error {
 	r.progress = func(t RestoreTotals) error {
 		if progress != nil && !r.dry {
 			theirs = progress(t)
+		}
+		return theirs
+	}
+	r.allow = func(items []RestoreItem) error {
+		if allow != nil {
+			theirs = allow(items)
 		}
 		return theirs
 	}
@@ -370,7 +379,17 @@ func (r *restorer) unlink(ctx context.Context, places []*place) error {
 	if r.dry {
 		gone = places
 	} else {
-		err := r.c.update(ctx, func(tx *meta.Tx) error {
+		leave, err := r.mayChange(places[0].dir, func(path string) (items []RestoreItem) {
+			for _, p := range places {
+				items = append(items, RestoreItem{Action: RestoreRemove, Path: join(path, p.name), Dir: p.node.Kind == meta.Dir, Link: p.node.Kind == meta.Symlink})
+			}
+			return items
+		})
+		defer leave()
+		if err != nil {
+			return err
+		}
+		err = r.c.update(ctx, func(tx *meta.Tx) error {
 			gone = gone[:0]
 			for _, p := range places {
 				switch err := r.h.w.unlinkTx(tx, p); {
@@ -400,6 +419,24 @@ func (r *restorer) unlink(ctx context.Context, places []*place) error {
 		}
 	}
 	return r.progress(r.totals)
+}
+
+// mayChange asks whether what is to be done in a directory may be done where that is now. Nobody changes paths until leave, which is
+// never nil. Called before anything is claimed.
+func (r *restorer) mayChange(dir meta.Inode, what func(path string) []RestoreItem) (leave func(), err error) {
+	leave = func() {}
+	if r.enter != nil {
+		leave = r.enter()
+	}
+	var path string
+	err = r.c.db.View(func(tx *meta.Tx) (err error) {
+		path, err = (&pathfinder{tx: tx}).dir(dir)
+		return err
+	})
+	if err == nil {
+		err = r.allow(what(strings.TrimSuffix(path, "/")))
+	}
+	return leave, err
 }
 
 // report counts an item and tells it.

@@ -14,7 +14,9 @@ import (
 // came later is kept, what is replaced goes to history. A path below /.backups says both itself, and instant is empty then.
 //
 // It needs the right to read the path and to write it, and for a directory to make directories and symlinks in it; names and sizes of
-// files are judged one by one before anything is done, and the quota of the account counts.
+// files are judged one by one before anything is done, and the quota of the account counts. What is about to be done is judged once more
+// with each transaction, by the paths that directories have then and the policy that is in force then. Others of the account wait for one transaction
+// at most, and where rights differ by path only.
 func (g *Guard) Restore(ctx context.Context, name, instant string) (vfs.RestoreTotals, error) {
 	from, at, err := g.meant(name, instant)
 	if err != nil {
@@ -27,21 +29,15 @@ func (g *Guard) Restore(ctx context.Context, name, instant string) (vfs.RestoreT
 	if d := g.s.suspended(p); d != nil {
 		return vfs.RestoreTotals{}, g.s.denied(d, policy.OpWrite, from)
 	}
-	if !p.Uniform() { // it makes symlinks and directories: nobody may be on the way through them
-		g.s.account.names.Lock()
-		defer g.s.account.names.Unlock()
-	}
 	ask := vfs.RestoreAsk{At: at, From: from}
-	then := g.history().At(at)
-	i, err := then.Lstat(from)
-	if at, rerr := then.Resolve(from, false); rerr == nil {
-		ask.From = at
-	} else {
-		ask.From = reachedBy(then.Resolve, from)
-	}
 	// Whether something existed is told to those only who may see it, wherever symlinks led.
-	if d := policy.Permit(p, policy.OpStat, ask.From); d != nil {
-		return vfs.RestoreTotals{}, g.s.denied(d, policy.OpStat, ask.From)
+	then := (&past{g: g, p: p, label: FormatInstant(at), at: at}).look(policy.OpStat)
+	i, err := then.Lstat(from)
+	if then.at != "" {
+		ask.From = then.at
+	}
+	if then.denial != nil {
+		return vfs.RestoreTotals{}, g.s.denied(then.denial, policy.OpStat, ask.From)
 	}
 	if err != nil {
 		return vfs.RestoreTotals{}, err
@@ -71,9 +67,70 @@ func (g *Guard) Restore(ctx context.Context, name, instant string) (vfs.RestoreT
 			return vfs.RestoreTotals{}, g.s.denied(d, policy.OpWrite, item.Path)
 		}
 	}
-	plan.Progress = func(vfs.RestoreTotals) error { _, err := g.begin(); return err }
+	g.watch(plan)
+	plan.Progress = func(vfs.RestoreTotals) error { _, err := g.begin(); return err } // also where nothing is changed
 	err = plan.Execute(ctx)
 	return plan.Result(), g.damage(err, ask.To)
+}
+
+// watch has each transaction of a restore judged. It makes symlinks and gives directories their names back: nobody may be on the way
+// through them, and nobody may rename what it goes on in.
+func (g *Guard) watch(plan *vfs.RestorePlan) {
+	var p *policy.Effective // of the transaction
+	plan.Enter = func() func() {
+		p = g.s.Policy()
+		if p.Uniform() {
+			return func() {}
+		}
+		g.s.account.names.Lock()
+		return g.s.account.names.Unlock
+	}
+	plan.Judge = func(items []vfs.RestoreItem) error {
+		if _, err := g.begin(); err != nil {
+			return err
+		}
+		if d := g.s.suspended(p); d != nil {
+			return g.s.denied(d, policy.OpWrite, plan.Ask.To)
+		}
+		for i := range items {
+			if err := g.mayChange(p, &items[i]); err != nil {
+				return err
+			}
+		}
+		if g.testOnlyUsing != nil {
+			g.testOnlyUsing()
+		}
+		return nil
+	}
+}
+
+// mayChange asks for the rights on one name that is restored.
+func (g *Guard) mayChange(p *policy.Effective, item *vfs.RestoreItem) error {
+	ops := []policy.Op{policy.OpWrite, policy.OpOverwrite}
+	switch {
+	case item.Dir && item.Action == vfs.RestoreCreate:
+		ops = []policy.Op{policy.OpMkdir}
+	case item.Dir:
+		ops = []policy.Op{policy.OpSetAttr}
+	case item.Link:
+		ops = append(ops, policy.OpSymlink)
+	}
+	at := clean(item.Path)
+	for _, op := range ops {
+		if d := policy.Permit(p, op, at); d != nil {
+			return g.s.denied(d, op, at)
+		}
+	}
+	if item.Dir {
+		return nil
+	}
+	if d := tooLarge(p, int64(item.Bytes)); d != nil {
+		return g.s.denied(d, policy.OpWrite, at)
+	}
+	if d := policy.Permit(p, policy.OpRead, clean(item.From)); d != nil {
+		return g.s.denied(d, policy.OpRead, item.From)
+	}
+	return nil
 }
 
 // meant is the path of then and the instant that are asked for.

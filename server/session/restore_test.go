@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"testing"
 
@@ -102,4 +103,113 @@ func TestARestoreMakesWhatTheAccountMayMake(t *testing.T) {
 	h.set(t, policy.AccountTarget("alice"), "paths", "[{path: /, allow: [list, read, write, mkdir, symlink]}]")
 	must(t, restore("/a/b/f"))
 	must(t, restore("/l"))
+}
+
+// links gives a directory so many symlinks, which are made fast.
+func links(t testing.TB, g *Guard, dir string, n int) {
+	t.Helper()
+	for i := range n {
+		must(t, g.view.Symlink("x", fmt.Sprintf("%s/%d", dir, i)))
+	}
+}
+
+// TestARestoreStopsWhereItsDirectoryIsTakenElsewhere: another session of the account renames the directory that is being restored to
+// where the account may not write.
+func TestARestoreStopsWhereItsDirectoryIsTakenElsewhere(t *testing.T) {
+	t.Parallel()
+	h, s := furnished(t, map[string]string{"paths": "[{path: /in, allow: [all]}, {path: /out, allow: [list, read, rename]}]"})
+	_, other := h.login(t, "alice")
+	g, swap := s.Files(), other.Files()
+	must(t, g.Mkdir("/in/sub", 0))
+	const n = 20 * 128
+	links(t, g, "/in/sub", n)
+	then := instantNow()
+	must(t, g.RemoveAll("/in/sub"))
+	moved := make(chan error, 1)
+	within := func() int {
+		count := 0
+		must(t, g.view.ReadDir(t.Context(), "/out/sub", func(batch []*vfs.Info) error { count += len(batch); return nil }))
+		return count
+	}
+	left := 0
+	transactions := 0
+	g.testOnlyUsing = func() {
+		if transactions++; transactions == 4 {
+			go func() {
+				err := swap.rename("/in/sub", "/out/sub", func(_ *policy.Effective, from, to string) error {
+					err := swap.view.Rename(from, to)
+					left = within() // nobody else changes names now
+					return err
+				})
+				moved <- err
+			}()
+		}
+	}
+	r, err := g.Restore(t.Context(), "/in/sub", then)
+	must(t, <-moved)
+	wantCode(t, "what goes on elsewhere", err, policy.CodeWrite)
+	if r.Created == 0 || r.Created > n {
+		t.Errorf("restored %+v", r)
+	}
+	if got := within(); got != left || got == 0 {
+		t.Errorf("%d names where the account may not write, %d when it came there", got, left)
+	}
+}
+
+// TestALargeRestoreHoldsNobodyUp: others of the account get in between two transactions.
+func TestALargeRestoreHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	h, s := furnished(t, map[string]string{"paths": "[{path: /in, allow: [all]}, {path: /out, allow: [list, read]}]"})
+	_, other := h.login(t, "alice")
+	g := s.Files()
+	must(t, g.Mkdir("/in/sub", 0))
+	links(t, g, "/in/sub", 20*128)
+	then := instantNow()
+	must(t, g.RemoveAll("/in/sub"))
+	done := make(chan error, 2)
+	between, transactions := 0, 0
+	g.testOnlyUsing = func() {
+		if transactions++; transactions == 1 { // the look at what is to be restored
+			return
+		}
+		if s.account.names.TryRLock() {
+			t.Error("others could use paths during a transaction")
+			s.account.names.RUnlock()
+		}
+		switch {
+		case transactions == 2:
+			go func() { done <- other.Files().Rename("/in/old", "/in/new") }()
+			go func() { _, err := other.Files().Stat("/out/report"); done <- err }()
+		case len(done) == 2 && between == 0:
+			between = transactions
+		}
+	}
+	_, err := g.Restore(t.Context(), "/in/sub", then)
+	must(t, err)
+	must(t, errors.Join(<-done, <-done))
+	if between == 0 {
+		t.Errorf("others waited for all of %d transactions", transactions)
+	}
+}
+
+// TestARestoreHeedsThePolicyThatIsInForce with each transaction.
+func TestARestoreHeedsThePolicyThatIsInForce(t *testing.T) {
+	t.Parallel()
+	h, s := furnished(t, map[string]string{"paths": "[{path: /in, allow: [all]}, {path: /out, allow: [list, read]}]"})
+	g := s.Files()
+	must(t, g.Mkdir("/in/sub", 0))
+	links(t, g, "/in/sub", 4*128)
+	then := instantNow()
+	must(t, g.RemoveAll("/in/sub"))
+	transactions := 0
+	g.testOnlyUsing = func() {
+		if transactions++; transactions == 4 {
+			h.set(t, policy.AccountTarget("alice"), "paths", "[{path: /in, allow: [list, read, mkdir, create]}]")
+		}
+	}
+	r, err := g.Restore(t.Context(), "/in/sub", then)
+	wantCode(t, "with fewer rights", err, policy.CodeOverwrite)
+	if r.Created == 0 || r.Created > 3*128 {
+		t.Errorf("restored %+v", r)
+	}
 }
