@@ -167,6 +167,9 @@ func (p *parts) holds(id keyring.AccountID) ([]string, error) {
 // close is the reverse of open; every part is closed even if one fails.
 func (p *parts) close() error {
 	var errs []error
+	if p.copier != nil { // it reads everything below
+		errs = append(errs, p.copier.Close())
+	}
 	if p.shredder != nil {
 		errs = append(errs, p.shredder.Close())
 	}

@@ -26,6 +26,8 @@ type RestoreOptions struct {
 	Stream io.Reader // or an archive of one
 	// Deep reads and authenticates every byte of every blob, and not only their ends.
 	Deep bool
+	// Damaged says what becomes of accounts that are not whole in the copy; statecopy.ErrIncomplete without it if there are any.
+	Damaged statecopy.Choice
 	// Seal is the seal of that state; it may ask people.
 	Seal func(context.Context, *keyring.SealInfo) (keyring.Seal, error)
 	Who  string // for the audit log
@@ -136,6 +138,7 @@ func DrillState(ctx context.Context, c *Config, o RestoreOptions) (out *Restored
 	trial := *c
 	trial.State.Dir, trial.HostKeys.Dir = tmp, ""
 	trial.TLS.Certificates = nil
+	o.Damaged = statecopy.Newest
 	r := &restorer{c: &trial, o: o, to: tmp, trial: true}
 	err = r.run(ctx, dir, statecopy.RestoreOptions{Link: true})
 	if r.keys != nil {
@@ -167,13 +170,60 @@ func (r *restorer) run(ctx context.Context, dir *statecopy.Dir, how statecopy.Re
 	if err := r.unseal(ctx, copied); err != nil {
 		return err
 	}
-	var found []string
+	if copied.Damaged > 0 && r.o.Damaged == "" {
+		return incomplete(copied.Manifest)
+	}
+	found := r.lacking(copied.Manifest)
+	how.Damaged = r.o.Damaged
 	how.Report = func(finding string) { found = append(found, finding) }
 	how.Identity = r.identity
 	if err := copied.Restore(ctx, r.to, how); err != nil {
 		return fmt.Errorf("restoring: %w", err)
 	}
 	return r.verify(ctx, found)
+}
+
+// mostNamed is how many damaged accounts a refusal names.
+const mostNamed = 20
+
+// incomplete says what a copy lacks, by ids: the names are sealed in it.
+func incomplete(m *statecopy.Manifest) error {
+	var b strings.Builder
+	last, n := statecopy.AccountID{}, 0
+	for _, d := range m.Damage {
+		if d.Account != last {
+			n++
+		}
+		if last = d.Account; n > mostNamed {
+			continue
+		}
+		fmt.Fprintf(&b, "\n  account %x: %s; %s", d.Account[:], d.What, lastGood(d))
+	}
+	return fmt.Errorf("%w: %d accounts were damaged at the server when it was made:%s", statecopy.ErrIncomplete, n, b.String())
+}
+
+func lastGood(d statecopy.Damage) string {
+	if d.Last.IsZero() {
+		return "no whole copy of it is kept"
+	}
+	return "its last whole copy is of " + d.Last.UTC().Format(time.RFC3339)
+}
+
+// lacking are the findings that the copy itself tells of.
+func (r *restorer) lacking(m *statecopy.Manifest) (found []string) {
+	for _, d := range m.Damage {
+		did := "what could be copied of it is restored"
+		switch {
+		case r.o.Damaged == statecopy.LastGood && !d.Last.IsZero():
+			did = "its last whole copy, of " + d.Last.UTC().Format(time.RFC3339) + ", is restored: what came since is not in it"
+		case r.o.Damaged == statecopy.LastGood:
+			did = "it is left out: no whole copy of it is kept"
+		case r.o.Damaged == statecopy.LeaveOut:
+			did = "it is left out, as asked"
+		}
+		found = append(found, fmt.Sprintf("account %x was damaged at the server when the copy was made: %s; %s", d.Account[:], d.What, did))
+	}
+	return found
 }
 
 // unseal opens the keys of the copy where they lie, and checks that this server, and nobody else, made the copy.

@@ -30,9 +30,21 @@ type VolumeCopy struct {
 	Version uint32   // of the account's key, which names the database
 	Tree    *os.File // a copy of the database in a file without a name, from its beginning
 	Size    int64    // of Tree, bytes
+	// Commit names what is in Tree: PeekCommit gives the same as long as nothing was committed since.
+	Commit [32]byte
 
 	v     *Volume
 	blobs *blobdir.Dir // nil until it is needed
+}
+
+// PeekCommit names the newest commit of an account's database under that version of its key, and reads three pages of it. Nothing is opened or
+// authenticated: it tells that a database is the one of an earlier copy, and nothing else.
+func (f *FS) PeekCommit(id keyring.AccountID, version uint32) ([32]byte, error) {
+	c, err := meta.Peek(filepath.Join(f.dir(id), treeName(version)))
+	if err != nil {
+		return c, withoutDir(err, f.o.Dir)
+	}
+	return c, nil
 }
 
 // copyName is the name that a copy of a database has until it is open; the next start removes one that is left.
@@ -101,6 +113,11 @@ func (c *VolumeCopy) open(ctx context.Context, path string, list func(BlobFile) 
 		return err
 	}
 	c.Size = info.Size()
+	commit, err := db.Commit()
+	if err != nil {
+		return err
+	}
+	c.Commit = commit
 	return db.View(func(tx *meta.Tx) error {
 		var failed error
 		err := tx.Blobs(func(b *meta.BlobKey) bool {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,14 +48,15 @@ func (a *app) copyState(ctx context.Context, cl *admin.Client, to string, deep b
 		}
 		defer source.Close()
 		done, err := statecopy.Run(ctx, source, statecopy.NewStream(a.stdout), statecopy.Options{})
-		if err == nil {
-			err = source.Finish(ctx, done, "a stream")
+		if err != nil {
+			return err
 		}
+		lost, err := source.Finish(ctx, done, "a stream")
 		if err != nil {
 			return err
 		}
 		a.say("copy %s: %d accounts, %d blobs, %d bytes of blobs", done.ID, done.Accounts, done.Copied, done.Written)
-		return nil
+		return a.sayDamaged(lost)
 	}
 	place, err := filepath.Abs(to)
 	if err != nil {
@@ -71,25 +73,59 @@ func (a *app) copyState(ctx context.Context, cl *admin.Client, to string, deep b
 	}
 	defer source.Close()
 	done, err := statecopy.Run(ctx, source, dir, statecopy.Options{Deep: deep})
-	if err == nil {
-		err = source.Finish(ctx, done, place)
+	if err != nil {
+		return err
 	}
+	lost, err := source.Finish(ctx, done, place)
 	if err != nil {
 		return err
 	}
 	if err := dir.Clean(ctx); err != nil {
 		return fmt.Errorf("the copy is in force; removing what only the one before needed: %w", err)
 	}
-	return a.show(view{value: done, names: []string{done.ID}, rows: [][]string{
+	if err := a.show(copied(done, lost)); err != nil {
+		return err
+	}
+	return a.sayDamaged(lost)
+}
+
+// copied is what a copy shows.
+func copied(done *statecopy.Done, lost []admin.CopyDamaged) view {
+	value := struct {
+		*statecopy.Done
+		Lost []admin.CopyDamaged `json:"damage,omitempty"`
+	}{done, lost}
+	return view{value: value, names: []string{done.ID}, rows: [][]string{
 		{"copy", done.ID}, {"root epoch", fmt.Sprint(done.Epoch)}, {"accounts", fmt.Sprint(done.Accounts)}, {"audit records", fmt.Sprint(done.Records)},
+		{"unchanged accounts", fmt.Sprint(done.Same)}, {"damaged accounts", fmt.Sprint(done.Damaged)},
 		{"blobs", fmt.Sprintf("%d, %d bytes", done.Blobs, done.Bytes)}, {"new", fmt.Sprintf("%d, %d bytes", done.Copied, done.Written)},
-		{"read back", fmt.Sprint(done.Checked)}, {"purged meanwhile", fmt.Sprint(done.Purged)}, {"audit record", fmt.Sprint(done.Audit)},
-	}})
+		{"read back", fmt.Sprint(done.Checked)}, {"purged meanwhile", fmt.Sprint(done.Purged)}, {"mended in the copy", fmt.Sprint(done.Mended)},
+		{"audit record", fmt.Sprint(done.Audit)},
+	}}
+}
+
+// sayDamaged names what the server could not give, which makes the copy incomplete.
+func (a *app) sayDamaged(lost []admin.CopyDamaged) error {
+	if len(lost) == 0 {
+		return nil
+	}
+	for _, d := range lost {
+		for _, what := range d.What {
+			a.say("damaged: %s: %s", d.Account, what)
+		}
+		if d.Last.IsZero() {
+			a.say("damaged: %s: there is no whole copy of it here", d.Account)
+		} else {
+			a.say("damaged: %s: its last whole copy, of %s, is kept beside", d.Account, d.Last.UTC().Format(time.RFC3339))
+		}
+	}
+	return &admin.Error{Code: admin.CodeFindings, Message: fmt.Sprintf("the copy is in force, and incomplete: %d accounts are damaged at the server", len(lost)),
+		Hint: "`sallyport vfs verify --account NAME` names the files, and with --repair mends what can be mended; then make the copy again"}
 }
 
 // backupRestoreState makes a state directory out of a copy.
 func (a *app) backupRestoreState() *cobra.Command {
-	var from string
+	var from, damaged string
 	var deep bool
 	var secret unsealFlags
 	c := &cobra.Command{Use: "restore", Short: "Make a state directory out of a copy, on an empty machine", Args: exactly(),
@@ -99,8 +135,10 @@ func (a *app) backupRestoreState() *cobra.Command {
 			"passphrase or shares, which are asked for. An interrupted restore of the same copy goes on. Never run a\n" +
 			"restored server beside the one that the copy is of.",
 		RunE: func(c *cobra.Command, _ []string) error {
-			o := server.RestoreOptions{From: from, Deep: deep}
+			o := server.RestoreOptions{From: from, Deep: deep, Damaged: statecopy.Choice(damaged)}
 			switch {
+			case damaged != "" && !slices.Contains([]statecopy.Choice{statecopy.Newest, statecopy.LastGood, statecopy.LeaveOut}, o.Damaged):
+				return usage(fmt.Sprintf("--damaged %q", damaged), "newest, last-good or leave-out")
 			case from == "":
 				return usage("--from says where the copy is", "a directory, or - for a tar archive on standard input")
 			case from == "-" && secret.stdin:
@@ -121,6 +159,7 @@ func (a *app) backupRestoreState() *cobra.Command {
 		}}
 	c.Flags().StringVar(&from, "from", "", "`directory` of the copy, or - for a tar archive on standard input")
 	c.Flags().BoolVar(&deep, "deep", false, "read and authenticate every byte of every blob")
+	c.Flags().StringVar(&damaged, "damaged", "", "accounts that were damaged when the copy was made: newest (what could be copied of them), last-good (their last whole copy) or leave-out")
 	secret.register(c)
 	return c
 }
@@ -221,6 +260,8 @@ func copyFailed(e *admin.Error, err error) bool {
 		e.Code, e.Hint = admin.CodeRefused, "choose a directory of its own: what no copy names would be removed from it, and nothing is overwritten"
 	case errors.Is(err, statecopy.ErrOtherRestore):
 		e.Code, e.Hint = admin.CodeRefused, "remove that directory, or go on with the copy that it was begun from"
+	case errors.Is(err, statecopy.ErrIncomplete):
+		e.Code, e.Hint = admin.CodeFindings, "say what to restore of them: --damaged newest (what could be copied; files of which something was damaged cannot be read), last-good (their last whole copy, of the time given) or leave-out"
 	case errors.Is(err, statecopy.ErrDamaged):
 		e.Code, e.Hint = admin.CodeFindings, "make a new copy, or take an older one"
 	case errors.Is(err, server.ErrRestoring):

@@ -32,9 +32,29 @@ type CopyRef struct {
 	Lease string `json:"lease"`
 }
 
-// CopyNext are accounts that have to be copied, by id; none = everything fits together.
+// CopyNext are accounts that have to be copied; none = everything fits together.
 type CopyNext struct {
-	Accounts []string `json:"accounts"`
+	Accounts []CopyTodo `json:"accounts"`
+}
+
+// CopyTodo is an account by its id. Same: the manifest given to backup/state/have names what the server has.
+type CopyTodo struct {
+	ID   string `json:"id"`
+	Same bool   `json:"same,omitempty"`
+}
+
+// CopyNotes tell what became of accounts at the target.
+type CopyNotes struct {
+	Lease string     `json:"lease"`
+	Notes []CopyNote `json:"notes"`
+}
+
+// CopyNote is a statecopy.Note.
+type CopyNote struct {
+	Account  string `json:"account"`
+	Kept     bool   `json:"kept,omitempty"`
+	Retained bool   `json:"retained,omitempty"`
+	What     string `json:"what,omitempty"`
 }
 
 // CopyAsk asks for an account, for blobs of it, or for a file.
@@ -54,7 +74,16 @@ type CopyFinish struct {
 
 // CopyFinished has the number of the record in the audit log.
 type CopyFinished struct {
-	Audit uint64 `json:"audit"`
+	Audit   uint64        `json:"audit"`
+	Damaged []CopyDamaged `json:"damaged,omitempty"` // what is not whole in the copy
+}
+
+// CopyDamaged is an account of which something could not be copied.
+type CopyDamaged struct {
+	Account string    `json:"account"` // its name, or its id if nobody has it
+	ID      string    `json:"id"`
+	Last    time.Time `json:"last_good,omitzero"` // when the copy was made of which its last whole state is kept
+	What    []string  `json:"what"`
 }
 
 const (
@@ -65,13 +94,17 @@ const (
 
 // stateCopyRoutes binds what a copy of the whole state needs. Bodies of accounts, blobs and files are bytes:
 //
-//	account  u64 size ‖ database ‖ u64 size ‖ list of blobs
-//	blobs    for each: u64 size ‖ file; size 2^64-1: there is none
+//	have     (request) the manifest of the copy in force at the target
+//	account  u32 version ‖ u64 size ‖ database ‖ u64 size ‖ list of blobs
+//	blobs    for each: u64 size; 2^64-1: there is none; otherwise pieces: u32 length ‖ bytes, and at the end u32 0; u32 2^32-1 ‖
+//	         u16 length ‖ text: the rest of it cannot be read
 //	file     the file, of Content-Length
 func (s *Server) stateCopyRoutes(mux *http.ServeMux) {
 	handleStream(s, mux, "backup/state/begin", true, s.copyBegin)
 	handle(s, mux, "backup/state/next", s.copyNext)
+	handle(s, mux, "backup/state/note", s.copyNote)
 	handle(s, mux, "backup/state/finish", s.copyFinish)
+	mux.HandleFunc("POST "+copyHavePath, s.copyHave)
 	s.handleBytes(mux, "backup/state/account", s.copyAccount)
 	s.handleBytes(mux, "backup/state/blobs", s.copyBlobs)
 	s.handleBytes(mux, "backup/state/file", s.copyFile)
@@ -93,16 +126,61 @@ func (s *Server) copyBegin(ctx context.Context, who Peer, r Change) (func(func(C
 }
 
 func (s *Server) copyNext(ctx context.Context, _ Peer, r CopyRef) (CopyNext, error) {
-	out := CopyNext{Accounts: []string{}}
+	out := CopyNext{Accounts: []CopyTodo{}}
 	l, err := s.o.Copier.Lease(r.Lease)
 	if err != nil {
 		return out, err
 	}
-	ids, err := l.Next(ctx)
-	for _, id := range ids {
-		out.Accounts = append(out.Accounts, id.String())
+	list, err := l.Next(ctx)
+	for _, x := range list {
+		out.Accounts = append(out.Accounts, CopyTodo{x.ID.String(), x.Same})
 	}
 	return out, copyError(err)
+}
+
+func (s *Server) copyNote(ctx context.Context, _ Peer, r CopyNotes) (Empty, error) {
+	l, err := s.o.Copier.Lease(r.Lease)
+	if err != nil {
+		return Empty{}, err
+	}
+	notes := make([]statecopy.Note, len(r.Notes))
+	for i, n := range r.Notes {
+		id, err := parseAccount(n.Account)
+		if err != nil {
+			return Empty{}, err
+		}
+		notes[i] = statecopy.Note{Account: id, Kept: n.Kept, Retained: n.Retained, What: n.What}
+	}
+	return Empty{}, l.Note(ctx, notes)
+}
+
+// copyHave reads the manifest of the copy that the client has; it may be larger than other requests.
+func (s *Server) copyHave(w http.ResponseWriter, r *http.Request) {
+	const name = "backup/state/have"
+	l, err := s.o.Copier.Lease(r.URL.Query().Get("lease"))
+	if err == nil {
+		err = l.Have(r.Context(), &arriving{r: r.Body, rc: http.NewResponseController(w), l: l})
+	}
+	if err != nil {
+		writeError(w, s.explain(name, err))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if _, err := io.WriteString(w, "{}\n"); err != nil {
+		s.undelivered(name, err)
+	}
+}
+
+// arriving reads from a client that must send each piece in time, and keeps the copy alive meanwhile.
+type arriving struct {
+	r  io.Reader
+	rc *http.ResponseController
+	l  *copier.Lease
+}
+
+func (a *arriving) Read(p []byte) (int, error) {
+	_ = a.rc.SetReadDeadline(time.Now().Add(copyStall)) // a unix socket always can
+	return a.r.Read(p)
 }
 
 func (s *Server) copyFinish(ctx context.Context, _ Peer, r CopyFinish) (CopyFinished, error) {
@@ -110,8 +188,24 @@ func (s *Server) copyFinish(ctx context.Context, _ Peer, r CopyFinish) (CopyFini
 	if err != nil {
 		return CopyFinished{}, err
 	}
-	seq, err := l.Finish(ctx, copier.Result{Blobs: r.Blobs, Place: r.Place})
-	return CopyFinished{seq}, err
+	seq, damaged, err := l.Finish(ctx, copier.Result{Blobs: r.Blobs, Place: r.Place})
+	return CopyFinished{seq, s.named(damaged)}, err
+}
+
+// named puts damage together by account, under names: the operator is told, and the copy and the logs are not.
+func (s *Server) named(damage []statecopy.Damage) (list []CopyDamaged) {
+	for _, d := range damage { // in order of accounts
+		if n := len(list); n == 0 || list[n-1].ID != hexID(d.Account) {
+			one := CopyDamaged{Account: hexID(d.Account), ID: hexID(d.Account), Last: d.Last}
+			if a, err := s.o.Policy.AccountByID(d.Account); err == nil {
+				one.Account = a.Name
+			}
+			list = append(list, one)
+		}
+		last := &list[len(list)-1]
+		last.What = append(last.What, d.What)
+	}
+	return list
 }
 
 // handleBytes makes the route of an operation whose answer is bytes. fn refuses before it returns; what fails after that breaks
@@ -181,7 +275,10 @@ func (s *Server) copyAccount(ctx context.Context, l *copier.Lease, r CopyAsk) (i
 	}
 	p, err := l.Account(ctx, id)
 	if err != nil {
-		return 0, nil, copyError(err)
+		if !errors.Is(err, statecopy.ErrAtSource) {
+			err = copyError(err)
+		}
+		return 0, nil, err
 	}
 	return 4 + 8 + p.TreeSize + 8 + p.ListSize, func(w io.Writer) error {
 		head := binary.BigEndian.AppendUint32(nil, p.Version)
@@ -222,20 +319,55 @@ func (s *Server) copyBlobs(ctx context.Context, l *copier.Lease, r CopyAsk) (int
 	}, nil
 }
 
+// lostPiece is the length of a piece that tells why there are no more.
+const lostPiece = ^uint32(0)
+
 func copyBlob(ctx context.Context, l *copier.Lease, w io.Writer, account keyring.AccountID, id blob.ID) error {
 	size, r, err := l.Blob(ctx, account, id)
 	if errors.Is(err, fs.ErrNotExist) {
 		_, err := w.Write(binary.BigEndian.AppendUint64(nil, ^uint64(0)))
 		return err
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, statecopy.ErrAtSource) {
 		return err
 	}
-	defer r.Close()
-	if _, err := w.Write(binary.BigEndian.AppendUint64(nil, uint64(size))); err != nil {
+	if _, werr := w.Write(binary.BigEndian.AppendUint64(nil, uint64(size))); werr != nil {
+		return werr
+	}
+	if err == nil {
+		defer r.Close()
+		err = copyPieces(w, r)
+	}
+	if !errors.Is(err, statecopy.ErrAtSource) {
 		return err
 	}
-	return copyWhole(w, r, size)
+	text := strings.TrimPrefix(err.Error(), statecopy.ErrAtSource.Error()+": ")
+	text = text[:min(len(text), 500)]
+	lost := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint32(nil, lostPiece), uint16(len(text)))
+	_, err = w.Write(append(lost, text...))
+	return err
+}
+
+// copyPieces copies to the end, each piece with its length.
+func copyPieces(w io.Writer, r io.Reader) error {
+	piece := make([]byte, 4+copyPiece)
+	for {
+		n, err := io.ReadFull(r, piece[4:])
+		end := err == io.EOF || err == io.ErrUnexpectedEOF
+		if err != nil && !end {
+			return err
+		}
+		if n > 0 {
+			binary.BigEndian.PutUint32(piece, uint32(n))
+			if _, err := w.Write(piece[:4+n]); err != nil {
+				return err
+			}
+		}
+		if end {
+			_, err := w.Write([]byte{0, 0, 0, 0})
+			return err
+		}
+	}
 }
 
 func (s *Server) copyFile(ctx context.Context, l *copier.Lease, r CopyAsk) (int64, func(io.Writer) error, error) {
@@ -253,6 +385,12 @@ func parseAccount(text string) (keyring.AccountID, error) {
 	}
 	return keyring.AccountID(id), nil
 }
+
+// copyHavePath is the only request that may be longer than maxBody: a manifest has some 500 bytes for each account.
+const (
+	copyHavePath = "/v1/backup/state/have"
+	maxManifest  = 1 << 30
+)
 
 // copyHeader is what comes before the segments of a check: the beginning of the blob's file.
 const copyHeader = 128
@@ -295,8 +433,7 @@ func (s *Server) copyCheck(w http.ResponseWriter, r *http.Request) {
 	err = l.Check(r.Context(), account, id, body[:copyHeader], body[copyHeader:], first, q.Get("final") == "true")
 	switch {
 	case errors.Is(err, vfs.ErrIntegrity):
-		err = &Error{Code: CodeFindings, Message: fmt.Sprintf("blob %s of account %v is damaged in the copy, in or after segment %d", id, account, first),
-			Hint: "remove the blob's file from the copy and make the copy again; if it happens again, look after the disk of the copy", cause: statecopy.ErrDamaged}
+		err = &Error{Code: CodeFindings, Message: fmt.Sprintf("in or after segment %d", first), cause: statecopy.ErrDamaged}
 	case errors.Is(err, vfs.ErrPurged), errors.Is(err, fs.ErrNotExist), errors.Is(err, keyring.ErrNoAccount):
 		err = newError(CodeNotFound, "purged since it was copied", "")
 	}
@@ -318,6 +455,8 @@ func explainCopy(e *Error, err error) bool {
 		e.Code, e.Message, e.Hint = CodeConflict, strings.TrimPrefix(err.Error(), "copier: "), "make the copy when no keys are being rotated"
 	case errors.Is(err, statecopy.ErrGone):
 		e.Code, e.Message = CodeNotFound, "the account is gone"
+	case errors.Is(err, statecopy.ErrAtSource):
+		e.Code, e.Message = CodeFindings, strings.TrimPrefix(err.Error(), statecopy.ErrAtSource.Error()+": ")
 	case errors.As(err, &damage):
 		e.Code, e.Message, e.Hint = CodeFindings, damage.Error(), "`sallyport audit verify` says more"
 	default:

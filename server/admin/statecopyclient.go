@@ -43,19 +43,43 @@ func (c *Client) StateCopy(ctx context.Context, r Change) (*StateCopy, error) {
 // Close ends it.
 func (s *StateCopy) Close() error { return s.hold.Close() }
 
+// Have implements statecopy.Source.
+func (s *StateCopy) Have(ctx context.Context, manifest io.Reader) error {
+	hr, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://sallyport"+copyHavePath+"?"+url.Values{"lease": {s.lease}}.Encode(), manifest)
+	if err != nil {
+		return newError(CodeInternal, err.Error(), "")
+	}
+	res, err := s.c.do(ctx, hr)
+	if err != nil {
+		return err
+	}
+	return res.Body.Close()
+}
+
 // Next implements statecopy.Source.
-func (s *StateCopy) Next(ctx context.Context) ([]statecopy.AccountID, error) {
+func (s *StateCopy) Next(ctx context.Context) ([]statecopy.Todo, error) {
 	r, err := call[CopyNext](ctx, s.c, "backup/state/next", CopyRef{s.lease})
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]statecopy.AccountID, len(r.Accounts))
-	for i, text := range r.Accounts {
-		if ids[i], err = parseAccount(text); err != nil {
+	list := make([]statecopy.Todo, len(r.Accounts))
+	for i, x := range r.Accounts {
+		list[i].Same = x.Same
+		if list[i].ID, err = parseAccount(x.ID); err != nil {
 			return nil, err
 		}
 	}
-	return ids, nil
+	return list, nil
+}
+
+// Note implements statecopy.Source.
+func (s *StateCopy) Note(ctx context.Context, notes []statecopy.Note) error {
+	ask := CopyNotes{Lease: s.lease}
+	for _, n := range notes {
+		ask.Notes = append(ask.Notes, CopyNote{Account: hexID(n.Account), Kept: n.Kept, Retained: n.Retained, What: n.What})
+	}
+	_, err := call[Empty](ctx, s.c, "backup/state/note", ask)
+	return err
 }
 
 // body has fn read the bytes of an answer, to the end.
@@ -69,6 +93,9 @@ func (s *StateCopy) body(ctx context.Context, op string, req CopyAsk, fn func(si
 		var e *Error
 		if errors.As(err, &e) && e.Code == CodeNotFound {
 			return statecopy.ErrGone
+		}
+		if errors.As(err, &e) && e.Code == CodeFindings && op == "backup/state/account" {
+			return fmt.Errorf("%w: %s", statecopy.ErrAtSource, e.Message)
 		}
 		return err
 	}
@@ -138,12 +165,74 @@ func (s *StateCopy) Blobs(ctx context.Context, account statecopy.AccountID, ids 
 				return err
 			}
 			n := int64(binary.BigEndian.Uint64(size[:]))
-			if err := fn(id, n, io.LimitReader(r, max(n, 0))); err != nil {
+			body := &pieces{r: r, done: n < 0}
+			if err := fn(id, n, body); err != nil {
+				return err
+			}
+			if _, err := io.Copy(io.Discard, body); err != nil && !errors.Is(err, statecopy.ErrAtSource) {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// pieces reads one blob out of an answer, to its end.
+type pieces struct {
+	r    io.Reader
+	left uint32
+	done bool
+	lost error // why the server cannot read on
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	if p.left == 0 && !p.done {
+		if err := p.next(); err != nil {
+			return 0, err
+		}
+	}
+	switch {
+	case p.lost != nil:
+		return 0, p.lost
+	case p.done:
+		return 0, io.EOF
+	}
+	n, err := p.r.Read(b[:min(len(b), int(p.left))])
+	p.left -= uint32(n)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// next reads the length of the next piece.
+func (p *pieces) next() error {
+	var head [4]byte
+	if _, err := io.ReadFull(p.r, head[:]); err != nil {
+		return unexpected(err)
+	}
+	switch p.left = binary.BigEndian.Uint32(head[:]); p.left {
+	case 0:
+		p.done = true
+	case lostPiece:
+		var size [2]byte
+		if _, err := io.ReadFull(p.r, size[:]); err != nil {
+			return unexpected(err)
+		}
+		text := make([]byte, binary.BigEndian.Uint16(size[:]))
+		if _, err := io.ReadFull(p.r, text); err != nil {
+			return unexpected(err)
+		}
+		p.left, p.done, p.lost = 0, true, fmt.Errorf("%w: %s", statecopy.ErrAtSource, text)
+	}
+	return nil
+}
+
+func unexpected(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // File implements statecopy.Source.
@@ -167,20 +256,23 @@ func (s *StateCopy) Check(ctx context.Context, account statecopy.AccountID, id b
 	res, err := s.c.do(ctx, hr)
 	if err != nil {
 		var e *Error
-		if errors.As(err, &e) && e.Code == CodeNotFound {
+		switch {
+		case errors.As(err, &e) && e.Code == CodeNotFound:
 			return statecopy.ErrPurged
+		case errors.As(err, &e) && e.Code == CodeFindings:
+			return fmt.Errorf("%w: %s", statecopy.ErrDamaged, e.Message)
 		}
 		return err
 	}
 	return res.Body.Close()
 }
 
-// Finish records that the copy is whole.
-func (s *StateCopy) Finish(ctx context.Context, d *statecopy.Done, place string) error {
+// Finish records that the copy is in force; what is not whole in it.
+func (s *StateCopy) Finish(ctx context.Context, d *statecopy.Done, place string) ([]CopyDamaged, error) {
 	r, err := call[CopyFinished](ctx, s.c, "backup/state/finish", CopyFinish{Lease: s.lease, Blobs: d.Copied, Place: place})
 	if err != nil {
-		return fmt.Errorf("the copy is whole and in force, but: %w", err)
+		return nil, fmt.Errorf("the copy is whole and in force, but: %w", err)
 	}
 	d.Audit = r.Audit
-	return nil
+	return r.Damaged, nil
 }

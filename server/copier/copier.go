@@ -46,11 +46,13 @@ type Options struct {
 	Audit   *audit.Log
 	// Identity is what says who the server is (host keys, its own certificate), in clear, by name; it is sealed here.
 	Identity func() (map[string][]byte, error)
-	Dir      string // for files without a name: the state directory
-	Program  string // version of the server
-	Now      func() time.Time
-	Idle     time.Duration // 0 = DefaultIdle
-	Log      *slog.Logger
+	// Pending is the file of what was noted while the server was sealed and is not in the audit log yet; nil = there is none.
+	Pending func() ([]byte, error)
+	Dir     string // for files without a name: the state directory
+	Program string // version of the server
+	Now     func() time.Time
+	Idle    time.Duration // 0 = DefaultIdle
+	Log     *slog.Logger
 }
 
 // Copier is safe for concurrent use.
@@ -81,7 +83,10 @@ func New(o Options) (*Copier, error) {
 // Begin begins a copy for who, and records that before anything is handed out. The caller ends the lease with End; ctx is its
 // life.
 func (c *Copier) Begin(ctx context.Context, who, reason string) (*Lease, error) {
-	l := &Lease{c: c, who: who, reason: reason, Token: rand.Text(), copied: map[keyring.AccountID]*part{}, began: c.o.Now()}
+	l := &Lease{
+		c: c, who: who, reason: reason, Token: rand.Text(), copied: map[keyring.AccountID]*part{}, damage: map[keyring.AccountID][]string{},
+		retained: map[keyring.AccountID]*statecopy.Held{}, began: c.o.Now(),
+	}
 	var id [16]byte
 	rand.Read(id[:])
 	l.id = hex.EncodeToString(id[:])
@@ -113,6 +118,17 @@ func (c *Copier) Lease(token string) (*Lease, error) {
 	return c.lease, nil
 }
 
+// Close ends the copy under way, and waits for its calls.
+func (c *Copier) Close() error {
+	c.mu.Lock()
+	l := c.lease
+	c.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	return l.End()
+}
+
 func join(parts ...string) (text string) {
 	for _, p := range parts {
 		if p != "" && text != "" {
@@ -127,8 +143,11 @@ func join(parts ...string) (text string) {
 type part struct {
 	tree, list statecopy.Entry
 	version    uint32
+	commit     [32]byte // of the database
 	blobs      uint64
 	bytes      uint64
+	// broken: its database cannot be copied.
+	broken bool
 	// absent: the keyring has a key, and nobody has such an account: a removal that a crash cut short, or an account that is
 	// being made.
 	absent bool

@@ -33,6 +33,8 @@ type house struct {
 	fs    *vfs.FS
 	c     *Copier
 	names int
+
+	damaged statecopy.Choice // of restore
 }
 
 func newHouse(t *testing.T) *house {
@@ -124,6 +126,8 @@ type direct struct {
 	l *Lease
 	// before is called before each step, with its name; nil = nothing.
 	before func(step string) error
+	// spoil is between the blobs and the target.
+	spoil func(io.Reader) io.Reader
 }
 
 func (d *direct) step(name string) error {
@@ -133,7 +137,11 @@ func (d *direct) step(name string) error {
 	return d.before(name)
 }
 
-func (d *direct) Next(ctx context.Context) ([]keyring.AccountID, error) {
+func (d *direct) Have(ctx context.Context, manifest io.Reader) error { return d.l.Have(ctx, manifest) }
+
+func (d *direct) Note(ctx context.Context, notes []statecopy.Note) error { return d.l.Note(ctx, notes) }
+
+func (d *direct) Next(ctx context.Context) ([]statecopy.Todo, error) {
 	if err := d.step("next"); err != nil {
 		return nil, err
 	}
@@ -159,15 +167,25 @@ func (d *direct) Blobs(ctx context.Context, account keyring.AccountID, ids []blo
 		size, r, err := d.l.Blob(ctx, account, id)
 		if errors.Is(err, os.ErrNotExist) {
 			size, r = -1, io.NopCloser(strings.NewReader(""))
+		} else if errors.Is(err, statecopy.ErrAtSource) {
+			r = &passing{failedReader{err}, io.NopCloser(nil)}
 		} else if err != nil {
 			return err
 		}
-		if err := errors.Join(fn(id, size, r), r.Close()); err != nil {
+		body := io.Reader(r)
+		if d.spoil != nil {
+			body = d.spoil(r)
+		}
+		if err := errors.Join(fn(id, size, body), r.Close()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+type failedReader struct{ err error }
+
+func (f failedReader) Read([]byte) (int, error) { return 0, f.err }
 
 func (d *direct) Check(ctx context.Context, account keyring.AccountID, id blob.ID, header, sealed []byte, first uint64, final bool) error {
 	err := d.l.Check(ctx, account, id, header, sealed, first, final)
@@ -202,7 +220,7 @@ func (h *house) copyTo(to string, o statecopy.Options, before func(string) error
 	if err != nil {
 		return done, err
 	}
-	if done.Audit, err = l.Finish(h.t.Context(), Result{Blobs: done.Copied, Place: to}); err != nil {
+	if done.Audit, _, err = l.Finish(h.t.Context(), Result{Blobs: done.Copied, Place: to}); err != nil {
 		return done, err
 	}
 	return done, dir.Clean(h.t.Context())
@@ -233,7 +251,7 @@ func (h *house) restore(from string) *restored {
 	if err := statecopy.Prepare(r.dir, copied.ID); err != nil {
 		h.t.Fatal(err)
 	}
-	err = copied.Restore(h.t.Context(), r.dir, statecopy.RestoreOptions{Report: func(f string) { h.t.Errorf("finding: %s", f) }})
+	err = copied.Restore(h.t.Context(), r.dir, statecopy.RestoreOptions{Damaged: h.damaged, Report: func(f string) { h.t.Errorf("finding: %s", f) }})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -484,14 +502,25 @@ func TestAKeyThatIsNobodysDoesNotStopACopy(t *testing.T) {
 	if !bytes.Equal(r.content(coming, "x"), noise(100_000, 1)) {
 		t.Error("other contents")
 	}
-	// one that somebody has, and that lost its volume, does
+	// one that somebody has, and that lost its volume, is damaged
 	if err := h.fs.Destroy(t.Context(), coming); err != nil {
 		t.Fatal(err)
 	}
-	h.fs = must(vfs.Open(t.Context(), vfs.Options{Dir: filepath.Join(h.dir, "accounts"), Keyring: h.ring}))(t)
-	t.Cleanup(func() { h.fs.Close() })
-	h.restart(0)
-	if _, err := h.copyTo(to, statecopy.Options{}, nil); !errors.Is(err, os.ErrNotExist) {
-		t.Fatalf("without its volume: %v", err)
+	h.reopen()
+	done = must(h.copyTo(to, statecopy.Options{}, nil))(t)
+	if done.Damaged != 1 || len(done.Damage) != 1 || done.Damage[0].Account != coming || done.Damage[0].Last.IsZero() {
+		t.Fatalf("without its volume: %+v", done)
 	}
+}
+
+// reopen closes all volumes and opens them again.
+func (h *house) reopen() {
+	h.t.Helper()
+	if err := h.fs.Close(); err != nil {
+		h.t.Fatal(err)
+	}
+	fs := must(vfs.Open(h.t.Context(), vfs.Options{Dir: filepath.Join(h.dir, "accounts"), Keyring: h.ring}))(h.t)
+	h.fs = fs
+	h.t.Cleanup(func() { fs.Close() })
+	h.restart(0)
 }

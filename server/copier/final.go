@@ -1,6 +1,7 @@
 package copier
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -48,8 +49,8 @@ func (f *final) close() {
 
 // Next takes keyring and policy of one instant and returns accounts that have to be copied, or copied again, before the
 // databases that were handed out are those. None: everything fits, and File gives the rest, the signed manifest last.
-func (l *Lease) Next(ctx context.Context) ([]keyring.AccountID, error) {
-	end, err := l.use()
+func (l *Lease) Next(ctx context.Context) ([]statecopy.Todo, error) {
+	ctx, end, err := l.use(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -65,12 +66,16 @@ func (l *Lease) Next(ctx context.Context) ([]keyring.AccountID, error) {
 		f.close()
 		return nil, err
 	}
-	var again []keyring.AccountID
+	var again []statecopy.Todo
 	named := map[keyring.AccountID]bool{}
 	for _, a := range image.Accounts {
 		named[a.ID] = true
 		if p := l.copied[a.ID]; (p == nil || !p.fits(a.Version, known[a.ID])) && len(again) < mostNext {
-			again = append(again, a.ID)
+			if err := ctx.Err(); err != nil {
+				f.close()
+				return nil, context.Cause(ctx)
+			}
+			again = append(again, statecopy.Todo{ID: a.ID, Same: l.same(a.ID, a.Version)})
 		}
 	}
 	if len(again) > 0 {
@@ -79,7 +84,7 @@ func (l *Lease) Next(ctx context.Context) ([]keyring.AccountID, error) {
 	}
 	for id := range l.copied { // destroyed meanwhile
 		if !named[id] {
-			delete(l.copied, id)
+			l.forget(id)
 		}
 	}
 	if err := errors.Join(l.drop(), l.compose(ctx, f, image)); err != nil {
@@ -154,6 +159,15 @@ func (l *Lease) compose(ctx context.Context, f *final, image *keyring.Image) err
 	if err := l.identity(f); err != nil {
 		return err
 	}
+	if o.Pending != nil {
+		data, err := o.Pending()
+		if err != nil {
+			return fmt.Errorf("copying what waits for the audit log: %w", err)
+		}
+		if data != nil {
+			f.small[statecopy.Pending] = data
+		}
+	}
 	info, err := o.Keyring.SealInfo()
 	if err != nil {
 		return err
@@ -161,16 +175,7 @@ func (l *Lease) compose(ctx context.Context, f *final, image *keyring.Image) err
 	f.head = statecopy.Head{
 		ID: l.id, Made: o.Now(), Program: o.Program, Seal: info.Kind, Epoch: image.Epoch, Records: f.audit.Last, Accounts: uint64(len(l.copied)),
 	}
-	var files []statecopy.Entry
-	for _, p := range l.copied {
-		if p.absent {
-			f.head.Accounts--
-			continue
-		}
-		f.head.Blobs += p.blobs
-		f.head.Bytes += p.bytes
-		files = append(files, p.tree, p.list)
-	}
+	files := l.count(f)
 	more, err := l.sums(ctx, f)
 	if err != nil {
 		return err
@@ -184,7 +189,11 @@ func (l *Lease) sign(f *final, files []statecopy.Entry) (err error) {
 	if f.manifest, err = l.c.temp(); err != nil {
 		return err
 	}
-	m, err := statecopy.NewManifest(f.manifest, &f.head)
+	out := bufio.NewWriter(f.manifest)
+	m, err := statecopy.NewManifest(out, &f.head)
+	if err == nil {
+		err = l.describe(m)
+	}
 	if err != nil {
 		return err
 	}
@@ -197,7 +206,7 @@ func (l *Lease) sign(f *final, files []statecopy.Entry) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := m.Sign(key); err != nil {
+	if err := errors.Join(m.Sign(key), out.Flush()); err != nil {
 		return err
 	}
 	f.size, err = f.manifest.Seek(0, io.SeekCurrent)
@@ -270,8 +279,8 @@ func sum(ctx context.Context, r io.ReaderAt, e *statecopy.Entry) error {
 const ManifestFile = "manifest"
 
 // File opens one of the files that belong to no account, of those that fit together.
-func (l *Lease) File(_ context.Context, name string) (size int64, r io.ReadCloser, err error) {
-	end, err := l.use()
+func (l *Lease) File(ctx context.Context, name string) (size int64, r io.ReadCloser, err error) {
+	_, end, err := l.use(ctx)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"sallyport/crypto/keyring"
-	"sallyport/policy/policydb"
 	"sallyport/server/audit"
 	"sallyport/server/statecopy"
 	"sallyport/vfs"
@@ -35,27 +34,33 @@ type Lease struct {
 	bytes       atomic.Uint64 // handed out
 	once        sync.Once
 
-	mu     sync.Mutex // guards what follows: one call at a time
-	rounds int
-	copied map[keyring.AccountID]*part
-	now    keyring.AccountID // the account that is being copied
-	volume *vfs.VolumeCopy   // of it; nil = none
-	final  *final            // what Next found to fit together; nil before
-	done   bool              // Finish was called
+	mu       sync.Mutex // guards what follows: one call at a time
+	rounds   int
+	copied   map[keyring.AccountID]*part
+	have     map[keyring.AccountID]*statecopy.Held // what the target has of an earlier copy
+	damage   map[keyring.AccountID][]string        // what could not be copied
+	retained map[keyring.AccountID]*statecopy.Held // what the target keeps of damaged accounts
+	now      keyring.AccountID                     // the account that is being copied
+	volume   *vfs.VolumeCopy                       // of it; nil = none
+	list     *os.File                              // of its blobs
+	final    *final                                // what Next found to fit together; nil before
+	done     bool                                  // Finish was called
 }
 
 // Context ends with the lease.
 func (l *Lease) Context() context.Context { return l.ctx }
 
-// use begins a call: it shows that the owner is alive.
-func (l *Lease) use() (end func(), err error) {
+// use begins a call: it shows that the owner is alive. The call ends with its own context, and with the lease.
+func (l *Lease) use(ctx context.Context) (both context.Context, end func(), err error) {
 	l.mu.Lock()
 	if err := context.Cause(l.ctx); err != nil {
 		l.mu.Unlock()
-		return nil, err
+		return nil, nil, err
 	}
 	l.timer.Stop() // the server itself may need long
-	return func() { l.Alive(); l.mu.Unlock() }, nil
+	both, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(l.ctx, func() { cancel(context.Cause(l.ctx)) })
+	return both, func() { stop(); cancel(nil); l.Alive(); l.mu.Unlock() }, nil
 }
 
 // Alive shows that the owner is: bytes move.
@@ -77,7 +82,7 @@ type Part struct {
 // Account begins the copy of one account and ends that of the one before. The blobs of the list stay until then.
 // statecopy.ErrGone if there is no such account any more.
 func (l *Lease) Account(ctx context.Context, id keyring.AccountID) (*Part, error) {
-	end, err := l.use()
+	ctx, end, err := l.use(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -85,14 +90,12 @@ func (l *Lease) Account(ctx context.Context, id keyring.AccountID) (*Part, error
 	if err := l.drop(); err != nil {
 		return nil, err
 	}
-	delete(l.copied, id)
-	l.final.close()
-	l.final = nil
+	l.forget(id)
 	p := &part{}
-	list, err := l.c.temp()
-	if err != nil {
+	if l.list, err = l.c.temp(); err != nil {
 		return nil, err
 	}
+	list := l.list
 	w, err := statecopy.NewList(list)
 	if err == nil {
 		l.volume, err = l.c.o.Volumes.CopyVolume(ctx, id, func(f vfs.BlobFile) error {
@@ -109,29 +112,15 @@ func (l *Lease) Account(ctx context.Context, id keyring.AccountID) (*Part, error
 		size, err = list.Seek(0, io.SeekCurrent)
 	}
 	if err != nil {
-		list.Close()
-		return nil, l.notCopied(id, err)
+		return nil, errors.Join(l.notCopied(ctx, id, err), l.drop())
 	}
-	l.now, p.version = id, l.volume.Version
+	l.now, p.version, p.commit = id, l.volume.Version, l.volume.Commit
 	p.tree = statecopy.Entry{Name: statecopy.TreeFile(id, p.version), Size: l.volume.Size}
 	p.list = statecopy.Entry{Name: statecopy.ListFile(id), Size: size}
 	return &Part{Version: p.version, TreeSize: p.tree.Size, ListSize: size, Read: io.MultiReader(
 		l.counted(io.NewSectionReader(l.volume.Tree, 0, p.tree.Size), &p.tree, nil),
-		l.counted(io.NewSectionReader(list, 0, size), &p.list, func() { list.Close(); l.took(id, p) }),
+		l.counted(io.NewSectionReader(list, 0, size), &p.list, func() { l.took(id, p) }),
 	)}, nil
-}
-
-// notCopied says why an account could not be copied: because it is gone, or nobody's, or damaged.
-func (l *Lease) notCopied(id keyring.AccountID, err error) error {
-	if _, gone := l.c.o.Keyring.Age(id); errors.Is(gone, keyring.ErrNoAccount) {
-		return statecopy.ErrGone
-	}
-	_, unknown := l.c.o.Policy.AccountByID(id)
-	if errors.Is(err, fs.ErrNotExist) && errors.Is(unknown, policydb.ErrNoAccount) {
-		l.copied[id] = &part{absent: true}
-		return statecopy.ErrGone
-	}
-	return err
 }
 
 // took notes that all of an account's database was handed out.
@@ -172,18 +161,21 @@ func (c *counter) Read(p []byte) (int, error) {
 }
 
 // drop ends the copy of an account. Called with mu held.
-func (l *Lease) drop() error {
-	if l.volume == nil {
-		return nil
+func (l *Lease) drop() (err error) {
+	if l.volume != nil {
+		err = l.volume.Close()
+		l.volume = nil
 	}
-	err := l.volume.Close()
-	l.volume = nil
+	if l.list != nil { // whoever still reads it is told that it is closed
+		err = errors.Join(err, l.list.Close())
+		l.list = nil
+	}
 	return err
 }
 
 // Blob opens a blob of the account that is being copied. fs.ErrNotExist if there is none: an open one on which nothing relied.
 func (l *Lease) Blob(ctx context.Context, account keyring.AccountID, id blob.ID) (size int64, r io.ReadCloser, err error) {
-	end, err := l.use()
+	ctx, end, err := l.use(ctx)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -196,10 +188,13 @@ func (l *Lease) Blob(ctx context.Context, account keyring.AccountID, id blob.ID)
 		if _, gone := l.c.o.Keyring.Age(account); errors.Is(gone, keyring.ErrNoAccount) {
 			return 0, nil, statecopy.ErrGone
 		}
+		if atSource(err) {
+			err = fmt.Errorf("%w: %w", statecopy.ErrAtSource, err)
+		}
 		return 0, nil, err
 	}
 	// One that grows is good up to here; a reader that went on to the end could read more than was announced.
-	body := io.NewSectionReader(b, 0, b.Size())
+	body := &failing{io.NewSectionReader(b, 0, b.Size())}
 	return b.Size(), &passing{Reader: &counter{r: body, take: func(p []byte) { l.bytes.Add(uint64(len(p))) }, left: -1}, Closer: b}, nil
 }
 
@@ -210,7 +205,7 @@ type passing struct {
 
 // Check authenticates segments of a blob as the copy has them (vfs.Volume.CheckBlob).
 func (l *Lease) Check(ctx context.Context, account keyring.AccountID, id blob.ID, header, sealed []byte, first uint64, final bool) error {
-	end, err := l.use()
+	ctx, end, err := l.use(ctx)
 	if err != nil {
 		return err
 	}
@@ -229,22 +224,25 @@ type Result struct {
 	Place           string // where it is, in the owner's words
 }
 
-// Finish records that the copy is whole; the number of the record.
-func (l *Lease) Finish(ctx context.Context, r Result) (uint64, error) {
-	end, err := l.use()
+// Finish records that the copy is in force; the number of the record, and what is not whole in it.
+func (l *Lease) Finish(ctx context.Context, r Result) (uint64, []statecopy.Damage, error) {
+	ctx, end, err := l.use(ctx)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	defer end()
 	if l.final == nil {
-		return 0, fmt.Errorf("%w: it does not fit together yet", ErrNoLease)
+		return 0, nil, fmt.Errorf("%w: it does not fit together yet", ErrNoLease)
 	}
-	detail := fmt.Sprintf("copy %s, root epoch %d, %d accounts, %d new blobs, to %s", l.id, l.final.head.Epoch, l.final.head.Accounts, r.Blobs, r.Place)
+	result, detail := "complete", fmt.Sprintf("copy %s, root epoch %d, %d accounts, %d new blobs, to %s", l.id, l.final.head.Epoch, l.final.head.Accounts, r.Blobs, r.Place)
+	if ids := l.damagedIDs(); len(ids) > 0 {
+		result, detail = "incomplete", join(detail, fmt.Sprintf("%d accounts are damaged: %s", len(ids), shortList(ids)))
+	}
 	seq, err := l.c.o.Audit.AppendSeq(context.WithoutCancel(ctx), audit.Event{
-		Action: audit.StateCopy, Who: l.who, Result: "complete", Bytes: l.bytes.Load(), Count: max(1, l.final.head.Accounts), Detail: join(detail, l.reason),
+		Action: audit.StateCopy, Who: l.who, Result: result, Bytes: l.bytes.Load(), Count: max(1, l.final.head.Accounts), Detail: join(detail, l.reason),
 	})
 	l.done = err == nil
-	return seq, err
+	return seq, l.allDamage(), err
 }
 
 // End ends the lease. One that was not finished is recorded as interrupted, with what was handed out. It may be called twice.

@@ -24,8 +24,12 @@ type Dir struct {
 	path string
 	lock *os.File
 	meta string // of the copy that is being written; "" = none
-	made map[string]bool
-	sync map[string]bool // directories that were written to since they were last synced
+	// deferred: what lies below meta is synced as a whole, by Sync. A crash before that leaves what Begin removes.
+	deferred bool
+	before   before
+	hardLink func(from, to string) error // os.Link but in tests
+	made     map[string]bool
+	sync     map[string]bool // directories that were written to since they were last synced
 }
 
 const (
@@ -60,7 +64,7 @@ func OpenDir(path string, create bool) (*Dir, error) {
 		f.Close()
 		return nil, fmt.Errorf("%w: another process works in %s", ErrInUse, path)
 	}
-	return &Dir{path: path, lock: f, made: map[string]bool{}, sync: map[string]bool{}}, nil
+	return &Dir{path: path, lock: f, made: map[string]bool{}, sync: map[string]bool{}, hardLink: os.Link}, nil
 }
 
 // mayUse refuses a directory in which something else lies: what no copy names is removed from it. A symlink would have that done,
@@ -95,10 +99,12 @@ func (d *Dir) Begin() error {
 	if err := os.RemoveAll(d.meta); err != nil {
 		return err
 	}
+	d.deferred = true
+	d.readBefore()
 	return durable.RemoveTemp(filepath.Join(d.path, manifestName))
 }
 
-// File takes a file of the copy, whole, and makes it durable at the latest in Settle.
+// File takes a file of the copy, whole, and makes it durable at the latest in Sync.
 func (d *Dir) File(ctx context.Context, name string, size int64, r io.Reader) error {
 	if isLog(name) {
 		return d.put(ctx, filepath.Join(d.path, name), size, r)
@@ -153,17 +159,24 @@ func (d *Dir) put(ctx context.Context, path string, size int64, r io.Reader) (er
 	if err == nil && n != size {
 		err = fmt.Errorf("%s came with %d bytes and not %d: %w", filepath.Base(path), n, size, io.ErrUnexpectedEOF)
 	}
-	if err == nil {
+	now := !d.later(dir)
+	if err == nil && now {
 		err = f.Sync()
-	}
-	if err == nil { // what is read back must come from the disk
-		_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+		_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) // what is read back must come from the disk
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	d.sync[dir] = true
+	if now {
+		d.sync[dir] = true
+	}
 	return os.Rename(f.Name(), path)
+}
+
+// later says whether a directory is synced by Sync, with all of the copy's own parts: thousands of small files and directories,
+// one by one, would take longer than the copy.
+func (d *Dir) later(dir string) bool {
+	return d.deferred && (dir == d.meta || strings.HasPrefix(dir, d.meta+"/"))
 }
 
 // patient ends with its context.
@@ -189,7 +202,9 @@ func (d *Dir) mkdir(dir string) error {
 	}
 	switch err := os.Mkdir(dir, 0o700); {
 	case err == nil:
-		d.sync[filepath.Dir(dir)] = true
+		if parent := filepath.Dir(dir); !d.later(parent) {
+			d.sync[parent] = true
+		}
 	case !errors.Is(err, fs.ErrExist):
 		return err
 	default:
@@ -203,7 +218,7 @@ func (d *Dir) mkdir(dir string) error {
 	return nil
 }
 
-// Settle makes durable what was written so far. It is called after each account, so that what it remembers stays small.
+// Settle makes durable what was written so far, but for what Sync does. It is called after each account, so that what it remembers stays small.
 func (d *Dir) Settle() error {
 	for dir := range d.sync {
 		if err := durable.SyncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -212,6 +227,14 @@ func (d *Dir) Settle() error {
 	}
 	clear(d.sync)
 	clear(d.made)
+	return nil
+}
+
+// Sync makes everything durable.
+func (d *Dir) Sync() error {
+	if err := unix.Syncfs(int(d.lock.Fd())); err != nil {
+		return fmt.Errorf("syncing the copy: %w", err)
+	}
 	return nil
 }
 
@@ -229,6 +252,7 @@ func (d *Dir) check(ctx context.Context, path string, e Entry) error {
 		return err
 	}
 	defer f.Close()
+	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
 	if size > e.Size && !isLog(e.Name) {
 		return damaged("%s is not the one that the manifest names: it has %d bytes and not %d", e.Name, size, e.Size)
 	}
@@ -278,7 +302,7 @@ func (d *Dir) file(name string) string {
 
 // Commit puts the copy in force, whose manifest this is. What only the one before needed is removed afterwards.
 func (d *Dir) Commit(ctx context.Context, m *Manifest, text io.Reader) error {
-	if err := d.Settle(); err != nil {
+	if err := errors.Join(d.Settle(), d.Sync()); err != nil {
 		return err
 	}
 	named := filepath.Join(d.path, metaPrefix+m.ID)

@@ -3,6 +3,7 @@ package statecopy
 import (
 	"bytes"
 	"crypto/ed25519"
+	"errors"
 	"io"
 	"path/filepath"
 	"strings"
@@ -15,8 +16,12 @@ import (
 func someManifest(f *testing.F, names ...string) []byte {
 	f.Helper()
 	var b bytes.Buffer
-	h := &Head{ID: strings.Repeat("0a", 16), Made: time.Unix(1_800_000_000, 5).UTC(), Program: "1.0", Seal: "keyfile", Epoch: 3, Records: 9, Accounts: 1, Blobs: 2, Bytes: 70_000}
+	h := &Head{ID: strings.Repeat("0a", 16), Made: time.Unix(1_800_000_000, 5).UTC(), Program: "1.0", Seal: "keyfile", Epoch: 3, Records: 9, Accounts: 1, Blobs: 2, Bytes: 70_000, Damaged: 1}
 	m, err := NewManifest(&b, h)
+	if err == nil {
+		err = errors.Join(m.Damage(Damage{Account: AccountID{1}, What: "blob 1 is gone"}), m.Damage(Damage{Account: AccountID{1}, Last: h.Made, What: "and 7 more"}),
+			m.Account(Account{ID: AccountID{2}, Commit: [32]byte{3}, Blobs: 2, Bytes: 70_000}))
+	}
 	for _, n := range names {
 		if err == nil {
 			err = m.Add(Entry{Name: n, Size: 12, Sum: [32]byte{1}})
@@ -41,7 +46,8 @@ func FuzzManifest(f *testing.F) {
 	f.Add([]byte("sallyport state copy 2\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var entries []Entry
-		m, err := ReadManifest(bytes.NewReader(data), func(e Entry) error { entries = append(entries, e); return nil })
+		var accounts []Account
+		m, err := ReadAccounts(bytes.NewReader(data), func(a Account) error { accounts = append(accounts, a); return nil }, func(e Entry) error { entries = append(entries, e); return nil })
 		if err != nil {
 			return
 		}
@@ -55,6 +61,16 @@ func FuzzManifest(f *testing.F) {
 		}
 		var b bytes.Buffer
 		w, err := NewManifest(&b, &m.Head)
+		for _, d := range m.Damage {
+			if err == nil {
+				err = w.Damage(d)
+			}
+		}
+		for _, a := range accounts {
+			if err == nil {
+				err = w.Account(a)
+			}
+		}
 		for _, e := range entries {
 			if err == nil {
 				err = w.Add(e)
@@ -62,6 +78,9 @@ func FuzzManifest(f *testing.F) {
 		}
 		if err != nil {
 			t.Fatalf("what was read cannot be written: %v", err)
+		}
+		if _, _, err := ReadHeld(bytes.NewReader(data)); err != nil && !errors.Is(err, ErrDamaged) {
+			t.Errorf("what it holds: %v", err)
 		}
 	})
 }

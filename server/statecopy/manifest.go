@@ -13,6 +13,7 @@ import (
 	"hash"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,7 +36,8 @@ type Head struct {
 	Records  uint64    `json:"records"` // number of the last record of the audit log
 	Accounts uint64    `json:"accounts"`
 	Blobs    uint64    `json:"blobs"`
-	Bytes    uint64    `json:"bytes"` // of the blobs' files
+	Bytes    uint64    `json:"bytes"`   // of the blobs' files
+	Damaged  uint64    `json:"damaged"` // accounts that are not whole in it: Manifest.Damage says which
 }
 
 // Entry is a file of a copy.
@@ -47,14 +49,17 @@ type Entry struct {
 
 var (
 	idPattern   = regexp.MustCompile(`^[0-9a-f]{32}$`)
+	sumPattern  = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	wordPattern = regexp.MustCompile(`^[!-~]([ -~]{0,126}[!-~])?$`)
 )
 
-// ManifestWriter writes a manifest; its memory does not grow with the copy.
+// ManifestWriter writes a manifest; its memory does not grow with the copy. What it writes comes in this order: Damage, Account,
+// Add, Sign.
 type ManifestWriter struct {
-	w    io.Writer
-	sum  hash.Hash
-	last string
+	w       io.Writer
+	sum     hash.Hash
+	last    string
+	account AccountID
 }
 
 // NewManifest begins a manifest.
@@ -63,8 +68,8 @@ func NewManifest(w io.Writer, h *Head) (*ManifestWriter, error) {
 	if !wordPattern.MatchString(h.Program) || !wordPattern.MatchString(h.Seal) || !idPattern.MatchString(h.ID) {
 		return nil, errors.New("statecopy: internal error: a head that cannot be written")
 	}
-	return m, m.print("%s\nid %s\nmade %s\nprogram %s\nseal %s\nepoch %d\nrecords %d\naccounts %d\nblobs %d %d\n", manifestTitle,
-		h.ID, h.Made.UTC().Format(time.RFC3339Nano), h.Program, h.Seal, h.Epoch, h.Records, h.Accounts, h.Blobs, h.Bytes)
+	return m, m.print("%s\nid %s\nmade %s\nprogram %s\nseal %s\nepoch %d\nrecords %d\naccounts %d\nblobs %d %d\ndamaged %d\n", manifestTitle,
+		h.ID, h.Made.UTC().Format(time.RFC3339Nano), h.Program, h.Seal, h.Epoch, h.Records, h.Accounts, h.Blobs, h.Bytes, h.Damaged)
 }
 
 func (m *ManifestWriter) print(format string, args ...any) error {
@@ -72,6 +77,18 @@ func (m *ManifestWriter) print(format string, args ...any) error {
 	m.sum.Write(line)
 	_, err := m.w.Write(line)
 	return err
+}
+
+// Damage adds what is damaged of an account; accounts must come in ascending order.
+func (m *ManifestWriter) Damage(d Damage) error { return m.print("%s\n", d.line()) }
+
+// Account adds what is known of an account that is whole; they must come in ascending order of ids.
+func (m *ManifestWriter) Account(a Account) error {
+	if slices.Compare(a.ID[:], m.account[:]) <= 0 {
+		return fmt.Errorf("statecopy: internal error: account %x after %x", a.ID[:], m.account[:])
+	}
+	m.account = a.ID
+	return m.print("account %x %x %d %d\n", a.ID[:], a.Commit[:], a.Blobs, a.Bytes)
 }
 
 // Add adds a file; names must come in ascending order.
@@ -96,6 +113,7 @@ func (m *ManifestWriter) Sign(key crypto.Signer) error {
 // Manifest is what was read of one.
 type Manifest struct {
 	Head
+	Damage    []Damage
 	sum       []byte
 	signature []byte
 }
@@ -107,48 +125,94 @@ func (m *Manifest) SignedBy(key ed25519.PublicKey) bool {
 
 // ReadManifest reads a manifest and hands out its files, in ascending order of names. Nothing is authentic before SignedBy.
 func ReadManifest(r io.Reader, fn func(Entry) error) (*Manifest, error) {
+	return ReadAccounts(r, func(Account) error { return nil }, fn)
+}
+
+// ReadAccounts is ReadManifest that hands out what it says of accounts, too, which comes first.
+func ReadAccounts(r io.Reader, account func(Account) error, file func(Entry) error) (*Manifest, error) {
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, maxLine), maxLine)
 	s.Split(wholeLines)
-	p := &manifestReader{lines: s, sum: sha256.New()}
-	m := &Manifest{}
-	if err := p.head(&m.Head); err != nil {
+	p := &manifestReader{lines: s, sum: sha256.New(), account: account, file: file}
+	if err := p.head(&p.m.Head); err != nil {
 		return nil, err
 	}
-	last := ""
 	for {
 		line, err := p.line()
 		if err != nil {
 			return nil, err
 		}
 		if sig, ok := strings.CutPrefix(line, "signature "); ok {
-			if m.signature, err = base64.StdEncoding.Strict().DecodeString(sig); err != nil || len(m.signature) != ed25519.SignatureSize {
-				return nil, damaged("the signature of the manifest cannot be read")
-			}
-			if s.Scan() || s.Err() != nil {
-				return nil, damaged("something follows the signature of the manifest")
-			}
-			m.sum = p.sum.Sum(nil)
-			return m, nil
+			return p.end(sig)
 		}
-		e, err := parseEntry(line)
-		if err != nil {
-			return nil, err
-		}
-		if e.Name <= last {
-			return nil, damaged("the manifest names %s after %s", e.Name, last)
-		}
-		last = e.Name
 		p.took(line)
-		if err := fn(e); err != nil {
+		if err := p.take(line); err != nil {
 			return nil, err
 		}
 	}
 }
 
+// take reads a line between the head and the signature.
+func (p *manifestReader) take(line string) error {
+	kind, rest, _ := strings.Cut(line, " ")
+	if at := slices.Index([]string{"damage", "account", "file"}, kind); at < p.section {
+		return damaged("a line of the manifest cannot be read")
+	} else {
+		p.section = at
+	}
+	switch kind {
+	case "damage":
+		d, err := parseDamage(rest)
+		if n := len(p.m.Damage); err == nil && (n >= maxDamage || n > 0 && slices.Compare(d.Account[:], p.m.Damage[n-1].Account[:]) < 0) {
+			err = damaged("the manifest tells of damage out of order")
+		}
+		p.m.Damage = append(p.m.Damage, d)
+		return err
+	case "account":
+		a, err := parseAccount(rest)
+		if err == nil && slices.Compare(a.ID[:], p.id[:]) <= 0 {
+			err = damaged("the manifest names account %x after %x", a.ID[:], p.id[:])
+		}
+		if err != nil {
+			return err
+		}
+		p.id = a.ID
+		return p.account(a)
+	}
+	e, err := parseEntry(line)
+	if err == nil && e.Name <= p.name {
+		err = damaged("the manifest names %s after %s", e.Name, p.name)
+	}
+	if err != nil {
+		return err
+	}
+	p.name = e.Name
+	return p.file(e)
+}
+
+// end reads the signature, behind which there is nothing.
+func (p *manifestReader) end(sig string) (*Manifest, error) {
+	var err error
+	if p.m.signature, err = base64.StdEncoding.Strict().DecodeString(sig); err != nil || len(p.m.signature) != ed25519.SignatureSize {
+		return nil, damaged("the signature of the manifest cannot be read")
+	}
+	if p.lines.Scan() || p.lines.Err() != nil {
+		return nil, damaged("something follows the signature of the manifest")
+	}
+	p.m.sum = p.sum.Sum(nil)
+	return &p.m, nil
+}
+
 type manifestReader struct {
-	lines *bufio.Scanner
-	sum   hash.Hash
+	lines   *bufio.Scanner
+	sum     hash.Hash
+	account func(Account) error
+	file    func(Entry) error
+
+	m       Manifest
+	section int // of the line before
+	id      AccountID
+	name    string
 }
 
 // wholeLines is bufio.ScanLines that takes no line without its end, and leaves every byte of the others in.
@@ -208,6 +272,7 @@ func (p *manifestReader) head(h *Head) error {
 			n, bytes, _ := strings.Cut(v, " ")
 			h.Blobs, h.Bytes = number(64, n), number(64, bytes)
 		}},
+		{"damaged", func(v string) { h.Damaged = number(64, v) }},
 	} {
 		line, lerr := p.line()
 		if lerr != nil {

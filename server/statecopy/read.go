@@ -1,11 +1,13 @@
 package statecopy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -91,17 +93,10 @@ func (c *Copy) verified(ctx context.Context, name string, most int64) error {
 // Path is where a file of the copy lies.
 func (c *Copy) Path(name string) string { return c.dir.file(name) }
 
-// Blobs calls fn with every blob of an account and where it lies, after the list was checked. One that is missing, or has
-// another size than it must have, is ErrDamaged with its name, handed to fn.
-func (c *Copy) Blobs(account AccountID, fn func(b Blob, path string, err error) error) error {
-	f, _, err := openPart(c.dir.file(ListFile(account)))
-	if errors.Is(err, fs.ErrNotExist) {
-		return damaged("%s is missing", ListFile(account))
-	} else if err != nil {
-		return err
-	}
-	defer f.Close()
-	return ReadList(f, func(b Blob) error {
+// Blobs calls fn with every blob of an account and where it lies, after the list of that name was checked. One that is missing, or
+// has another size than it must have, is ErrDamaged with its name, handed to fn.
+func (c *Copy) Blobs(account AccountID, list string, fn func(b Blob, path string, err error) error) error {
+	err := readListFile(c.dir.file(list), func(b Blob) error {
 		path := c.dir.blob(account, b)
 		info, err := os.Lstat(path)
 		switch {
@@ -115,6 +110,10 @@ func (c *Copy) Blobs(account AccountID, fn func(b Blob, path string, err error) 
 		}
 		return fn(b, path, err)
 	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return damaged("%s is missing", list)
+	}
+	return err
 }
 
 // Clean removes what the copy in force does not name: parts of other copies, blobs and files of the audit log.
@@ -123,13 +122,23 @@ func (d *Dir) Clean(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	kept := map[string]bool{} // files of the audit log, and accounts
+	named := map[string]bool{}        // files of the audit log, and accounts
+	lists := map[AccountID][]string{} // of accounts of which an earlier state is kept: all their lists
 	err = c.Each(func(e Entry) error {
 		if isLog(e.Name) {
-			kept[filepath.Base(e.Name)] = true
+			named[filepath.Base(e.Name)] = true
 		}
 		if id, ok := accountOf(e.Name); ok {
-			kept[blob.ID(id).String()] = true
+			named[blob.ID(id).String()] = true
+			if filepath.Base(e.Name) == listName && c.isDamaged(id) {
+				lists[id] = append(lists[id], e.Name)
+			}
+		}
+		if id, ok := keptOf(e.Name); ok {
+			named[blob.ID(id).String()] = true
+			if filepath.Base(e.Name) == listName {
+				lists[id] = append(lists[id], e.Name)
+			}
 		}
 		return nil
 	})
@@ -139,10 +148,10 @@ func (d *Dir) Clean(ctx context.Context) error {
 	if err := d.cleanTop(metaPrefix + c.ID); err != nil {
 		return err
 	}
-	if err := removeOthers(filepath.Join(d.path, "audit"), kept); err != nil {
+	if err := removeOthers(filepath.Join(d.path, "audit"), named); err != nil {
 		return err
 	}
-	if err := removeOthers(filepath.Join(d.path, "blobs"), kept); err != nil {
+	if err := removeOthers(filepath.Join(d.path, "blobs"), named); err != nil {
 		return err
 	}
 	accounts, err := names(filepath.Join(d.path, "blobs"))
@@ -157,7 +166,11 @@ func (d *Dir) Clean(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := c.cleanBlobs(AccountID(id)); err != nil {
+		of := lists[AccountID(id)]
+		if of == nil {
+			of = []string{ListFile(AccountID(id))}
+		}
+		if err := c.cleanBlobs(AccountID(id), of); err != nil {
 			return err
 		}
 	}
@@ -179,8 +192,8 @@ func (d *Dir) cleanTop(meta string) error {
 	return nil
 }
 
-// cleanBlobs removes blobs that the list does not name; both are in order, one fan-out directory is in memory at a time.
-func (c *Copy) cleanBlobs(account AccountID) error {
+// cleanBlobs removes blobs that none of the lists names; all are in order, one fan-out directory is in memory at a time.
+func (c *Copy) cleanBlobs(account AccountID, lists []string) error {
 	base := filepath.Join(c.dir.path, fmt.Sprintf("blobs/%x", account[:]))
 	fan, kept := "", map[string]bool{}
 	seen := map[string]bool{}
@@ -191,12 +204,7 @@ func (c *Copy) cleanBlobs(account AccountID) error {
 		seen[fan] = true
 		return removeOthers(filepath.Join(base, fan), kept)
 	}
-	f, _, err := openPart(c.dir.file(ListFile(account)))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	err = ReadList(f, func(b Blob) error {
+	err := c.eachOf(lists, func(b Blob) error {
 		id := b.ID.String()
 		if id[:2] != fan {
 			if err := flush(); err != nil {
@@ -217,6 +225,38 @@ func (c *Copy) cleanBlobs(account AccountID) error {
 		return err
 	}
 	return removeOthers(base, seen)
+}
+
+// eachOf calls fn with the blobs of one or two lists, in ascending order; one that both name comes twice.
+func (c *Copy) eachOf(lists []string, fn func(Blob) error) error {
+	if len(lists) == 1 {
+		return readListFile(c.dir.file(lists[0]), fn)
+	}
+	var failed error
+	next, stop := iter.Pull(func(yield func(Blob) bool) {
+		failed = readListFile(c.dir.file(lists[1]), func(b Blob) error {
+			if !yield(b) {
+				return errLacking
+			}
+			return nil
+		})
+	})
+	defer stop()
+	other, more := next()
+	err := readListFile(c.dir.file(lists[0]), func(b Blob) error {
+		for more && bytes.Compare(other.ID[:], b.ID[:]) <= 0 {
+			if err := fn(other); err != nil {
+				return err
+			}
+			other, more = next()
+		}
+		return fn(b)
+	})
+	for err == nil && more {
+		err = fn(other)
+		other, more = next()
+	}
+	return errors.Join(err, failed)
 }
 
 func removeOthers(dir string, kept map[string]bool) error {

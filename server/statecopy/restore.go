@@ -34,11 +34,23 @@ type RestoreOptions struct {
 	Link, Move bool
 	// Identity takes a file that says who the server is, sealed.
 	Identity func(name string, sealed []byte) error
+	// Damaged says what becomes of accounts that were damaged at the server when the copy was made. Needed if there are any.
+	Damaged Choice
 	// Report is told of what is damaged of one account; everything else is restored all the same.
 	Report func(finding string)
 	// Progress is told of each account that is restored.
 	Progress func(account AccountID)
 }
+
+// Choice is what to restore of an account that is not whole in the copy.
+type Choice string
+
+// Choices.
+const (
+	Newest   Choice = "newest"    // what could be copied of it: files of which something was damaged cannot be read
+	LastGood Choice = "last-good" // its last whole state, of an earlier copy; nothing if none is kept
+	LeaveOut Choice = "leave-out" // nothing: its name and rights are there, and its files are not
+)
 
 // Prepare makes the target of a restore: a directory that is absent or empty, or that an interrupted restore of the same
 // copy left (id "" = of whichever). ErrNotEmpty and ErrOtherRestore otherwise.
@@ -102,6 +114,9 @@ func UnpackInto(ctx context.Context, archive io.Reader, to string) (*Dir, error)
 func (c *Copy) Restore(ctx context.Context, to string, o RestoreOptions) error {
 	r := &restorer{c: c, o: o, to: &Dir{path: to, made: map[string]bool{}, sync: map[string]bool{}}}
 	var seal []byte
+	if c.Damaged > 0 && o.Damaged == "" {
+		return ErrIncomplete
+	}
 	err := c.Each(func(e Entry) error {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -115,9 +130,18 @@ func (c *Copy) Restore(ctx context.Context, to string, o RestoreOptions) error {
 			return r.identity(ctx, e)
 		}
 		if id, ok := accountOf(e.Name); ok {
-			return r.account(ctx, id, e)
+			if c.isDamaged(id) && o.Damaged != Newest {
+				return nil
+			}
+			return r.account(ctx, id, e, e.Name)
 		}
-		return r.file(ctx, e)
+		if id, ok := keptOf(e.Name); ok {
+			if o.Damaged != LastGood {
+				return nil
+			}
+			return r.account(ctx, id, e, accountsDir+strings.TrimPrefix(e.Name, keptDir))
+		}
+		return r.file(ctx, e, e.Name)
 	})
 	if err == nil && seal == nil {
 		err = damaged("it has no %s", SealFile)
@@ -146,8 +170,8 @@ type restorer struct {
 	o  RestoreOptions
 }
 
-// file copies a file and compares it with the manifest on the way.
-func (r *restorer) file(ctx context.Context, e Entry) error {
+// file copies a file to a name and compares it with the manifest on the way.
+func (r *restorer) file(ctx context.Context, e Entry, name string) error {
 	f, size, err := openPart(r.c.dir.file(e.Name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return damaged("%s is missing", e.Name)
@@ -158,7 +182,7 @@ func (r *restorer) file(ctx context.Context, e Entry) error {
 	if size > e.Size && !isLog(e.Name) {
 		return damaged("%s is not the one that the manifest names: it has %d bytes and not %d", e.Name, size, e.Size)
 	}
-	return r.to.put(ctx, filepath.Join(r.to.path, e.Name), e.Size, &checked{r: f, e: e, sum: sha256.New(), left: e.Size})
+	return r.to.put(ctx, filepath.Join(r.to.path, name), e.Size, &checked{r: f, e: e, sum: sha256.New(), left: e.Size})
 }
 
 // checked reads a file as the manifest has it: its last bytes come with an error if it is another one.
@@ -196,10 +220,10 @@ func (r *restorer) identity(ctx context.Context, e Entry) error {
 	return r.o.Identity(e.Name, data)
 }
 
-// account restores one file of an account, and with the list its blobs. Damage is reported and hurts only the account.
-func (r *restorer) account(ctx context.Context, id AccountID, e Entry) error {
-	if !strings.HasSuffix(e.Name, "/"+listName) {
-		return r.tolerate(r.file(ctx, e))
+// account restores one file of an account under a name, and with the list its blobs. Damage is reported and hurts only the account.
+func (r *restorer) account(ctx context.Context, id AccountID, e Entry, name string) error {
+	if filepath.Base(name) != listName {
+		return r.tolerate(r.file(ctx, e, name))
 	}
 	if err := r.c.dir.Verify(ctx, e); err != nil {
 		return r.tolerate(err)
@@ -207,7 +231,7 @@ func (r *restorer) account(ctx context.Context, id AccountID, e Entry) error {
 	if err := r.to.mkdir(filepath.Join(r.to.path, fmt.Sprintf("%s%x/blobs", accountsDir, id[:]))); err != nil {
 		return err
 	}
-	err := r.c.Blobs(id, func(b Blob, path string, err error) error {
+	err := r.c.Blobs(id, e.Name, func(b Blob, path string, err error) error {
 		if err != nil {
 			return r.tolerate(err)
 		}

@@ -10,16 +10,40 @@ import (
 	"sallyport/vfs/blob"
 )
 
+// Todo is an account that has to be copied.
+type Todo struct {
+	ID AccountID
+	// Same: the server has what the manifest given to Have names, so a target that has it, too, needs nothing.
+	Same bool
+}
+
+// Note tells the server what became of an account at the target.
+type Note struct {
+	Account AccountID
+	// Kept: it was Same, and the target has all of it.
+	Kept bool
+	// Retained: it is damaged, and the target keeps its last whole state.
+	Retained bool
+	// What is damaged of it and could not be copied; "" = nothing.
+	What string
+}
+
 // Source hands out a state (package copier, over the admin socket).
 type Source interface {
+	// Have gives the source the manifest of the copy in force at the target.
+	Have(ctx context.Context, manifest io.Reader) error
 	// Next returns accounts that have to be copied, again or at last; none = everything fits, and File gives the rest.
-	Next(ctx context.Context) ([]AccountID, error)
-	// Account begins an account, whose database and list of blobs fn reads to their ends. ErrGone if it was destroyed.
+	Next(ctx context.Context) ([]Todo, error)
+	// Account begins an account, whose database and list of blobs fn reads to their ends. ErrGone if it was destroyed, or has to be
+	// asked for once more after Next; ErrAtSource if it is damaged, which the source has noted.
 	Account(ctx context.Context, id AccountID, fn func(version uint32, treeSize int64, tree io.Reader, listSize int64, list io.Reader) error) error
-	// Blobs hands out blobs of the account that was begun last. One that is gone has size -1.
+	// Blobs hands out blobs of the account that was begun last. One that is gone has size -1. One that cannot be read is
+	// ErrAtSource, from r, and the others come all the same.
 	Blobs(ctx context.Context, account AccountID, ids []blob.ID, fn func(id blob.ID, size int64, r io.Reader) error) error
 	// Check authenticates segments that were read back; ErrDamaged, or ErrPurged if nobody can tell any more.
 	Check(ctx context.Context, account AccountID, id blob.ID, header, sealed []byte, first uint64, final bool) error
+	// Note tells what became of accounts.
+	Note(ctx context.Context, notes []Note) error
 	// File gives a file that belongs to no account, or ManifestName.
 	File(ctx context.Context, name string, fn func(size int64, r io.Reader) error) error
 }
@@ -33,12 +57,16 @@ const ManifestName = manifestName
 // Target is where a copy goes: a Dir, or a Stream.
 type Target interface {
 	Begin() error
+	Have() (io.ReadCloser, error)
 	Drop(AccountID) error
+	Keep(ctx context.Context, id AccountID, deep bool, blob func(Blob) error) (bool, error)
+	Retain(context.Context, AccountID) (bool, error)
 	File(ctx context.Context, name string, size int64, r io.Reader) error
 	HasFile(context.Context, Entry) bool
 	HasBlob(AccountID, Blob) bool
 	Blob(ctx context.Context, account AccountID, b Blob, size int64, r io.Reader) error
 	Settle() error
+	Sync() error
 	Verify(context.Context, Entry) error
 	Commit(ctx context.Context, m *Manifest, text io.Reader) error
 }
@@ -49,10 +77,14 @@ type Done struct {
 	Copied  uint64 `json:"copied"`       // blobs
 	Written uint64 `json:"written"`      // bytes of blobs
 	Had     uint64 `json:"had"`          // blobs that were there
+	Same    uint64 `json:"same"`         // accounts that had not changed and were there
 	Checked uint64 `json:"checked"`      // blobs that were read back and authenticated
 	Purged  uint64 `json:"not_checked"`  // blobs that nobody could check, because they were purged meanwhile
+	Mended  uint64 `json:"mended"`       // blobs that were damaged in the copy, and were copied anew
 	Rounds  int    `json:"rounds"`       // how often something had to be copied again, keys having been rotated, and once
 	Audit   uint64 `json:"audit_record"` // of its completion
+	// Damage is what could not be copied, because the server has it no more as it was written.
+	Damage []Damage `json:"-"`
 }
 
 // Options of Run.
@@ -62,35 +94,25 @@ type Options struct {
 	Progress func(account AccountID, d *Done)
 }
 
-const (
-	batchBlobs = 64
-	batchBytes = 8 << 20 // an average batch, so that one request does not last for hours
-)
-
-// Run makes a copy, verifies it, and puts it in force.
+// Run makes a copy, verifies it, and puts it in force. What is damaged at the source is left out, and no error: see Done.Damage.
 func Run(ctx context.Context, from Source, to Target, o Options) (*Done, error) {
-	r := &runner{from: from, to: to, o: o, done: &Done{}}
-	if err := to.Begin(); err != nil {
-		return r.done, err
+	r := &runner{from: from, to: to, o: o, done: &Done{}, same: map[AccountID]bool{}}
+	err := to.Begin()
+	if err == nil {
+		err = r.have(ctx)
 	}
-	for {
-		list, err := from.Next(ctx)
-		if err != nil {
-			return r.done, err
+	for err == nil {
+		var list []Todo
+		if list, err = from.Next(ctx); err != nil {
+			break
 		}
 		r.done.Rounds++
 		if len(list) == 0 {
 			return r.done, r.finish(ctx)
 		}
-		for _, id := range list {
-			if err := r.account(ctx, id); err != nil {
-				return r.done, err
-			}
-			if o.Progress != nil {
-				o.Progress(id, r.done)
-			}
-		}
+		err = r.round(ctx, list)
 	}
+	return r.done, err
 }
 
 type runner struct {
@@ -98,20 +120,99 @@ type runner struct {
 	to   Target
 	o    Options
 	done *Done
+	same map[AccountID]bool // taken over from the copy before
 }
 
-// account copies one, its database before its blobs.
-func (r *runner) account(ctx context.Context, id AccountID) error {
-	if err := r.to.Drop(id); err != nil {
+// have tells the source what is there.
+func (r *runner) have(ctx context.Context) error {
+	f, err := r.to.Have()
+	if err != nil || f == nil {
 		return err
 	}
+	defer f.Close()
+	return r.from.Have(ctx, f)
+}
+
+// mostNotes bounds what is told the source at a time.
+const mostNotes = 1000
+
+func (r *runner) round(ctx context.Context, list []Todo) error {
+	var notes []Note
+	for i, x := range list {
+		n, err := r.one(ctx, x)
+		if err != nil {
+			return err
+		}
+		notes = append(notes, n...)
+		if last := i == len(list)-1; len(notes) >= mostNotes || last && len(notes) > 0 {
+			if err := r.from.Note(ctx, notes); err != nil {
+				return err
+			}
+			notes = notes[:0]
+		}
+		if r.o.Progress != nil {
+			r.o.Progress(x.ID, r.done)
+		}
+	}
+	return nil
+}
+
+// one copies an account, or takes it over.
+func (r *runner) one(ctx context.Context, x Todo) ([]Note, error) {
+	delete(r.same, x.ID)
+	if err := r.to.Drop(x.ID); err != nil {
+		return nil, err
+	}
+	if x.Same {
+		ok, err := r.keep(ctx, x.ID)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			r.same[x.ID] = true
+			r.done.Same++
+			return []Note{{Account: x.ID, Kept: true}}, nil
+		}
+	}
+	notes, err := r.account(ctx, x.ID)
+	switch {
+	case errors.Is(err, ErrGone):
+		return nil, r.to.Drop(x.ID)
+	case errors.Is(err, ErrAtSource):
+		err = r.to.Drop(x.ID)
+		notes = []Note{{Account: x.ID}}
+	}
+	if err != nil || len(notes) == 0 {
+		return nil, err
+	}
+	notes[0].Retained, err = r.to.Retain(ctx, x.ID)
+	return notes, err
+}
+
+func (r *runner) keep(ctx context.Context, id AccountID) (bool, error) {
+	had := r.done.Had
+	ok, err := r.to.Keep(ctx, id, r.o.Deep, func(b Blob) error {
+		r.done.Had++
+		if !r.o.Deep {
+			return nil
+		}
+		return r.check(ctx, id, b)
+	})
+	if !ok {
+		r.done.Had = had
+	}
+	return ok, err
+}
+
+// account copies one, its database before its blobs. The notes are of what is damaged.
+func (r *runner) account(ctx context.Context, id AccountID) ([]Note, error) {
 	list, err := os.CreateTemp("", "sallyport-list-")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer list.Close()
 	if err := os.Remove(list.Name()); err != nil {
-		return err
+		return nil, err
 	}
 	err = r.from.Account(ctx, id, func(version uint32, treeSize int64, tree io.Reader, listSize int64, blobs io.Reader) error {
 		if err := r.to.File(ctx, TreeFile(id, version), treeSize, tree); err != nil {
@@ -119,143 +220,17 @@ func (r *runner) account(ctx context.Context, id AccountID) error {
 		}
 		return r.to.File(ctx, ListFile(id), listSize, io.TeeReader(blobs, list))
 	})
-	if errors.Is(err, ErrGone) {
-		return r.to.Drop(id)
-	}
-	if err == nil {
-		err = r.blobs(ctx, id, list)
-	}
-	if errors.Is(err, ErrGone) {
-		return r.to.Drop(id)
-	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return r.to.Settle()
+	b := &blobs{runner: r, account: id}
+	if err := b.copy(ctx, list); err != nil {
+		return nil, err
+	}
+	return b.damaged, r.to.Settle()
 }
 
-// blobs copies those that are not there.
-func (r *runner) blobs(ctx context.Context, id AccountID, list *os.File) error {
-	var batch []Blob
-	size := int64(0)
-	flush := func() error {
-		some := batch
-		batch, size = nil, 0
-		if len(some) == 0 {
-			return nil
-		}
-		return r.fetch(ctx, id, some)
-	}
-	if _, err := list.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	err := ReadList(list, func(b Blob) error {
-		if r.to.HasBlob(id, b) {
-			r.done.Had++
-			if r.o.Deep {
-				return r.check(ctx, id, b)
-			}
-			return nil
-		}
-		batch, size = append(batch, b), size+b.Size
-		if len(batch) < batchBlobs && size < batchBytes {
-			return nil
-		}
-		return flush()
-	})
-	if err != nil {
-		return err
-	}
-	return flush()
-}
-
-func (r *runner) fetch(ctx context.Context, account AccountID, batch []Blob) error {
-	ids := make([]blob.ID, len(batch))
-	for i := range batch {
-		ids[i] = batch[i].ID
-	}
-	at := 0
-	err := r.from.Blobs(ctx, account, ids, func(id blob.ID, size int64, body io.Reader) error {
-		if at == len(batch) || batch[at].ID != id {
-			return damaged("the server gave another blob than it was asked for")
-		}
-		b := batch[at]
-		at++
-		switch {
-		case size < 0 && b.Open && b.Size == 0:
-			return nil
-		case size < b.Size || !b.Open && size != b.Size:
-			return damaged("blob %s of account %x has %d bytes on the server, and not %d: `sallyport vfs verify` says more", id, account[:], size, b.Size)
-		}
-		r.done.Copied++
-		r.done.Written += uint64(size)
-		return r.to.Blob(ctx, account, b, size, body)
-	})
-	if err == nil && at != len(batch) {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
-		return err
-	}
-	for _, b := range batch {
-		if err := r.check(ctx, account, b); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// The parts of a blob's file (docs/FORMAT.md "Blob file").
-const (
-	headerBytes  = 128
-	segmentBytes = 65_568
-	checkBytes   = 64 * segmentBytes // of one Check
-)
-
-// check reads a sealed blob back and has it authenticated: its end, or all of it.
-func (r *runner) check(ctx context.Context, account AccountID, b Blob) error {
-	d, ok := r.to.(*Dir)
-	if !ok || b.Open { // a stream cannot be read back; what an open blob ends with, its next opening finds out
-		return nil
-	}
-	f, err := os.Open(d.blob(account, b))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	header := make([]byte, headerBytes)
-	if _, err := io.ReadFull(f, header); err != nil {
-		return damaged("blob %s of account %x cannot be read back: %v", b.ID, account[:], err)
-	}
-	last := (b.Size - headerBytes) / segmentBytes
-	first := last
-	if r.o.Deep {
-		first = 0
-	}
-	if _, err := f.Seek(headerBytes+first*segmentBytes, io.SeekStart); err != nil {
-		return err
-	}
-	for buf := make([]byte, min(checkBytes, b.Size-headerBytes-first*segmentBytes)); first <= last; {
-		n, err := io.ReadFull(f, buf)
-		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-			return damaged("blob %s of account %x cannot be read back: %v", b.ID, account[:], err)
-		}
-		segments := int64(n+segmentBytes-1) / segmentBytes
-		err = r.from.Check(ctx, account, b.ID, header, buf[:n], uint64(first), first+segments > last)
-		if errors.Is(err, ErrPurged) {
-			r.done.Purged++
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		first += segments
-	}
-	r.done.Checked++
-	return nil
-}
-
-// finish takes what belongs to no account, reads everything back but the blobs, and puts the copy in force.
+// finish takes what belongs to no account, reads back what was written but the blobs, and puts the copy in force.
 func (r *runner) finish(ctx context.Context) error {
 	text, err := os.CreateTemp("", "sallyport-manifest-")
 	if err != nil {
@@ -278,7 +253,7 @@ func (r *runner) finish(ctx context.Context) error {
 	}
 	read := func() io.Reader { return io.NewSectionReader(text, 0, size) }
 	m, err := ReadManifest(read(), func(e Entry) error {
-		if _, ok := accountOf(e.Name); ok || r.to.HasFile(ctx, e) {
+		if ofAccount(e.Name) || r.to.HasFile(ctx, e) {
 			return nil
 		}
 		return r.from.File(ctx, e.Name, func(n int64, body io.Reader) error {
@@ -289,16 +264,28 @@ func (r *runner) finish(ctx context.Context) error {
 		})
 	})
 	if err == nil {
-		err = r.to.Settle()
+		err = errors.Join(r.to.Settle(), r.to.Sync())
 	}
 	if err != nil {
 		return err
 	}
-	if _, err := ReadManifest(read(), func(e Entry) error { return r.to.Verify(ctx, e) }); err != nil {
+	_, err = ReadManifest(read(), func(e Entry) error {
+		if id, ok := accountOf(e.Name); ok && r.same[id] {
+			return nil // Keep has compared it
+		}
+		return r.to.Verify(ctx, e)
+	})
+	if err != nil {
 		return fmt.Errorf("reading the copy back: %w", err)
 	}
-	r.done.Head = m.Head
+	r.done.Head, r.done.Damage = m.Head, m.Damage
 	return r.to.Commit(ctx, m, read())
+}
+
+func ofAccount(name string) bool {
+	_, whole := accountOf(name)
+	_, kept := keptOf(name)
+	return whole || kept
 }
 
 var (

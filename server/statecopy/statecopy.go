@@ -8,6 +8,7 @@
 //	manifest                          of the copy in force; its rename is the commit point
 //	lock                              flock of who writes here
 //	meta-<id>/                        what belongs to one copy: keyring, databases, lists of blobs, blobs that were open
+//	meta-<id>/kept/<account>/         the last whole database of an account that is damaged at the server, and its list
 //	blobs/<account>/<2 hex>/<30 hex>  sealed blobs, which never change, of all copies
 //	audit/<20 digits>.log             files of the audit log, which only grow, of all copies
 package statecopy
@@ -36,6 +37,10 @@ var (
 	ErrNotEmpty = errors.New("not empty")
 	// ErrGone: the account was destroyed while it was copied.
 	ErrGone = errors.New("the account is gone")
+	// ErrAtSource: the server cannot read it any more as it was written, so it cannot be copied. It is no damage of the copy.
+	ErrAtSource = errors.New("damaged at the server")
+	// ErrIncomplete: accounts were damaged at the server when the copy was made, and nobody said what to restore of them.
+	ErrIncomplete = errors.New("incomplete copy")
 )
 
 func damaged(format string, args ...any) error {
@@ -49,11 +54,13 @@ const (
 	RingFile   = "keyring"
 	PolicyFile = "policy.db"
 	AuditHead  = "audit/head"
+	Pending    = "audit-pending"
 
 	manifestName = "manifest"
 	auditDir     = "audit/"
 	identityDir  = "identity/"
 	accountsDir  = "accounts/"
+	keptDir      = "kept/"
 	listName     = "blobs.list"
 )
 
@@ -65,22 +72,37 @@ func TreeFile(id AccountID, version uint32) string {
 // ListFile is the name of the list of an account's blobs.
 func ListFile(id AccountID) string { return fmt.Sprintf("%s%x/%s", accountsDir, id[:], listName) }
 
+// kept is the name that a file of an account has while it is kept of an earlier copy.
+func kept(name string) string { return keptDir + strings.TrimPrefix(name, accountsDir) }
+
+// Kept are the names that database and list of an account have in a copy in which they are kept of an earlier one.
+func Kept(id AccountID, version uint32) (tree, list string) {
+	return kept(TreeFile(id, version)), kept(ListFile(id))
+}
+
 // AuditFile is the name of a file of the audit log.
 func AuditFile(name string) string { return auditDir + name }
 
 // IdentityFile is the name of a file that says who the server is.
 func IdentityFile(name string) string { return identityDir + name }
 
-var fileNames = regexp.MustCompile(`^(seal\.json|keyring|policy\.db|audit/(head|checkpoints|[0-9]{20}\.log)|identity/[a-z0-9_]{1,40}(\.[a-z]{1,8})?|accounts/[0-9a-f]{32}/(tree-[0-9]{1,10}\.db|blobs\.list))$`)
+var fileNames = regexp.MustCompile(`^(seal\.json|keyring|policy\.db|audit-pending|audit/(head|checkpoints|[0-9]{20}\.log)|identity/[a-z0-9_]{1,40}(\.[a-z]{1,8})?|(accounts|kept)/[0-9a-f]{32}/(tree-[0-9]{1,10}\.db|blobs\.list))$`)
 
 // isLog says whether a file is one of the records of the audit log, which only grow.
 func isLog(name string) bool {
 	return strings.HasPrefix(name, auditDir) && strings.HasSuffix(name, ".log")
 }
 
-// accountOf is the account that a file belongs to; ok is false for those of the site.
+// accountOf is the account that a file belongs to; ok is false for those of the site, and what is kept of an account.
 func accountOf(name string) (id AccountID, ok bool) {
-	rest, ok := strings.CutPrefix(name, accountsDir)
+	return ownerOf(name, accountsDir)
+}
+
+// keptOf is the account of which a file is kept.
+func keptOf(name string) (id AccountID, ok bool) { return ownerOf(name, keptDir) }
+
+func ownerOf(name, dir string) (id AccountID, ok bool) {
+	rest, ok := strings.CutPrefix(name, dir)
 	if !ok || len(rest) < 32 {
 		return id, false
 	}

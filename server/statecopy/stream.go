@@ -21,26 +21,33 @@ import (
 type Stream struct {
 	tar  *tar.Writer
 	sums map[string][sha256.Size]byte // of the files, which cannot be read back
+	of   map[AccountID][]string       // names of sums
 }
 
 // NewStream begins an archive.
 func NewStream(w io.Writer) *Stream {
-	return &Stream{tar.NewWriter(w), map[string][sha256.Size]byte{}}
+	return &Stream{tar.NewWriter(w), map[string][sha256.Size]byte{}, map[AccountID][]string{}}
 }
 
-func (s *Stream) Begin() error                        { return nil }
-func (s *Stream) Settle() error                       { return nil }
-func (s *Stream) HasFile(context.Context, Entry) bool { return false }
-func (s *Stream) HasBlob(AccountID, Blob) bool        { return false }
+func (s *Stream) Begin() error                                    { return nil }
+func (s *Stream) Settle() error                                   { return nil }
+func (s *Stream) Sync() error                                     { return nil }
+func (s *Stream) HasFile(context.Context, Entry) bool             { return false }
+func (s *Stream) HasBlob(AccountID, Blob) bool                    { return false }
+func (s *Stream) Have() (io.ReadCloser, error)                    { return nil, nil }
+func (s *Stream) Retain(context.Context, AccountID) (bool, error) { return false, nil }
+
+// Keep keeps nothing: an archive has no earlier copy beside it.
+func (s *Stream) Keep(context.Context, AccountID, bool, func(Blob) error) (bool, error) {
+	return false, nil
+}
 
 // Drop forgets the sums of an account.
 func (s *Stream) Drop(id AccountID) error {
-	prefix := fmt.Sprintf("%s%x/", accountsDir, id[:])
-	for name := range s.sums {
-		if strings.HasPrefix(name, prefix) {
-			delete(s.sums, name)
-		}
+	for _, name := range s.of[id] {
+		delete(s.sums, name)
 	}
+	delete(s.of, id)
 	return nil
 }
 
@@ -54,11 +61,21 @@ func (s *Stream) put(ctx context.Context, name string, size int64, r io.Reader, 
 		w = io.MultiWriter(s.tar, h)
 	}
 	n, err := io.Copy(w, patient{ctx, r})
+	if errors.Is(err, ErrAtSource) { // its size is in the archive: what cannot be read is zeroes, which do not authenticate
+		if _, full := io.CopyN(w, zeroes{}, size-n); full != nil {
+			return full
+		}
+		return err
+	}
 	if err == nil && n != size {
 		err = fmt.Errorf("%s came with %d bytes and not %d: %w", name, n, size, io.ErrUnexpectedEOF)
 	}
 	return err
 }
+
+type zeroes struct{}
+
+func (zeroes) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // File takes a file of the copy.
 func (s *Stream) File(ctx context.Context, name string, size int64, r io.Reader) error {
@@ -67,6 +84,9 @@ func (s *Stream) File(ctx context.Context, name string, size int64, r io.Reader)
 		return err
 	}
 	s.sums[name] = [sha256.Size]byte(h.Sum(nil))
+	if id, ok := accountOf(name); ok {
+		s.of[id] = append(s.of[id], name)
+	}
 	return nil
 }
 

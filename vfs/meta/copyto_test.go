@@ -97,3 +97,23 @@ func statsOf(t *testing.T, db *DB) (st Stats) {
 	}
 	return st
 }
+
+// TestACopyIsTheLastCommitIfNothingHappens: closing a database that was copied, events of which had reached the chain, commits nothing.
+func TestACopyIsTheLastCommitIfNothingHappens(t *testing.T) {
+	t.Parallel()
+	d := newDB(t)
+	d.update(t, func(tx *Tx) error { return tx.Emit([]byte("event")) })
+	d.AckLater(1)
+	path := filepath.Join(t.TempDir(), "copy.db")
+	if _, err := d.CopyTo(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	copied, err := Peek(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.reopen(t)
+	if now, err := Peek(d.path); err != nil || now != copied {
+		t.Errorf("after closing it: %x, %v; copied was %x", now, err, copied)
+	}
+}

@@ -1,0 +1,232 @@
+package copier
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"syscall"
+
+	"sallyport/crypto/keyring"
+	"sallyport/policy/policydb"
+	"sallyport/server/statecopy"
+	"sallyport/vfs"
+)
+
+// Have takes the manifest of the copy in force at the target. Only one that this server signed counts: what it names is what this
+// server handed out, and verified, then. Any other one is no error; everything is copied.
+func (l *Lease) Have(ctx context.Context, manifest io.Reader) error {
+	_, end, err := l.use(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	m, accounts, err := statecopy.ReadHeld(manifest)
+	if errors.Is(err, statecopy.ErrDamaged) || errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	key, _, err := l.c.o.Keyring.AuditSigner()
+	if err != nil {
+		return err
+	}
+	if m.SignedBy(key.Public().(ed25519.PublicKey)) {
+		l.have = accounts
+	}
+	return nil
+}
+
+// same says whether the target has an account's database as it is now. Called with mu held.
+func (l *Lease) same(id keyring.AccountID, version uint32) bool {
+	h := l.have[id]
+	if h == nil || h.Kept || h.Version != version {
+		return false
+	}
+	now, err := l.c.o.Volumes.PeekCommit(id, version)
+	return err == nil && now == h.Commit // a commit that was made a moment ago comes with the next copy
+}
+
+// Note takes what became of accounts at the target.
+func (l *Lease) Note(ctx context.Context, notes []statecopy.Note) error {
+	_, end, err := l.use(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	for _, n := range notes {
+		h := l.have[n.Account]
+		if n.Kept {
+			if h == nil || h.Kept {
+				return fmt.Errorf("%w: account %v was not there", ErrNoLease, n.Account)
+			}
+			l.forget(n.Account)
+			l.copied[n.Account] = &part{tree: h.Tree, list: h.List, version: h.Version, commit: h.Commit, blobs: h.Blobs, bytes: h.Bytes}
+		}
+		if n.What != "" {
+			l.damaged(n.Account, n.What)
+		}
+		if n.Retained && h != nil {
+			l.retained[n.Account] = h
+		}
+	}
+	return nil
+}
+
+// maxDamage bounds what is noted of one account.
+const maxDamage = 128
+
+// damaged notes what could not be copied. Called with mu held.
+func (l *Lease) damaged(id keyring.AccountID, what string) {
+	if len(l.damage[id]) < maxDamage {
+		l.damage[id] = append(l.damage[id], what)
+	}
+}
+
+// forget begins an account anew: what was said of it does not count any more. Called with mu held.
+func (l *Lease) forget(id keyring.AccountID) {
+	delete(l.copied, id)
+	delete(l.damage, id)
+	delete(l.retained, id)
+	l.final.close()
+	l.final = nil
+}
+
+// notCopied says why an account could not be copied: because it is gone, or nobody's, or will be asked for again, or damaged.
+func (l *Lease) notCopied(ctx context.Context, id keyring.AccountID, err error) error {
+	age, gone := l.c.o.Keyring.Age(id)
+	if errors.Is(gone, keyring.ErrNoAccount) {
+		return statecopy.ErrGone
+	}
+	_, unknown := l.c.o.Policy.AccountByID(id)
+	if errors.Is(err, fs.ErrNotExist) && errors.Is(unknown, policydb.ErrNoAccount) {
+		l.copied[id] = &part{absent: true}
+		return statecopy.ErrGone
+	}
+	if errors.Is(err, vfs.ErrBusy) { // it got another key in between: Next names it again
+		return statecopy.ErrGone
+	}
+	if ctx.Err() != nil || !atSource(err) {
+		return err
+	}
+	l.c.o.Log.Error("an account cannot be copied", "account", id, "error", err)
+	l.copied[id] = &part{version: age.Version, broken: true}
+	l.damaged(id, strings.TrimPrefix(strings.TrimPrefix(err.Error(), fmt.Sprintf("vfs: copying volume %s: ", id)), "vfs: "))
+	return fmt.Errorf("%w: %w", statecopy.ErrAtSource, err)
+}
+
+// atSource says whether an error means that something of one account cannot be read here; what else fails stops the copy.
+func atSource(err error) bool {
+	for _, one := range []error{
+		vfs.ErrIntegrity, vfs.ErrRepairing, keyring.ErrDamaged, fs.ErrNotExist, errors.ErrUnsupported, syscall.EIO, syscall.EUCLEAN, syscall.EBADMSG, fs.ErrPermission,
+	} {
+		if errors.Is(err, one) {
+			return true
+		}
+	}
+	return false
+}
+
+// failing has what cannot be read of a blob say so.
+type failing struct{ r io.Reader }
+
+func (f *failing) Read(p []byte) (int, error) {
+	n, err := f.r.Read(p)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("%w: %w", statecopy.ErrAtSource, err)
+	}
+	return n, err
+}
+
+// damagedIDs are the accounts of which something could not be copied, in ascending order. Called with mu held.
+func (l *Lease) damagedIDs() (ids []keyring.AccountID) {
+	for id := range l.damage {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b keyring.AccountID) int { return slices.Compare(a[:], b[:]) })
+	return ids
+}
+
+func shortList(ids []keyring.AccountID) (text string) {
+	for i, id := range ids {
+		if i == 10 {
+			return text + " and others"
+		}
+		if i > 0 {
+			text += ", "
+		}
+		text += id.String()
+	}
+	return text
+}
+
+// count sums up what was handed out, and lists the files of accounts.
+func (l *Lease) count(f *final) (files []statecopy.Entry) {
+	f.head.Damaged = uint64(len(l.damage))
+	for _, p := range l.copied {
+		switch {
+		case p.absent:
+			f.head.Accounts--
+		case !p.broken:
+			f.head.Blobs += p.blobs
+			f.head.Bytes += p.bytes
+			files = append(files, p.tree, p.list)
+		}
+	}
+	for id, h := range l.retained {
+		if l.keeps(id) {
+			tree, list := h.Tree, h.List
+			tree.Name, list.Name = statecopy.Kept(id, h.Version)
+			files = append(files, tree, list)
+		}
+	}
+	return files
+}
+
+// keeps says whether what the target keeps of a damaged account is of use: under a key that the account has no more, it is not.
+func (l *Lease) keeps(id keyring.AccountID) bool {
+	h, p := l.retained[id], l.copied[id]
+	return h != nil && p != nil && len(l.damage[id]) > 0 && h.Version == p.version
+}
+
+// allDamage is what could not be copied, in order of accounts. Called with mu held.
+func (l *Lease) allDamage() (list []statecopy.Damage) {
+	for _, id := range l.damagedIDs() {
+		d := statecopy.Damage{Account: id}
+		if l.keeps(id) {
+			d.Last = l.retained[id].Made
+		}
+		for _, d.What = range l.damage[id] {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// describe writes what the manifest says of accounts, damaged ones first.
+func (l *Lease) describe(m *statecopy.ManifestWriter) error {
+	for _, d := range l.allDamage() {
+		if err := m.Damage(d); err != nil {
+			return err
+		}
+	}
+	whole := make([]keyring.AccountID, 0, len(l.copied))
+	for id, p := range l.copied {
+		if !p.absent && !p.broken && len(l.damage[id]) == 0 {
+			whole = append(whole, id)
+		}
+	}
+	slices.SortFunc(whole, func(a, b keyring.AccountID) int { return slices.Compare(a[:], b[:]) })
+	for _, id := range whole {
+		p := l.copied[id]
+		if err := m.Account(statecopy.Account{ID: id, Commit: p.commit, Blobs: p.blobs, Bytes: p.bytes}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,134 @@
+package statecopy
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// before is the copy in force while the next one is made.
+type before struct {
+	meta     string
+	accounts map[AccountID]*Held
+}
+
+// readBefore looks at the copy in force. One that cannot be read is as good as none: everything is copied then.
+func (d *Dir) readBefore() {
+	d.before = before{}
+	f, _, err := openPart(filepath.Join(d.path, manifestName))
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	m, accounts, err := ReadHeld(f)
+	if err != nil {
+		return
+	}
+	d.before = before{filepath.Join(d.path, metaPrefix+m.ID), accounts}
+}
+
+// Have opens the manifest of the copy in force; nil = there is none.
+func (d *Dir) Have() (io.ReadCloser, error) {
+	if d.before.meta == "" {
+		return nil, nil
+	}
+	f, _, err := openPart(filepath.Join(d.path, manifestName))
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Keep takes an account that has not changed over from the copy in force, if that has all of it: its list is read and compared with
+// the manifest, each blob must be there, and the database have its size; deep: its sum. blob is called with every blob.
+func (d *Dir) Keep(ctx context.Context, id AccountID, deep bool, blob func(Blob) error) (bool, error) {
+	h := d.before.accounts[id]
+	if h == nil || h.Kept {
+		return false, nil
+	}
+	return d.carry(ctx, id, h, deep, func(name string) string { return name }, blob)
+}
+
+// Retain takes the last whole state of an account over, which is damaged now, if there is one and all of it is there.
+func (d *Dir) Retain(ctx context.Context, id AccountID) (bool, error) {
+	h := d.before.accounts[id]
+	if h == nil {
+		return false, nil
+	}
+	return d.carry(ctx, id, h, true, func(name string) string {
+		if h.Kept {
+			return name
+		}
+		return kept(name)
+	}, func(Blob) error { return nil })
+}
+
+// errLacking ends the look at an account of which something is missing.
+var errLacking = errors.New("something of it is missing")
+
+func (d *Dir) carry(ctx context.Context, id AccountID, h *Held, deep bool, place func(string) string, blob func(Blob) error) (bool, error) {
+	list, tree := filepath.Join(d.before.meta, h.List.Name), filepath.Join(d.before.meta, h.Tree.Name)
+	err := d.check(ctx, list, h.List)
+	if err == nil && deep {
+		err = d.check(ctx, tree, h.Tree)
+	} else if err == nil {
+		var info fs.FileInfo
+		if info, err = os.Lstat(tree); err == nil && (!info.Mode().IsRegular() || info.Size() != h.Tree.Size) {
+			err = errLacking
+		}
+	}
+	if err == nil {
+		err = readListFile(list, func(b Blob) error {
+			if !d.HasBlob(id, b) { // one that was open then is not looked for
+				return errLacking
+			}
+			return blob(b)
+		})
+	}
+	if errors.Is(err, errLacking) || errors.Is(err, ErrDamaged) || errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err == nil {
+		err = d.link(ctx, list, place(h.List.Name), h.List)
+	}
+	if err == nil {
+		err = d.link(ctx, tree, place(h.Tree.Name), h.Tree)
+	}
+	if errors.Is(err, ErrDamaged) {
+		return false, d.Drop(id)
+	}
+	return err == nil, err
+}
+
+// link gives a file of the copy in force a name in the one that is being written; without links it is copied, and compared.
+func (d *Dir) link(ctx context.Context, from, name string, e Entry) error {
+	to := filepath.Join(d.meta, name)
+	if err := d.mkdir(filepath.Dir(to)); err != nil {
+		return err
+	}
+	err := d.hardLink(from, to)
+	if err == nil || !errors.Is(err, unix.EXDEV) && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EMLINK) && !errors.Is(err, unix.EOPNOTSUPP) {
+		return err
+	}
+	f, _, err := openPart(from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return d.put(ctx, to, e.Size, &checked{r: f, e: e, sum: sha256.New(), left: e.Size})
+}
+
+func readListFile(path string, fn func(Blob) error) error {
+	f, _, err := openPart(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return ReadList(f, fn)
+}
