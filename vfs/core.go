@@ -31,7 +31,7 @@ type core struct {
 	updates atomic.Uint64 // transactions that were asked for
 	moves   atomic.Uint64 // grows before and after each transaction of housekeeping
 
-	rows removals
+	losses losses
 
 	failed  atomic.Bool   // a commit failed: no writes until reopened
 	damaged atomic.Uint64 // reads and opens that met ErrIntegrity

@@ -13,7 +13,7 @@ import (
 )
 
 // History is the past of a volume as far back as a horizon: what it was at an instant (At), which versions a path had
-// (Versions), and when much was removed (Removals). It is read only, and shows nothing of what sessions have not committed.
+// (Versions), and when much was lost (Losses). It is read only, and shows nothing of what sessions have not committed.
 // Handles count as the view's, and are closed with it. Safe for concurrent use.
 //
 // What was superseded before the horizon is not reachable, whether it is purged already or not.

@@ -396,20 +396,20 @@ func theTimeOfADirectory(t *testing.T) {
 	}
 }
 
-func TestRowsOfRemovalsAreRemembered(t *testing.T) {
+func TestRowsOfLossesAreRemembered(t *testing.T) {
 	t.Parallel()
 	clock := newHandClock()
 	b := newBenchWith(t, Options{Now: clock.now})
 	w := b.view()
 	fill := func() {
 		ok(t, w.Mkdir("/d", 0))
-		for i := range 2 * removalLeast {
+		for i := range 2 * lossLeast {
 			put(t, w, fmt.Sprintf("/d/%d", i), []byte("x"))
 		}
 		clock.advance(time.Hour)
 	}
 	h := w.History(nil)
-	rows := func() []Removal { t.Helper(); return must(h.Removals(t.Context()))(t) }
+	rows := func() []Loss { t.Helper(); return must(h.Losses(t.Context()))(t) }
 	fill()
 	ok(t, w.Remove("/d/0")) // not worth telling
 	clock.advance(time.Hour)
@@ -418,22 +418,22 @@ func TestRowsOfRemovalsAreRemembered(t *testing.T) {
 	}
 	ok(t, w.RemoveAll("/d"))
 	r := rows()
-	if len(r) != 1 || r[0].Names != 2*removalLeast {
+	if len(r) != 1 || r[0].Count != 2*lossLeast {
 		t.Fatalf("rows %v", r)
 	}
-	if got := pastNames(t, h.At(r[0].Before), "/d"); len(got) != 2*removalLeast-1 {
+	if got := pastNames(t, h.At(r[0].Before), "/d"); len(got) != 2*lossLeast-1 {
 		t.Errorf("just before it there were %q", got)
 	}
 	fill()
-	for i := range removalLeast {
+	for i := range lossLeast {
 		ok(t, w.Remove(fmt.Sprintf("/d/%d", i)))
 		rows() // what is read a little at a time is one row all the same
 	}
-	if r := rows(); len(r) != 2 || r[1].Names != removalLeast {
+	if r := rows(); len(r) != 2 || r[1].Count != lossLeast {
 		t.Errorf("rows %v", r)
 	}
 	late := w.History(func() time.Time { return r[0].Before.Add(time.Minute) })
-	if r := must(late.Removals(t.Context()))(t); len(r) != 1 {
+	if r := must(late.Losses(t.Context()))(t); len(r) != 1 {
 		t.Errorf("rows since the horizon: %v", r)
 	}
 }

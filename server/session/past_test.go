@@ -411,3 +411,44 @@ func TestACommitThatBecomesVisibleLeadsNoReaderElsewhere(t *testing.T) {
 		now.Add(int64(time.Second))
 	}
 }
+
+// TestTheListingOffersTheInstantBeforeAMassOverwrite: what malware has encrypted is whole there.
+func TestTheListingOffersTheInstantBeforeAMassOverwrite(t *testing.T) {
+	t.Parallel()
+	var now atomic.Int64
+	now.Store(time.Date(2026, 11, 20, 14, 30, 0, 0, time.UTC).UnixNano())
+	h := build(t, func(o *Options) { o.Now = func() time.Time { return time.Unix(0, now.Add(1000)) } })
+	h.addAccount(t, "alice", everything)
+	_, s := h.login(t, "alice")
+	g := s.Files()
+	must(t, g.Mkdir("/d", 0))
+	for i := range 20 {
+		put(t, g, fmt.Sprintf("/d/%d", i), "mine")
+	}
+	now.Add(int64(100 * time.Minute))
+	whole := func() (instants []string) {
+		for _, name := range names(t, g, "/.backups") {
+			at, ok := ParseInstant(name)
+			mine := 0
+			for i := range 20 {
+				if got, err := get(g, fmt.Sprintf("/.backups/%s/d/%d", name, i)); got == "mine" && err == nil {
+					mine++
+				}
+			}
+			if ok && at.Minute() != 0 && mine == 20 {
+				instants = append(instants, name)
+			}
+		}
+		return instants
+	}
+	if got := whole(); len(got) != 0 {
+		t.Errorf("offered %q before anything happened", got)
+	}
+	for i := range 20 {
+		put(t, g, fmt.Sprintf("/d/%d", i), "encrypted")
+	}
+	now.Add(int64(100 * time.Minute))
+	if got := whole(); len(got) != 1 || !strings.HasPrefix(got[0], "2026-11-20T1609") && !strings.HasPrefix(got[0], "2026-11-20T1610") {
+		t.Errorf("offered %q", got)
+	}
+}

@@ -18,7 +18,7 @@ const (
 	daily  = 62
 )
 
-// listInstants offers useful instants: whole hours of the last day, midnights, and those before many names went.
+// listInstants offers useful instants: whole hours of the last day, midnights, and those before many names went or many files were overwritten.
 func (h *past) listInstants(ctx context.Context, fn func([]*vfs.Info) error) error {
 	now := h.g.now().UTC()
 	oldest := h.p.Backup.Reach(now)
@@ -43,7 +43,7 @@ func (h *past) listInstants(ctx context.Context, fn func([]*vfs.Info) error) err
 	for i := range daily {
 		offer(midnight.AddDate(0, 0, -i))
 	}
-	rows, err := h.g.history().Removals(ctx)
+	rows, err := h.g.history().Losses(ctx)
 	if err != nil {
 		return err
 	}

@@ -1,11 +1,14 @@
 package meta
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"math"
+	"slices"
 
 	"sallyport/crypto/record"
+	"sallyport/vfs/extent"
 )
 
 // nearVersions is how many versions back from the current one are looked at one by one before a binary search: what is
@@ -250,16 +253,78 @@ func (tx *Tx) ReplacedAt(n *Node, version uint64) (int64, error) {
 	return s.At, nil
 }
 
-// EndedNames calls fn with the instants, from ≤ at, at which names ended, in order and once for each name, until fn returns
-// false. It reads keys only and opens nothing: which names they were is not known here.
-func (tx *Tx) EndedNames(from int64, fn func(at int64) bool) error {
+// Ended calls fn in order of time with what was superseded from an instant on, until fn returns false: a version, or, with id 0, a name.
+// It reads keys only and opens nothing: which names they were is not known here.
+func (tx *Tx) Ended(from int64, fn func(at int64, id Inode, version uint64) bool) error {
 	for f := range tx.scan(record.DomainWhen, []byte{whenAll}, whenAllKey(max(from, 0), 0)) {
-		if len(f.key) < 10 {
+		var id Inode
+		var version uint64
+		switch {
+		case len(f.key) == 10+2*tokenSize && f.key[9] == whenName:
+		case len(f.key) == 10+16 && f.key[9] == whenVersion:
+			id, version = Inode(be64(f.key[10:])), be64(f.key[18:])
+		default:
 			return broken(record.DomainWhen, errMalformed)
 		}
-		if f.key[9] == whenName && !fn(int64(be64(f.key[1:]))) {
+		if !fn(int64(be64(f.key[1:])), id, version) {
 			return nil
 		}
 	}
 	return nil
+}
+
+// Overwritten tells whether the version that took the place of another one lacks some of its bytes: not after an append, nor where only
+// attributes changed. False if it is not known any more, or if there were none. Where bytes were copied to another blob meanwhile, they count as lacking.
+func (tx *Tx) Overwritten(id Inode, version uint64) (bool, error) {
+	was, err := tx.stored(id, version)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil || was.State == Interrupted || len(was.Layout.Blobs)+len(was.Layout.Inline) == 0 {
+		return false, err
+	}
+	next := version
+	for range nearVersions + 1 { // broken ones may lie between
+		s, err := tx.storedAt(id, next+1)
+		if err != nil || s == nil || s.prev != version {
+			return false, err
+		}
+		if next = s.N; s.State != Interrupted {
+			return tx.lacks(was, s)
+		}
+	}
+	return false, nil
+}
+
+// lacks tells whether a version has not all bytes of another one of its file.
+func (tx *Tx) lacks(was, is *storedVersion) (bool, error) {
+	if is.Layout.Size < was.Layout.Size {
+		return true, nil
+	}
+	if !bytes.HasPrefix(is.Layout.Inline, was.Layout.Inline) {
+		return true, nil
+	}
+	if len(was.Layout.Blobs) == 0 {
+		return false, nil
+	}
+	for _, b := range was.Layout.Blobs {
+		if !slices.ContainsFunc(is.Layout.Blobs, func(o extent.BlobRef) bool { return o.ID == b.ID }) {
+			return true, nil
+		}
+	}
+	before, err := tx.Version(was.Inode, was.N)
+	if err != nil {
+		return false, err
+	}
+	after, err := tx.Version(is.Inode, is.N)
+	if err != nil {
+		return false, err
+	}
+	for i, b := range before.Layout.Blobs {
+		k := slices.IndexFunc(after.Layout.Blobs, func(o extent.BlobRef) bool { return o.ID == b.ID })
+		if k < 0 || after.Layout.Used(k) < before.Layout.Used(i) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
