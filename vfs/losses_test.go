@@ -120,12 +120,18 @@ func TestWhatGoesOnAllDayHidesNoLoss(t *testing.T) {
 	if l := must(h.Losses(t.Context()))(t); !near(l) || len(l) > 6 {
 		t.Errorf("no loss just before %v in %v", gone, l)
 	}
+	clock.advance(2 * lossWindow)
+	save(20, time.Millisecond) // two losses each: large among small ones, and too small for the next scale
 	for range lossKept + 10 {
-		clock.advance(lossWindow)
+		clock.advance(2 * lossWindow)
 		save(lossLeast+1, time.Millisecond)
 	}
-	if l := must(h.Losses(t.Context()))(t); !near(l) || len(l) != lossKept {
+	l := must(h.Losses(t.Context()))(t)
+	if !near(l) || len(l) != lossKept {
 		t.Errorf("no loss just before %v among %d", gone, len(l))
+	}
+	if !slices.ContainsFunc(l, func(l Loss) bool { return l.Count >= 39 && l.Count <= 41 }) {
+		t.Errorf("of %d the larger one is not kept", len(l))
 	}
 }
 
