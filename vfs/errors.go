@@ -34,6 +34,8 @@ var (
 	ErrPurged = fmt.Errorf("vfs: purged since it was opened: %w", fs.ErrNotExist)
 	// ErrNotKept means that an instant, or a version of that time, is older than what is kept. It is an fs.ErrNotExist.
 	ErrNotKept = fmt.Errorf("vfs: older than what is kept: %w", fs.ErrNotExist)
+	// ErrNothingYet means that an instant is before the volume was made. It is an fs.ErrNotExist.
+	ErrNothingYet = fmt.Errorf("vfs: nothing was stored yet: %w", fs.ErrNotExist)
 	// ErrFuture means that an instant has not come yet. It is an fs.ErrNotExist.
 	ErrFuture = fmt.Errorf("vfs: not in the past: %w", fs.ErrNotExist)
 	// ErrRepairing means that a repair has the volume for itself.
@@ -48,7 +50,7 @@ var (
 // that no text of a lower layer (which may name a host path) leaves the package.
 var sentinels = []error{
 	ErrIntegrity, ErrNotEmpty, ErrIsDir, ErrNotDir, ErrLoop, ErrNameTooLong, ErrBadName, ErrBusy,
-	ErrInterrupted, ErrReadOnly, ErrTooMany, ErrPurged, ErrNotKept, ErrFuture, ErrIO, ErrRepairing,
+	ErrInterrupted, ErrReadOnly, ErrTooMany, ErrPurged, ErrNotKept, ErrFuture, ErrNothingYet, ErrIO, ErrRepairing,
 	syscall.ENOSPC, syscall.EFBIG,
 	context.Canceled, context.DeadlineExceeded, io.EOF,
 	keyring.ErrSealed, keyring.ErrNoAccount,

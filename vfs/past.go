@@ -33,7 +33,7 @@ func (w *View) History(horizon func() time.Time) *History {
 
 // Past is a volume as it was at an instant: with all changes of that instant, and none of a later one. Paths are those of
 // then, symlinks lead where they led. Attributes are those of the version of then; the owner's mode bits bind as they did.
-// Errors are those of a View, and ErrNotKept, ErrFuture, and ErrPurged for what retention has let go meanwhile.
+// Errors are those of a View, and ErrNotKept, ErrFuture, ErrNothingYet, and ErrPurged for what retention has let go meanwhile.
 type Past struct {
 	h     *History
 	at    int64
@@ -136,6 +136,9 @@ func (p *Past) lead(tx *meta.Tx, name string, follow bool) (place, error) {
 func (p *Past) unknown(tx *meta.Tx, id meta.Inode) error {
 	n, err := tx.Node(id)
 	if err == nil && n.Created > p.at {
+		if id == meta.Root {
+			return ErrNothingYet
+		}
 		return fs.ErrNotExist
 	}
 	return ErrPurged

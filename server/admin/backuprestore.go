@@ -113,6 +113,8 @@ func refusedRestore(err error) error {
 		return err
 	case errors.Is(err, vfs.ErrNotKept):
 		return newError(CodeRefused, "nothing is kept of that time any more", "`sallyport backup list` shows what is")
+	case errors.Is(err, vfs.ErrNothingYet):
+		return newError(CodeNotFound, "nothing had been stored at that time yet", "`sallyport backup list --account NAME` shows paths and times")
 	case errors.Is(err, vfs.ErrFuture):
 		return newError(CodeUsage, "that time has not come yet", "")
 	case errors.Is(err, vfs.ErrPurged):

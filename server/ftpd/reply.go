@@ -68,6 +68,8 @@ var replies = []struct {
 	{syscall.EDQUOT, reply{552, "Quota exceeded."}},
 	{syscall.ENOSPC, reply{452, "Not enough space."}},
 	{vfs.ErrNotKept, reply{550, "Older than what is kept."}},
+	{session.ErrInstant, reply{550, "No such time: write it like 2026-11-20T1430Z, in UTC."}},
+	{vfs.ErrNothingYet, reply{550, "Nothing had been stored at that time yet."}},
 	{vfs.ErrFuture, reply{550, "That time has not come yet."}},
 	{vfs.ErrPurged, reply{550, "No longer kept: retention has let it go."}},
 	{fs.ErrNotExist, reply{550, "No such file or directory."}},

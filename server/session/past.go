@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"path"
 	"strings"
@@ -13,6 +14,9 @@ import (
 
 // versionsDir is where the versions of each path are, below policy.Reserved.
 const versionsDir = "versions"
+
+// ErrInstant means that a name directly below policy.Reserved is no instant. It is an fs.ErrNotExist.
+var ErrInstant = fmt.Errorf("session: no instant: %w", fs.ErrNotExist)
 
 // past is a path below policy.Reserved: /.backups itself, /.backups/<instant>/…, or /.backups/versions/….
 type past struct {
@@ -26,7 +30,7 @@ type past struct {
 	rest     string    // path behind it, absolute
 }
 
-// past takes a name apart that lies where the history is shown; nil if it does not. An instant that is none is fs.ErrNotExist.
+// past takes a name apart that lies where the history is shown; nil if it does not. An instant that is none is ErrInstant.
 func (g *Guard) past(name string) (*past, error) {
 	name = clean(name)
 	tail, in := strings.CutPrefix(name, policy.Reserved)
@@ -56,7 +60,7 @@ func (g *Guard) past(name string) (*past, error) {
 	}
 	at, ok := ParseInstant(label)
 	if !ok {
-		return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
+		return nil, &fs.PathError{Op: "stat", Path: name, Err: ErrInstant}
 	}
 	h.label, h.at = label, at
 	return h, nil
@@ -285,7 +289,7 @@ func instantForms() []string {
 // ParseInstant reads an instant as it stands in /.backups: 2026-11-20T1430Z, with seconds and a fraction of them or without, or the
 // day alone; hours and minutes may have colons. What is left out is zero: the state at the beginning of that minute or day.
 func ParseInstant(text string) (time.Time, bool) {
-	if _, fraction, _ := strings.Cut(text, "."); len(fraction) > len("999999999Z") { // time.Parse would drop the rest
+	if _, fraction, _ := strings.Cut(text, "."); len(fraction) > len("999999999Z") || strings.Contains(text, ",") { // time.Parse would drop the rest
 		return time.Time{}, false
 	}
 	for _, form := range instantForms() {

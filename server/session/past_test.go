@@ -452,3 +452,39 @@ func TestTheListingOffersTheInstantBeforeAMassOverwrite(t *testing.T) {
 		t.Errorf("offered %q", got)
 	}
 }
+
+// TestATimeThatIsNoneIsRefusedAsSuch, by listing, reading and restoring; only text that says an instant without doubt is one.
+func TestATimeThatIsNoneIsRefusedAsSuch(t *testing.T) {
+	t.Parallel()
+	h := build(t, nil)
+	h.addAccount(t, "alice", everything)
+	_, s := h.login(t, "alice")
+	g := s.Files()
+	put(t, g, "/f", "x")
+	for text, want := range map[string]error{
+		"2026-11-20t1430z": ErrInstant, "2026-11-20T1430z": ErrInstant, "2026-11-20T1430": ErrInstant, "2026-11-20T14:30+01:00": ErrInstant, "2026-11-31": ErrInstant,
+		"2026-11-20T2460Z": ErrInstant, "20261120": ErrInstant, "yesterday": ErrInstant, "versions ": ErrInstant, "VERSIONS": ErrInstant, "-1": ErrInstant, "\x00": ErrInstant,
+		"2026-11-20T143012.Z": ErrInstant, "2026-11-20T143012.0000000001Z": ErrInstant, "0000-01-01": ErrInstant, "9999-12-31": ErrInstant, strings.Repeat("2", 5000): ErrInstant,
+		" 2026-11-20": ErrInstant, "2026-11-20 ": ErrInstant, "2026-11-2": ErrInstant, "2026-11-20T14:30:12,5Z": ErrInstant, "२०२६-११-२०": ErrInstant,
+		"2199-01-01": vfs.ErrFuture, "2261-12-31": vfs.ErrFuture, "1970-01-01": vfs.ErrNotKept, "2001-01-01T0000Z": vfs.ErrNotKept,
+		FormatInstant(time.Now().Add(-time.Hour)): vfs.ErrNothingYet,
+	} {
+		if _, err := g.Stat("/.backups/" + text); !errors.Is(err, want) || !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("stat of %.30q: %v, want %v", text, err, want)
+		}
+		if err := g.ReadDir(t.Context(), "/.backups/"+text+"/d", func([]*vfs.Info) error { return nil }); !errors.Is(err, want) {
+			t.Errorf("list of %.30q: %v, want %v", text, err, want)
+		}
+		if _, err := get(g, "/.backups/"+text+"/f"); !errors.Is(err, want) {
+			t.Errorf("open of %.30q: %v, want %v", text, err, want)
+		}
+		if _, err := g.Restore(t.Context(), "/f", text); !errors.Is(err, want) {
+			t.Errorf("restore of %.30q: %v, want %v", text, err, want)
+		}
+	}
+	for _, text := range []string{"..", "../..", "/", ".", "x/" + instantNow(), "versions", "versions/f", "./" + instantNow()} {
+		if _, err := g.Restore(t.Context(), "/f", text); !errors.Is(err, ErrInstant) {
+			t.Errorf("restore of %q: %v", text, err)
+		}
+	}
+}

@@ -144,13 +144,14 @@ func (g *Guard) meant(name, instant string) (from string, at time.Time, err erro
 	case h == nil && instant == "":
 		return "", at, none
 	case h == nil:
-		if h, err = g.past(path.Join(policy.Reserved, path.Base("/"+instant))); err != nil { // says what is wrong with it
+		if _, err = g.past(policy.Reserved); err != nil { // whether there is any past
 			return "", at, err
 		}
-		if h.root || h.versions {
-			return "", at, none
+		at, ok := ParseInstant(instant)
+		if !ok {
+			return "", at, &fs.PathError{Op: "restore", Path: name, Err: ErrInstant}
 		}
-		return clean(name), h.at, nil
+		return clean(name), at, nil
 	case instant != "" || h.root:
 		return "", at, none
 	case h.versions:

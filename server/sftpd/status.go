@@ -103,6 +103,8 @@ var statuses = []struct {
 	{session.ErrClosed, status{fxFailure, "the session is ending"}},
 	{keyring.ErrSealed, status{fxFailure, "the server is sealed"}},
 	{vfs.ErrNotKept, status{fxNoSuchFile, "older than what is kept"}},
+	{session.ErrInstant, status{fxNoSuchFile, "no such time: write it like 2026-11-20T1430Z, in UTC"}},
+	{vfs.ErrNothingYet, status{fxNoSuchFile, "nothing had been stored at that time yet"}},
 	{vfs.ErrFuture, status{fxNoSuchFile, "that time has not come yet"}},
 	{vfs.ErrPurged, status{fxNoSuchFile, "no longer kept: retention has let it go"}},
 	{fs.ErrNotExist, status{fxNoSuchFile, "no such file or directory"}},
