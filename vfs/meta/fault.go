@@ -36,6 +36,7 @@ func (s *snapshot) bucket(kind record.Domain) *bbolt.Bucket {
 		if b == nil {
 			panic("a bucket is gone") // inside: becomes ErrIntegrity
 		}
+		b.FillPercent = fillEnd // until something else than appending is done to it
 		s.buckets[kind] = b
 	}
 	return s.buckets[kind]

@@ -208,6 +208,7 @@ type group struct {
 	db      *DB
 	snap    *snapshot // nil if it could not begin
 	head    head
+	first   Inode // the next inode number before the group
 	changes *overlay
 	running *member       // its function is running
 	waiting []*member     // taken, not yet run
@@ -232,6 +233,7 @@ func (db *DB) begin() *group {
 		}
 		g.snap = newSnapshot(btx)
 		g.head, err = db.headOf(g.snap)
+		g.first = g.head.nextInode
 		return err
 	})
 	return g
@@ -380,6 +382,7 @@ func (g *group) apply() error {
 			if old == nil {
 				continue
 			}
+			bucket.FillPercent = fillMiddle
 			if err := bucket.Delete(dbkey[1:]); err != nil {
 				return err
 			}
@@ -388,6 +391,9 @@ func (g *group) apply() error {
 		sealed := box.Seal(nil, kind, dbkey, p.plain)
 		set.Add(&h.sum, dbkey, sealed)
 		h.records++
+		if len(sealed) > len(old) && !(old == nil && appended(kind, dbkey[1:], g.first)) {
+			bucket.FillPercent = fillMiddle
+		}
 		if err := bucket.Put(dbkey[1:], sealed); err != nil {
 			return err
 		}
