@@ -17,7 +17,7 @@ type snapshot struct {
 	tx      *bbolt.Tx
 	seen    uint64 // number of the bbolt transaction whose result is seen
 	buckets [kinds]*bbolt.Bucket
-	cursors [kinds]*bbolt.Cursor // of a read transaction, for get
+	cursors [kinds]*bbolt.Cursor // for Seek alone
 	inside  bool                 // in bbolt, or reading memory that bbolt mapped
 }
 
@@ -45,16 +45,15 @@ func (s *snapshot) bucket(kind record.Domain) *bbolt.Bucket {
 // get returns the sealed record, in bbolt's memory, or nil.
 func (s *snapshot) get(kind record.Domain, key []byte) (sealed []byte) {
 	s.inside = true
-	if s.tx.Writable() {
-		sealed = s.bucket(kind).Get(key)
-	} else if k, v := s.cursor(kind).Seek(key); bytes.Equal(k, key) {
+	if k, v := s.cursor(kind).Seek(key); bytes.Equal(k, key) {
 		sealed = v
 	}
 	s.inside = false
 	return sealed
 }
 
-// cursor is kept, because a listing gets thousands of records and Get makes a cursor for each.
+// cursor is kept, because a listing or a purge gets thousands of records and Get makes a cursor for each. Seek begins at the root
+// of the bucket as it is by now, so that what was put or deleted meanwhile does no harm. It must be called inside.
 func (s *snapshot) cursor(kind record.Domain) *bbolt.Cursor {
 	if s.cursors[kind] == nil {
 		s.cursors[kind] = s.bucket(kind).Cursor()

@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -369,8 +370,11 @@ func (g *group) apply() error {
 	g.copies = g.db.changes.Load()
 	for _, key := range g.changes.keys("", "") {
 		kind, dbkey, p := record.Domain(key[0]), []byte(key), g.changes.records[key]
-		bucket := g.snap.bucket(kind)
-		old := bucket.Get(dbkey[1:])
+		bucket, cursor := g.snap.bucket(kind), g.snap.cursor(kind)
+		found, old := cursor.Seek(dbkey[1:])
+		if !bytes.Equal(found, dbkey[1:]) {
+			old = nil
+		}
 		if err := g.follow(kind, dbkey, old, p.plain); err != nil {
 			return err
 		}
@@ -383,7 +387,7 @@ func (g *group) apply() error {
 				continue
 			}
 			bucket.FillPercent = fillMiddle
-			if err := bucket.Delete(dbkey[1:]); err != nil {
+			if err := cursor.Delete(); err != nil {
 				return err
 			}
 			continue
