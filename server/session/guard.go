@@ -226,15 +226,21 @@ func (g *Guard) ReadDir(ctx context.Context, name string, fn func([]*vfs.Info) e
 	if g.testOnlyUsing != nil {
 		g.testOnlyUsing()
 	}
-	if clean(use) == "/" && g.shows(p) {
-		if err := fn([]*vfs.Info{vfs.VirtualDir(policy.Reserved[1:], g.now())}); err != nil {
-			return err
+	shows := clean(use) == "/" && g.shows(p)
+	reserved := func() error {
+		release() // the client may take its time over this name, too
+		if !shows {
+			return nil
 		}
+		shows = false
+		return fn([]*vfs.Info{vfs.VirtualDir(policy.Reserved[1:], g.now())})
 	}
 	hide := p.Upload.Interrupted == "hide"
 	all := p.ListsAll(at) && !hide
-	return g.damage(g.view.ReadDir(ctx, use, func(batch []*vfs.Info) error {
-		release()
+	err = g.view.ReadDir(ctx, use, func(batch []*vfs.Info) error {
+		if err := reserved(); err != nil {
+			return err
+		}
 		if _, err := g.begin(); err != nil { // a long listing ends with its session
 			return err
 		}
@@ -251,7 +257,11 @@ func (g *Guard) ReadDir(ctx context.Context, name string, fn func([]*vfs.Info) e
 			return nil
 		}
 		return fn(seen)
-	}), at)
+	})
+	if err == nil {
+		err = reserved() // of an empty directory
+	}
+	return g.damage(err, at)
 }
 
 // Mkdir makes one directory.

@@ -488,3 +488,34 @@ func TestATimeThatIsNoneIsRefusedAsSuch(t *testing.T) {
 		}
 	}
 }
+
+// TestAListingThatWaitsForItsClientHoldsNobodyUp: nor does the name of the history, which it shows first.
+func TestAListingThatWaitsForItsClientHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	h, s := furnished(t, map[string]string{"paths": "[{path: /, allow: [list, read]}, {path: /in, allow: [all]}, {path: /secret, allow: []}]", "backup.show": "true"})
+	_, other := h.login(t, "alice")
+	g, swap := s.Files(), other.Files()
+	then := "/.backups/" + instantNow()
+	for _, dir := range []string{"/", "/in", "/.backups", then, then + "/in", "/.backups/versions", "/.backups/versions/in", "/.backups/versions/in/old"} {
+		batches := 0
+		must(t, g.ReadDir(t.Context(), dir, func([]*vfs.Info) error {
+			batches++
+			if !s.account.names.TryLock() {
+				t.Errorf("%s: names are held while the client reads batch %d", dir, batches)
+				return nil
+			}
+			s.account.names.Unlock()
+			return errors.Join(swap.Rename("/in/old", "/in/new"), swap.Rename("/in/new", "/in/old"))
+		}))
+		if batches == 0 {
+			t.Errorf("%s is empty", dir)
+		}
+	}
+	h.set(t, policy.AccountTarget("alice"), "paths", "[{path: /, allow: [all]}, {path: /none, allow: []}]")
+	for _, name := range []string{"/in", "/out", "/secret"} {
+		must(t, g.RemoveAll(name))
+	}
+	if got := names(t, g, "/"); !slices.Equal(got, []string{".backups"}) {
+		t.Errorf("an empty root lists %q", got)
+	}
+}
