@@ -66,7 +66,9 @@ func (l *everyName) next(ctx context.Context, tx *meta.Tx) (batch []*Info, more 
 			l.at[i].until = min(l.at[i].until, now)
 		}
 	}
-	for looked := 0; l.done < len(l.at) && looked < namesLooked && len(batch) < listBatch; {
+	var size room
+	full := false
+	for looked := 0; l.done < len(l.at) && looked < namesLooked && !full; {
 		s := l.at[l.done]
 		var failed error
 		more, n, err := tx.NamesIn(s.id, max(l.after, s.since), s.until, &l.c, namesLooked-looked, func(e meta.Entry, n *meta.Node) bool {
@@ -79,8 +81,9 @@ func (l *everyName) next(ctx context.Context, tx *meta.Tx) (batch []*Info, more 
 			}
 			if n != nil && !newer && failed == nil {
 				batch = append(batch, &Info{name: e.Name, node: *n, past: true})
+				full = !size.left(len(batch), &e, n)
 			}
-			return failed == nil && len(batch) < listBatch && looked < namesLooked
+			return failed == nil && !full && looked < namesLooked
 		})
 		if err := errors.Join(failed, err); err != nil {
 			return nil, false, err

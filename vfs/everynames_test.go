@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -346,4 +347,33 @@ func TestNamesAreSpelledAsTheyWere(t *testing.T) {
 	}
 	_, _, _, err := h.Last("/\u01fa")
 	wantErr(t, err, fs.ErrNotExist)
+}
+
+// TestAListingHoldsNoLongTargets: those of 512 symlinks would be 2 MiB, for each directory that a client leaves open.
+func TestAListingHoldsNoLongTargets(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	w := b.view()
+	ok(t, w.Mkdir("/d", 0))
+	const n = 100
+	for i := range n {
+		ok(t, w.Symlink(strings.Repeat("x", MaxPath), "/d/n"+strconv.Itoa(i)))
+	}
+	h := w.History(nil)
+	for what, list := range map[string]func(fn func([]*Info) error) error{
+		"now":  func(fn func([]*Info) error) error { return w.ReadDir(t.Context(), "/d", fn) },
+		"then": func(fn func([]*Info) error) error { return h.At(b.instant()).ReadDir(t.Context(), "/d", fn) },
+		"ever": func(fn func([]*Info) error) error { return h.Names(t.Context(), "/d", fn) },
+	} {
+		got := 0
+		ok(t, list(func(batch []*Info) error {
+			if got += len(batch); len(batch) > listBytes/MaxPath+1 {
+				t.Errorf("%s: %d names of %d bytes each at once", what, len(batch), MaxPath)
+			}
+			return nil
+		}))
+		if got != n {
+			t.Errorf("%s: %d names", what, got)
+		}
+	}
 }

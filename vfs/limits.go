@@ -26,6 +26,8 @@ const (
 	refusalHold = 30 * time.Second
 	// listBatch is how many entries a listing holds at once.
 	listBatch = 512
+	// listBytes is how many bytes of names and targets of symlinks a listing holds at once, about: targets can be long.
+	listBytes = 64 << 10
 	// reserveStep is the granularity in which the quota is asked while a file grows, bytes.
 	reserveStep = 1 << 20
 

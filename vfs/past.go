@@ -263,6 +263,7 @@ func (p *Past) ReadDir(ctx context.Context, name string, fn func([]*Info) error)
 func (p *Past) batch(tx *meta.Tx, dir meta.Inode, cursor []byte) (out []*Info, next []byte, err error) {
 	all := tx.Moved(cursor)
 	var failed error
+	var size room
 	next, err = tx.ListNodesAt(dir, p.at, cursor, func(e meta.Entry, n *meta.Node) bool {
 		if n == nil {
 			if n, failed = remains(tx, e.Inode); failed != nil {
@@ -270,7 +271,7 @@ func (p *Past) batch(tx *meta.Tx, dir meta.Inode, cursor []byte) (out []*Info, n
 			}
 		}
 		out = append(out, &Info{name: e.Name, node: *n, past: true})
-		return all || len(out) < listBatch
+		return size.left(len(out), &e, n) || all
 	})
 	return out, next, errors.Join(failed, err)
 }

@@ -84,14 +84,15 @@ func (l *lister) mine() []*Info {
 
 func (l *lister) committed() ([]*Info, error) {
 	var batch []*Info
+	var size room
 	err := l.c.db.View(func(tx *meta.Tx) error {
-		batch = batch[:0]
+		batch, size = batch[:0], 0
 		all := tx.Moved(l.cursor)
 		next, err := tx.List(l.dir, l.cursor, func(e meta.Entry, n *meta.Node) bool {
 			if !l.own[e.Name] {
 				batch = append(batch, &Info{name: e.Name, node: *n})
 			}
-			return all || len(batch) < listBatch
+			return size.left(len(batch), &e, n) || all
 		})
 		if errors.Is(err, fs.ErrNotExist) {
 			return fs.ErrNotExist
@@ -108,6 +109,15 @@ func (l *lister) committed() ([]*Info, error) {
 		}
 	}
 	return batch, nil
+}
+
+// room counts the bytes of the texts in a batch.
+type room int
+
+// left adds an entry and says whether there is room for more.
+func (r *room) left(entries int, e *meta.Entry, n *meta.Node) bool {
+	*r += room(len(e.Name) + len(n.Name) + len(n.Target))
+	return entries < listBatch && *r < listBytes
 }
 
 // ReadDir streams a directory in batches without holding it all; order is not by name. Entries that come or go meanwhile

@@ -119,7 +119,7 @@ func (f *filter) parseClose(r *request, in *fields) {
 		r.pace = slow // it commits
 	}
 	r.run = func(*request) error {
-		defer f.handles.release()
+		defer f.handles.release(h.places())
 		return h.close()
 	}
 }

@@ -122,7 +122,7 @@ func (f *filter) parseFsync(r *request, in *fields) {
 // client that asks has buffers for packets of that size.
 func (f *filter) sendLimits(r *request) error {
 	f.modern.Store(true)
-	open := f.handles.budget.Load() + int64(f.handles.count())
+	open := f.handles.budget.Load() + f.handles.taken()
 	p := newPacket(nil, fxpExtendedReply, r.id)
 	return f.reply(r, p.uint64(maxPacket).uint64(maxData).uint64(maxData).uint64(uint64(max(open, 0))))
 }
@@ -308,10 +308,10 @@ func (f *filter) parseCheckName(r *request, in *fields) {
 	q := readCheck(in)
 	r.shared, r.pace, r.cost = true, long, copyChunk
 	r.run = func(r *request) error {
-		if !f.handles.reserve() {
+		if !f.handles.reserve(1) {
 			return errHandles
 		}
-		defer f.handles.release()
+		defer f.handles.release(1)
 		opened, err := f.tree.openFile(f.ctx, name, os.O_RDONLY, 0)
 		if err != nil {
 			return err

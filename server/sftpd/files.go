@@ -13,13 +13,13 @@ import (
 // open serves OPEN. Its place in the table is taken first: a client at its
 // limit creates nothing.
 func (f *filter) open(r *request, name string, pflags uint32, a attrs) error {
-	if !f.handles.reserve() {
+	if !f.handles.reserve(1) {
 		return errHandles
 	}
 	flag, read, write := openFlags(pflags)
 	opened, err := f.tree.openFile(f.ctx, name, flag, a.perm(fs.FileMode(0o644)))
 	if err != nil {
-		f.handles.release()
+		f.handles.release(1)
 		return err
 	}
 	h := &handle{file: opened, read: read, write: write, append: pflags&fxfAppend != 0}
@@ -110,7 +110,7 @@ func (f *filter) newDirReader(name string) *dirReader {
 // opendir serves OPENDIR. The first entry is read at once, so that a missing
 // directory or right is refused here and not by the first READDIR.
 func (f *filter) opendir(r *request, name string) error {
-	if !f.handles.reserve() {
+	if !f.handles.reserve(dirPlaces) {
 		return errHandles
 	}
 	d := f.newDirReader(name)
@@ -118,7 +118,7 @@ func (f *filter) opendir(r *request, name string) error {
 	defer func() {
 		if !opened { // an error or a panic in the tree
 			d.stop()
-			f.handles.release()
+			f.handles.release(dirPlaces)
 		}
 	}()
 	fi, err, _ := d.next()

@@ -163,7 +163,7 @@ func (f *filter) cleanup() {
 	f.library.close()
 	for _, h := range f.handles.drain() {
 		_ = f.guarded("close", func() error {
-			defer f.handles.release()
+			defer f.handles.release(h.places())
 			return h.interrupt()
 		})
 	}

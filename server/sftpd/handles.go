@@ -28,20 +28,33 @@ type handles struct {
 	open map[string]*handle
 }
 
-// reserve takes a place before the file is opened, so that a client at its
+// dirPlaces is how many places an open directory takes. It holds a batch of
+// entries until the client asks for them: as many directories as files would be
+// some hundred MiB of them, and clients list one after the other.
+const dirPlaces = 8
+
+// places is what a handle takes of the budget.
+func (h *handle) places() int64 {
+	if h.dir != nil {
+		return dirPlaces
+	}
+	return 1
+}
+
+// reserve takes places before something is opened, so that a client at its
 // limit creates nothing.
-func (t *handles) reserve() bool {
-	if t.budget.Add(-1) < 0 {
-		t.budget.Add(1)
+func (t *handles) reserve(places int64) bool {
+	if t.budget.Add(-places) < 0 {
+		t.budget.Add(places)
 		return false
 	}
 	return true
 }
 
-// release gives a reserved place back.
-func (t *handles) release() { t.budget.Add(1) }
+// release gives reserved places back.
+func (t *handles) release(places int64) { t.budget.Add(places) }
 
-// put names h, which holds a reserved place.
+// put names h, which holds reserved places.
 func (t *handles) put(h *handle) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -59,7 +72,7 @@ func (t *handles) get(name []byte) *handle {
 	return t.open[string(name)]
 }
 
-// remove takes h out; its place stays reserved until the file is closed.
+// remove takes h out; its places stay reserved until it is closed.
 func (t *handles) remove(h *handle) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -70,6 +83,16 @@ func (t *handles) count() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.open)
+}
+
+// taken is how many places the open handles have.
+func (t *handles) taken() (places int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, h := range t.open {
+		places += h.places()
+	}
+	return places
 }
 
 // drain empties the table and returns what was in it.

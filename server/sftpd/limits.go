@@ -24,8 +24,8 @@ type Limits struct {
 	// Channels is how many sessions one connection may have open. Default 10,
 	// as OpenSSH's MaxSessions.
 	Channels int
-	// Handles is how many files and directories one connection may have open.
-	// Default 1024.
+	// Handles is how many files one connection may have open; a directory counts
+	// as eight. Default 1024.
 	Handles int
 	// Keepalive is how long a connection may be silent before it is asked
 	// whether it is still there, and how long it then has to answer. Default

@@ -66,7 +66,9 @@ func TestAHostileClientInThePast(t *testing.T) {
 		}
 		now := r.open("/d/copy", fxfWrite|fxfCreat|fxfTrunc)
 		copyData := func(from string, off, n uint64, to string, at uint64) func(packet) packet {
-			return func(p packet) packet { return p.string("copy-data").string(from).uint64(off).uint64(n).string(to).uint64(at) }
+			return func(p packet) packet {
+				return p.string("copy-data").string(from).uint64(off).uint64(n).string(to).uint64(at)
+			}
 		}
 		for _, odd := range [][3]uint64{{200_002, 0, 0}, {math.MaxUint64, 0, 0}, {0, 10, math.MaxUint64}, {0, 10, math.MaxInt64}} {
 			typ, f := r.ask(fxpExtended, copyData(h, odd[0], odd[1], now, odd[2]))
@@ -87,7 +89,9 @@ func TestAHostileClientInThePast(t *testing.T) {
 			"hard link into the past":      func(p packet) packet { return ext("hardlink@openssh.com")(p).string("/d/f").string(then + "/d/h") },
 			"posix-rename out of the past": func(p packet) packet { return ext("posix-rename@openssh.com")(p).string(old).string("/d/h") },
 			"posix-rename over the past":   func(p packet) packet { return ext("posix-rename@openssh.com")(p).string("/d/f").string(old) },
-			"lsetstat":                     func(p packet) packet { return ext("lsetstat@openssh.com")(p).string(old).uint32(attrMode).uint32(0o777) },
+			"lsetstat": func(p packet) packet {
+				return ext("lsetstat@openssh.com")(p).string(old).uint32(attrMode).uint32(0o777)
+			},
 		} {
 			if typ, f := r.ask(fxpExtended, build); typ != fxpStatus || f.uint32() == fxOK {
 				t.Errorf("%s: type %d", what, typ)
@@ -145,12 +149,12 @@ func TestManyInstantsAndOpenDirectoriesOfThePast(t *testing.T) {
 			t.Fatalf("%s: type %d, code %d", name, typ, f.uint32())
 		}
 	}
-	open, refused := 0, false
+	open, refused, last := 0, false, ""
 	for i := range 5000 {
 		dir := fmt.Sprintf("/.backups/%s", session.FormatInstant(at.Add(time.Duration(i)*time.Microsecond)))
 		typ, f := r.ask(fxpOpendir, func(p packet) packet { return p.string([]string{dir, "/.backups", "/.backups/versions/f"}[i%3]) })
 		if typ == fxpHandle {
-			open++
+			open, last = open+1, f.string()
 			continue
 		}
 		code, text := f.uint32(), f.string()
@@ -159,8 +163,17 @@ func TestManyInstantsAndOpenDirectoriesOfThePast(t *testing.T) {
 		}
 		break
 	}
-	if !refused {
+	if !refused || open != 1024/dirPlaces {
 		t.Errorf("%d directories are open at once", open)
+	}
+	if typ, f := r.ask(fxpExtended, func(p packet) packet { return p.string("limits@openssh.com") }); typ != fxpExtendedReply || f.uint64() != maxPacket || f.uint64() != maxData || f.uint64() != maxData || f.uint64() != 1024 {
+		t.Errorf("limits: type %d", typ)
+	}
+	if code, text := r.status(fxpClose, func(p packet) packet { return p.string(last) }); code != fxOK {
+		t.Errorf("close: %d %s", code, text)
+	}
+	if typ, f := r.ask(fxpOpendir, func(p packet) packet { return p.string("/.backups") }); typ != fxpHandle {
+		t.Errorf("opendir after a close: %d", f.uint32())
 	}
 	if got := get(t, c, "/f"); string(got) != "y" { // another session goes on
 		t.Errorf("/f holds %q", got)
