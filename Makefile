@@ -93,8 +93,8 @@ fuzz: ## every fuzz target for FUZZTIME each
 scale: ## one volume of FILES files of BYTES at least, a tenth of them in one directory: time and memory of each step
 	SALLYPORT_SCALE=$(FILES) SALLYPORT_SCALE_BYTES=$(BYTES) $(GO) test -count=1 -timeout 0 -v -run '^TestScale$$' ./vfs
 
-history: ## a random history of OPERATIONS changes: the tree of then and what a restore brings back, at a tenth as many instants
-	SALLYPORT_HISTORY=$(OPERATIONS) $(GO) test -count=1 -timeout 0 -v -run '^TestPastAndRestoreModel$$' ./vfs
+history: ## random histories of OPERATIONS changes, one of them purged meanwhile: the trees of then and what a restore brings back
+	SALLYPORT_HISTORY=$(OPERATIONS) $(GO) test -count=1 -timeout 0 -v -run '^(TestPastAndRestoreModel|TestThePastIsWholeOrRefused)$$' ./vfs
 
 model: ## the state machines for long: the volume alone, and the volume, SFTP and FTPS side by side
 	$(GO) test -tags model -count=1 -timeout 0 -v -run '^TestModel$$' ./vfs ./server/facetest -rapid.checks=$(CHECKS) -rapid.steps=100

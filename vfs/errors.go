@@ -63,6 +63,7 @@ func public(err error) error {
 	}
 	var q *quotaError
 	var v *volumeError
+	var w *NotWhole
 	switch {
 	case err == nil:
 		return nil
@@ -70,6 +71,8 @@ func public(err error) error {
 		return q
 	case errors.As(err, &v):
 		return v.err
+	case errors.As(err, &w):
+		return w
 	case errors.Is(err, meta.ErrIntegrity), errors.Is(err, content.ErrIntegrity), errors.Is(err, record.ErrAuth):
 		return ErrIntegrity
 	case errors.Is(err, meta.ErrReadOnly), errors.Is(err, blob.ErrReadOnly):

@@ -16,24 +16,27 @@ import (
 // (Versions), and when much was lost (Losses). It is read only, and shows nothing of what sessions have not committed.
 // Handles count as the view's, and are closed with it. Safe for concurrent use.
 //
-// What was superseded before the horizon is not reachable, whether it is purged already or not.
+// What was superseded before the horizon is not reachable, whether it is purged already or not. With a horizon, nor is an instant of which a purge by the
+// clock may have taken something, though retention was raised since: what At shows lacks nothing but what was chosen to be destroyed.
 type History struct {
 	w       *View
 	horizon func() time.Time
+	all     bool // what is left, whole or not
 }
 
 // History looks back from this view. horizon is asked with each operation, and says since when everything is kept; a time
-// that is not before now leaves no past at all. It must be quick and not call the volume. nil = everything that is not purged.
+// that is not before now leaves no past at all. It must be quick and not call the volume. nil = everything that is not purged: for who knows that
+// something may be missing (Volume.Whole).
 func (w *View) History(horizon func() time.Time) *History {
 	if horizon == nil {
-		horizon = func() time.Time { return time.Unix(0, 0) }
+		return &History{w: w, horizon: func() time.Time { return time.Unix(0, 0) }, all: true}
 	}
 	return &History{w: w, horizon: horizon}
 }
 
 // Past is a volume as it was at an instant: with all changes of that instant, and none of a later one. Paths are those of
 // then, symlinks lead where they led. Attributes are those of the version of then; the owner's mode bits bind as they did.
-// Errors are those of a View, and ErrNotKept, ErrFuture, ErrNothingYet, and ErrPurged for what retention has let go meanwhile.
+// Errors are those of a View, and ErrNotKept (NotWhole tells since when more is kept), ErrFuture, ErrNothingYet, and ErrPurged for what retention has let go meanwhile.
 type Past struct {
 	h     *History
 	at    int64
@@ -77,7 +80,7 @@ func (h *History) reach(at time.Time) error {
 	return nil
 }
 
-// Reach says whether the instant can be looked at now: ErrNotKept, ErrFuture or nil.
+// Reach says whether the instant is within the horizon now: ErrNotKept, ErrFuture or nil. Whether it is whole shows with each operation.
 func (p *Past) Reach() error { return p.h.reach(time.Unix(0, p.at)) }
 
 // run does one operation in a transaction that reads.
@@ -86,7 +89,12 @@ func (p *Past) run(op, name string, fn func(tx *meta.Tx) error) error {
 		if err := p.Reach(); err != nil {
 			return err
 		}
-		return c.db.View(fn)
+		return c.db.View(func(tx *meta.Tx) error {
+			if err := p.h.whole(tx, p.at); err != nil {
+				return err
+			}
+			return fn(tx)
+		})
 	}))
 }
 
@@ -289,6 +297,9 @@ func remains(tx *meta.Tx, id meta.Inode) (*meta.Node, error) {
 func (p *Past) OpenHandle(ctx context.Context, name string) (*File, error) {
 	f, err := p.h.open(ctx, name, func(c *core, tx *meta.Tx) (place, *meta.Version, error) {
 		if err := p.Reach(); err != nil {
+			return place{}, nil, err
+		}
+		if err := p.h.whole(tx, p.at); err != nil {
 			return place{}, nil, err
 		}
 		at, err := p.walk(tx, name, true)

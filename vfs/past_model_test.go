@@ -123,6 +123,7 @@ type pastModel struct {
 	w     *View
 	tree  map[string]seen // without times, and with the root
 	seed  uint64
+	o     Options
 }
 
 func (m *pastModel) pick(of func(seen) bool) string {
@@ -255,7 +256,7 @@ func (m *pastModel) tend() {
 	case 2:
 		ok(m.b.t, m.w.Close())
 		ok(m.b.t, m.b.fs.Close())
-		m.b.start(Options{Now: m.clock.now})
+		m.b.start(m.o)
 		m.b.open()
 		m.w = m.b.view()
 	}
@@ -265,6 +266,30 @@ func (m *pastModel) tend() {
 type moment struct {
 	at   time.Time
 	tree map[string]seen
+}
+
+func newPastModel(b *bench, clock *handClock, seed uint64, o Options) *pastModel {
+	return &pastModel{b: b, clock: clock, rng: rand.New(rand.NewPCG(seed, 6)), w: b.view(), tree: map[string]seen{"/": {mode: os.ModeDir | 0o755}}, o: o}
+}
+
+// moment compares what there is now with the model, and keeps it.
+func (m *pastModel) moment(after int) moment {
+	t := m.b.t
+	now := m.b.look(m.w, "/")
+	for name, s := range now { // the model knows all but the times
+		s.mtime, s.atime, s.created = time.Time{}, time.Time{}, time.Time{}
+		if s != m.tree[name] {
+			t.Fatalf("after %d operations %s is %+v, the model has %+v", after, name, s, m.tree[name])
+		}
+	}
+	if len(now) != len(m.tree) {
+		t.Fatalf("after %d operations there are %d names, the model has %d", after, len(now), len(m.tree))
+	}
+	at := m.b.instant()
+	if m.rng.IntN(2) == 0 { // anywhere until the next change
+		at = at.Add(time.Duration(m.rng.Int64N(int64(m.clock.now().Sub(at)))))
+	}
+	return moment{at, now}
 }
 
 // TestPastAndRestoreModel makes a random history, and compares the tree of then with what was seen then, and with what a restore
@@ -278,7 +303,7 @@ func TestPastAndRestoreModel(t *testing.T) {
 	clock := newHandClock()
 	b := newBenchWith(t, Options{Now: clock.now})
 	seed := uint64(ops)
-	m := &pastModel{b: b, clock: clock, rng: rand.New(rand.NewPCG(seed, 6)), w: b.view(), tree: map[string]seen{"/": {mode: os.ModeDir | 0o755}}}
+	m := newPastModel(b, clock, seed, Options{Now: clock.now})
 	var moments []moment
 	for i := range ops {
 		m.step()
@@ -286,21 +311,7 @@ func TestPastAndRestoreModel(t *testing.T) {
 		if i%10 != 9 {
 			continue
 		}
-		now := b.look(m.w, "/")
-		for name, s := range now { // the model knows all but the times
-			s.mtime, s.atime, s.created = time.Time{}, time.Time{}, time.Time{}
-			if s != m.tree[name] {
-				t.Fatalf("after %d operations %s is %+v, the model has %+v", i, name, s, m.tree[name])
-			}
-		}
-		if len(now) != len(m.tree) {
-			t.Fatalf("after %d operations there are %d names, the model has %d", i, len(now), len(m.tree))
-		}
-		at := b.instant()
-		if m.rng.IntN(2) == 0 { // anywhere until the next change
-			at = at.Add(time.Duration(m.rng.Int64N(int64(clock.now().Sub(at)))))
-		}
-		moments = append(moments, moment{at, now})
+		moments = append(moments, m.moment(i))
 	}
 	clock.advance(time.Minute)
 	w := m.w

@@ -63,6 +63,8 @@ type RestoreItem struct {
 type RestorePlan struct {
 	RestoreTotals
 	Ask RestoreAsk // From and To are canonical
+	// Lacks is zero if all is known of the instant. Otherwise something may be missing that was destroyed since; nothing is from this instant on.
+	Lacks time.Time
 
 	// Enter is called before each transaction of Execute, and what it returns after it: who gives rights by path keeps paths from being
 	// changed meanwhile. Judge is asked in between, with what the transaction would change, by the paths that this has now: directories may
@@ -78,7 +80,8 @@ type RestorePlan struct {
 }
 
 // PlanRestore finds what restoring would do. Nothing is changed. From is a file, a symlink or a directory with all that is below
-// it, by its path as it was. Errors are those of a Past, and of a View for To.
+// it, by its path as it was. Errors are those of a Past, and of a View for To; and NotWhole for an exact restore of an instant of which
+// anything was destroyed since.
 //
 // A restore makes new versions of what is there, gives removed files their names back, and copies what has got
 // another name since. It overwrites nothing: what it replaces or removes is history afterwards, so that restoring the instant before it
@@ -89,7 +92,7 @@ func (h *History) PlanRestore(ctx context.Context, ask RestoreAsk) (*RestorePlan
 	p := &RestorePlan{Ask: ask, h: h}
 	r := &restorer{h: h, past: h.At(ask.At), ask: ask, exact: ask.Exact, dry: true}
 	err := r.run(ctx)
-	p.Ask, p.RestoreTotals = r.ask, r.totals
+	p.Ask, p.RestoreTotals, p.Lacks = r.ask, r.totals, r.lacks
 	if err != nil {
 		return nil, err
 	}

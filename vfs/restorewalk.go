@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"time"
 
 	"sallyport/vfs/meta"
 )
@@ -26,6 +27,7 @@ type restorer struct {
 	enter    func() (leave func())
 	allow    func([]RestoreItem) error
 
+	lacks  time.Time // see RestorePlan
 	c      *core
 	root   meta.Inode // the directory that is restored; 0 = a file, or it is not there yet
 	totals RestoreTotals
@@ -104,6 +106,9 @@ func (r *restorer) source() (what place, err error) {
 		return what, err
 	}
 	err = r.c.db.View(func(tx *meta.Tx) error {
+		if err := r.mayRestore(tx); err != nil {
+			return err
+		}
 		if what, err = r.past.walk(tx, r.ask.From, false); err == nil && !what.exists() {
 			err = fs.ErrNotExist
 		}
@@ -125,6 +130,22 @@ func (r *restorer) source() (what place, err error) {
 		r.ask.To = join(r.ask.To, c)
 	}
 	return what, nil
+}
+
+// mayRestore refuses an exact restore of what is not whole: names that are gone without a trace would be taken for later ones, and removed. Nothing is purged
+// from here to the end of Execute.
+func (r *restorer) mayRestore(tx *meta.Tx) error {
+	if err := r.h.whole(tx, r.past.at); err != nil {
+		return err
+	}
+	w := wholeOf(tx)
+	if since := w.Since(); time.Unix(0, r.past.at).Before(since) {
+		if r.exact {
+			return &NotWhole{Since: since, Chosen: !time.Unix(0, r.past.at).Before(w.Purged)}
+		}
+		r.lacks = since
+	}
+	return nil
 }
 
 // home is the directory of now in which something is restored; made, as it was then where that is known, if it is not there. 0 if it would be.
