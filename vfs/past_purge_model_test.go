@@ -84,7 +84,12 @@ func (m *purgeModel) somewhen() time.Time {
 func (m *purgeModel) destroy() {
 	t, vol := m.b.t, m.b.vol
 	was := must(vol.Whole(t.Context()))(t)
-	switch m.rng.IntN(60) {
+	what := m.rng.IntN(60)
+	var before map[Superseded]bool
+	if what < 2 {
+		before = m.superseded()
+	}
+	switch what {
 	case 0: // retention, a slice of it or all that is due
 		must(vol.Purge(t.Context(), PurgeOptions{Before: m.somewhen(), Most: uint64(m.rng.IntN(3) * 20)}))(t)
 	case 1: // by choice
@@ -96,9 +101,32 @@ func (m *purgeModel) destroy() {
 			m.held = []string{"/n" + strconv.Itoa(m.rng.IntN(9))}
 		}
 	}
-	if is := must(vol.Whole(t.Context()))(t); is.Purged.Before(was.Purged) || is.Lacking.Before(was.Lacking) {
+	is := must(vol.Whole(t.Context()))(t)
+	if is.Purged.Before(was.Purged) || is.Lacking.Before(was.Lacking) {
 		t.Errorf("a mark went back: from %+v to %+v", was, is)
 	}
+	if before == nil {
+		return
+	}
+	mark, after := is.Purged, m.superseded()
+	if what == 1 {
+		mark = is.Lacking
+	}
+	for s := range before {
+		if !after[s] && s.At.After(mark) {
+			t.Errorf("%+v is gone, the mark is %v", s, mark)
+		}
+	}
+}
+
+// superseded is all history. Holds come and go, and sizes of names with them: they tell nothing of what an item is.
+func (m *purgeModel) superseded() map[Superseded]bool {
+	all := map[Superseded]bool{}
+	ok(m.b.t, m.b.vol.Superseded(m.b.t.Context(), time.Time{}, m.clock.now().Add(time.Hour), func(s Superseded) error {
+		all[Superseded{Inode: s.Inode, Version: s.Version, At: s.At}] = true
+		return nil
+	}))
+	return all
 }
 
 // check looks at an instant as a client does, within a horizon, and as an operator does.

@@ -53,6 +53,18 @@ func (a *app) backupList() *cobra.Command {
 	return c
 }
 
+// wholeSince says of what time nothing is missing.
+func wholeSince(w admin.PastWhole) string {
+	if w.WholeSince.Equal(w.ExactSince) {
+		return "the past is whole since " + sinceStamp(w.ExactSince)
+	}
+	text := "the past is whole since " + sinceStamp(w.ExactSince) + "; before, what was chosen to be destroyed, lost to damage or written by an earlier version of the program may be missing"
+	if !w.WholeSince.IsZero() {
+		text += ", and before " + sinceStamp(w.WholeSince) + " anything"
+	}
+	return text
+}
+
 func (a *app) showHistory(list admin.HistoryItems) error {
 	v := view{value: list, header: []string{"TIME", "WHAT", "PATH", "VERSION", "BYTES", "SESSION", "FROM", "GONE"}, empty: "no history"}
 	for _, i := range list.Items {
@@ -76,6 +88,9 @@ func (a *app) showHistory(list admin.HistoryItems) error {
 		}
 		v.rows = append(v.rows, []string{stamp(i.At), what, i.Path, version, fmt.Sprint(i.Bytes), orDash(i.Session), orDash(i.Remote), gone})
 		v.names = append(v.names, i.Path)
+	}
+	if !list.ExactSince.IsZero() {
+		a.say("%s", wholeSince(list.PastWhole))
 	}
 	if list.More {
 		a.say("there is more: narrow it with --path, --since or --until, or raise --lines")

@@ -74,7 +74,12 @@ func (a *app) restore(ctx context.Context, cl *admin.Client, r admin.RestoreAsk)
 
 func (a *app) showTreeRestored(r admin.RestoreAsk, last admin.Restored, items []admin.RestoredItem) error {
 	t := last.Totals
-	v := view{value: map[string]any{"dry_run": r.DryRun, "totals": t, "items": items}}
+	value := map[string]any{"dry_run": r.DryRun, "totals": t, "items": items}
+	if !last.Lacks.IsZero() {
+		value["lacks"] = last.Lacks
+		a.say("of that time something may be missing that was purged since: the past is whole since %s", sinceStamp(last.Lacks))
+	}
+	v := view{value: value}
 	for _, i := range items {
 		path := i.Path
 		if i.From != "" && i.From != i.Path {

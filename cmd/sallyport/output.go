@@ -118,6 +118,9 @@ func stamp(t time.Time) string {
 	return t.Local().Format("2006-01-02 15:04:05")
 }
 
+// sinceStamp is stamp for a time since when something is so: the full second after it, of which it is true.
+func sinceStamp(t time.Time) string { return stamp(t.Add(time.Second - 1).Truncate(time.Second)) }
+
 func yesNo(b bool) string {
 	if b {
 		return "yes"

@@ -23,21 +23,34 @@ func (a *app) vfsStat() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				v := view{value: s, header: []string{"ACCOUNT", "FILES", "DIRS", "LIVE", "HISTORY", "TO UNLINK", "TO SHRED", "VERSIONS", "BLOBS", "DAMAGED", "HOLD"}, empty: "no volumes"}
+				v := view{value: s, header: []string{"ACCOUNT", "FILES", "DIRS", "LIVE", "HISTORY", "TO UNLINK", "TO SHRED", "VERSIONS", "BLOBS", "DAMAGED", "WHOLE SINCE", "HOLD"}, empty: "no volumes"}
 				for _, x := range s.Volumes {
 					if x.Error != "" {
-						v.rows = append(v.rows, []string{x.Account, "-", "-", "-", "-", "-", "-", "-", "-", "does not open", "-"})
+						v.rows = append(v.rows, []string{x.Account, "-", "-", "-", "-", "-", "-", "-", "-", "does not open", "-", "-"})
 						a.say("%s: %s", x.Account, x.Error)
 						continue
 					}
 					v.rows = append(v.rows, []string{x.Account, fmt.Sprint(x.Files), fmt.Sprint(x.Dirs), fmt.Sprint(x.LiveBytes), fmt.Sprint(x.HistoryBytes),
-						fmt.Sprint(x.DoomedBytes), fmt.Sprint(x.AwaitingShred), fmt.Sprint(x.Versions), fmt.Sprint(x.Blobs), fmt.Sprint(x.Damaged), yesNo(x.Held)})
+						fmt.Sprint(x.DoomedBytes), fmt.Sprint(x.AwaitingShred), fmt.Sprint(x.Versions), fmt.Sprint(x.Blobs), fmt.Sprint(x.Damaged), wholeColumn(x.PastWhole), yesNo(x.Held)})
 				}
 				return a.show(v)
 			})
 		}}
 	c.Flags().StringVar(&account, "account", "", "only this `account`")
 	return c
+}
+
+// wholeColumn is the earliest instant of which everything is there that was not chosen to be destroyed, and behind it the one of which everything is.
+func wholeColumn(w admin.PastWhole) string {
+	switch {
+	case w.ExactSince.IsZero():
+		return "ever"
+	case w.WholeSince.Equal(w.ExactSince):
+		return sinceStamp(w.WholeSince)
+	case w.WholeSince.IsZero():
+		return "ever (exact: " + sinceStamp(w.ExactSince) + ")"
+	}
+	return sinceStamp(w.WholeSince) + " (exact: " + sinceStamp(w.ExactSince) + ")"
 }
 
 func (a *app) vfsVerify() *cobra.Command {

@@ -118,7 +118,11 @@ func (s *Server) backupHistory(ctx context.Context, _ Peer, r HistoryAsk) (Histo
 		until = time.Now().Add(time.Hour) // instants may be a little ahead of the clock
 	}
 	b := s.o.Policy.Current().Resolve(a.Name).Backup
-	out := HistoryItems{Account: a.Name, Items: []HistoryItem{}}
+	whole, err := v.Whole(ctx)
+	if err != nil {
+		return HistoryItems{}, err
+	}
+	out := HistoryItems{Account: a.Name, Items: []HistoryItem{}, PastWhole: pastWhole(whole)}
 	below := path.Clean("/" + r.Path)
 	err = v.Superseded(ctx, r.Since, until, func(i vfs.Superseded) error {
 		if i.Dir && i.Version != 0 { // its times, which change with all that is in it

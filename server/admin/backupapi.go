@@ -66,7 +66,19 @@ type HistoryItems struct {
 	Account string        `json:"account"`
 	Items   []HistoryItem `json:"items"`
 	More    bool          `json:"more,omitempty"`
+	PastWhole
 }
+
+// PastWhole says since when the past of a volume is whole. Neither time ever goes back; zero = nothing ever was destroyed.
+type PastWhole struct {
+	// WholeSince is the earliest instant of which nothing is missing that retention or `backup purge` destroyed: /.backups shows none before it.
+	WholeSince time.Time `json:"whole_since,omitzero"`
+	// ExactSince is the earliest instant of which nothing at all is missing, nor what was chosen to be destroyed or lost to damage: an exact
+	// restore is possible from then on. Never before WholeSince.
+	ExactSince time.Time `json:"exact_since,omitzero"`
+}
+
+func pastWhole(w vfs.Whole) PastWhole { return PastWhole{WholeSince: w.Purged, ExactSince: w.Since()} }
 
 // PurgeAsk asks to destroy what was replaced or deleted: what policy lets go, or with Before all that was superseded before an instant.
 type PurgeAsk struct {
@@ -109,6 +121,8 @@ type Restored struct {
 	Item   *RestoredItem     `json:"item,omitempty"` // a name that would change, or cannot be changed
 	Done   bool              `json:"done"`           // false: it goes on
 	Error  *Error            `json:"error,omitempty"`
+	// Lacks: something of that time may be missing, because it was destroyed; nothing is from this instant on. Zero = it is whole.
+	Lacks time.Time `json:"lacks,omitzero"`
 }
 
 // RestoredItem is one name.

@@ -66,7 +66,7 @@ func (s *Server) planned(ctx context.Context, plan *vfs.RestorePlan, most int, s
 			return err
 		}
 	}
-	return send(Restored{Totals: plan.RestoreTotals, Done: true})
+	return send(Restored{Totals: plan.RestoreTotals, Done: true, Lacks: plan.Lacks})
 }
 
 // restore goes on when its client goes away, as far as the next time that it tells.
@@ -83,7 +83,7 @@ func (s *Server) restore(ctx context.Context, who Peer, id keyring.AccountID, r 
 	got := plan.Result()
 	e := audit.Event{Action: audit.Restore, Account: audit.ID(id), Path: audit.Text(plan.Ask.To), Count: got.Created + got.Changed + got.Moved + got.Removed, Bytes: got.Bytes,
 		Result: "complete", Detail: join("all of it, as of "+r.At.UTC().Format(time.RFC3339Nano), r.Reason)}
-	last := Restored{Totals: got, Done: true}
+	last := Restored{Totals: got, Done: true, Lacks: plan.Lacks}
 	if err != nil {
 		e.Result, last.Error = "partial", s.explain("backup/restore", refusedRestore(err))
 	}
@@ -108,9 +108,18 @@ func restoring(id keyring.AccountID, who, reason string) func(vfs.Change) []byte
 // refusedRestore says what to do about a restore that cannot be.
 func refusedRestore(err error) error {
 	var d *policy.Denial
+	var not *vfs.NotWhole
 	switch {
 	case errors.As(err, &d):
 		return err
+	case errors.As(err, &not):
+		why := "what had ended before then was purged (the mark `purged` of the volume)"
+		if not.Chosen {
+			why = "of what had ended before then something was chosen to be destroyed, lost to damage, or is of an earlier format (the mark `lacking` of the volume)"
+		}
+		since := not.Since.UTC().Format(time.RFC3339Nano)
+		return newError(CodeRefused, "the tree of that time is not whole: it is since "+since+" only; "+why,
+			"ask for that time or a later one (`sallyport vfs stat` shows it); without --exact what is still there is restored, and nothing removed")
 	case errors.Is(err, vfs.ErrNotKept):
 		return newError(CodeRefused, "nothing is kept of that time any more", "`sallyport backup list` shows what is")
 	case errors.Is(err, vfs.ErrNothingYet):

@@ -46,7 +46,8 @@ type VolumeStat struct {
 	Versions      uint64 `json:"versions"`
 	Blobs         uint64 `json:"blobs"`
 	Damaged       uint64 `json:"damaged"`
-	Error         string `json:"error,omitempty"` // why the volume does not open; the counts are then 0
+	PastWhole
+	Error string `json:"error,omitempty"` // why the volume does not open; the counts are then 0
 }
 
 // VolumeStats is sorted by account.

@@ -36,10 +36,15 @@ func (s *Server) volumeStat(ctx context.Context, _ Peer, r VolumeRef) (VolumeSta
 		if err != nil {
 			return VolumeStats{}, err
 		}
+		whole, err := v.Whole(ctx)
+		if err != nil {
+			return VolumeStats{}, err
+		}
 		st := v.Stats()
 		out.Volumes = append(out.Volumes, VolumeStat{
 			Account: a.Name, AwaitingShred: st.AwaitingShred, Held: len(holds) > 0, LiveBytes: st.LiveBytes, HistoryBytes: st.HistoryBytes, DoomedBytes: st.DoomedBytes,
 			Files: st.Files, Dirs: st.Dirs, Versions: st.Versions, Blobs: st.Blobs, Damaged: st.Damaged,
+			PastWhole: pastWhole(whole),
 		})
 	}
 	return out, nil

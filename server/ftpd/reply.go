@@ -93,6 +93,9 @@ func (c *control) errorReply(o *op, err error) reply {
 		}
 		return reply{550, denialText(d)}
 	}
+	if at, ok := session.OldestWhole(err); ok {
+		return reply{550, "Some of that time was purged; the oldest that is whole is " + at + "."}
+	}
 	for _, r := range replies {
 		if errors.Is(err, r.err) {
 			if r.err == vfs.ErrIntegrity {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -310,6 +311,15 @@ func FormatInstant(at time.Time) string {
 		return at.Format("2006-01-02T150405Z")
 	}
 	return at.Format("2006-01-02T1504Z")
+}
+
+// OldestWhole is the earliest instant that is whole, as ParseInstant reads it, if that is why an earlier one was refused. It is on a full second.
+func OldestWhole(err error) (instant string, ok bool) {
+	not, ok := errors.AsType[*vfs.NotWhole](err)
+	if !ok {
+		return "", false
+	}
+	return FormatInstant(not.Since.Add(time.Second - 1).Truncate(time.Second)), true
 }
 
 // pastly runs an operation on the history, if there was no error on the way to it.

@@ -18,10 +18,14 @@ const (
 	daily  = 62
 )
 
-// listInstants offers useful instants: whole hours of the last day, midnights, and those before many names went or many files were overwritten.
+// listInstants offers useful instants, of which nothing was purged: whole hours of the last day, midnights, and those before many names went or many files were
+// overwritten.
 func (h *past) listInstants(ctx context.Context, fn func([]*vfs.Info) error) error {
 	now := h.g.now().UTC()
-	oldest := h.p.Backup.Reach(now)
+	oldest, err := h.g.history().First()
+	if err != nil {
+		return err
+	}
 	if root, err := h.g.view.Stat("/"); err == nil {
 		if made := root.(*vfs.Info).Created(); oldest.Before(made) {
 			oldest = made // before, there was nothing

@@ -133,6 +133,9 @@ func (r reporter) status(op string, err error) *status {
 	if d, ok := errors.AsType[*policy.Denial](err); ok {
 		return &status{fxPermissionDenied, d.Error()}
 	}
+	if at, ok := session.OldestWhole(err); ok {
+		return &status{fxNoSuchFile, "some of that time was purged; the oldest that is whole is " + at}
+	}
 	for i := range statuses {
 		if errors.Is(err, statuses[i].err) {
 			if statuses[i].err == vfs.ErrIntegrity {
