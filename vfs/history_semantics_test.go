@@ -121,9 +121,9 @@ var historySentences = map[string]func(*testing.T){
 		}
 	},
 	"H7":  thePastIsAsItWas,
-	"H8":  theHorizonIsTheEndOfThePast,
+	"H8":  func(t *testing.T) { theHorizonIsTheEndOfThePast(t); aPurgedTimeIsRefused(t) },
 	"H9":  aPathHasAllItsVersions,
 	"H10": aRemovedTreeComesBack,
-	"H11": aRestoreKeepsWhatCameLater,
+	"H11": func(t *testing.T) { aRestoreKeepsWhatCameLater(t); anExactRestoreNeedsAWholeTime(t) },
 	"H12": aHandleOnThePastChangesNothing,
 }

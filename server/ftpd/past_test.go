@@ -9,6 +9,7 @@ import (
 
 	"sallyport/policy"
 	"sallyport/server/session"
+	"sallyport/vfs"
 )
 
 // TestRealHistory: /.backups over FTP, and SITE RESTORE.
@@ -123,4 +124,32 @@ func TestRealHistory(t *testing.T) {
 	c.refused(550, "SITE RESTORE kept "+then, "["+policy.CodeHistory+"]")
 	eventually(t, "the restores are in the log", func() bool { return h.records()["restore ftps-implicit "] >= 5 })
 	c.cmd(221, "QUIT")
+}
+
+// TestRealPurgedTime: who asks for an instant of which something was purged is told the oldest that is whole.
+func TestRealPurgedTime(t *testing.T) {
+	t.Parallel()
+	h := startReal(t, Implicit)
+	c := h.dial().login()
+	c.stor("STOR f", "one")
+	then := session.FormatInstant(time.Now())
+	c.stor("STOR f", "two")
+	v, err := h.fs.Volume(t.Context(), h.ids["alice"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := v.Purge(t.Context(), vfs.PurgeOptions{Before: time.Now().Add(time.Hour)})
+	if err != nil || r.Versions == 0 {
+		t.Fatalf("purged %+v, %v", r, err)
+	}
+	oldest := session.FormatInstant(r.Newest.Add(time.Second - 1).Truncate(time.Second))
+	for _, cmd := range []string{"RETR /.backups/" + then + "/f", "SITE RESTORE f " + then, "MLST /.backups/" + then} {
+		c.refused(550, cmd, "the oldest that is whole is "+oldest+".")
+	}
+	if got := c.retr("RETR /.backups/" + session.FormatInstant(r.Newest) + "/f"); got != "two" {
+		t.Errorf("the first whole instant holds %q", got)
+	}
+	if got := strings.Fields(c.retr("NLST /.backups/versions/f")); len(got) != 1 || c.retr("RETR "+got[0]) != "two" {
+		t.Errorf("versions: %q", got)
+	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"sallyport/policy"
 	"sallyport/server/session"
+	"sallyport/vfs"
 )
 
 // TestStackHistory: /.backups over SFTP, and restoring with copy-data.
@@ -115,4 +116,39 @@ func TestStackHistory(t *testing.T) {
 		t.Error("copy-data brought other bytes back")
 	}
 	s.verify()
+}
+
+// TestStackPurgedTime: who asks for an instant of which something was purged is told the oldest that is whole.
+func TestStackPurgedTime(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, nil)
+	c := s.client()
+	put(t, c, "/f", []byte("one"))
+	then := session.FormatInstant(time.Now())
+	put(t, c, "/f", []byte("two"))
+	v, err := s.files.Volume(t.Context(), s.account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := v.Purge(t.Context(), vfs.PurgeOptions{Before: time.Now().Add(time.Hour)})
+	if err != nil || r.Versions == 0 {
+		t.Fatalf("purged %+v, %v", r, err)
+	}
+	oldest := session.FormatInstant(r.Newest.Add(time.Second - 1).Truncate(time.Second))
+	for what, try := range map[string]func() error{
+		"stat":    func() error { _, err := c.Stat("/.backups/" + then + "/f"); return err },
+		"readdir": func() error { _, err := c.ReadDir("/.backups/" + then); return err },
+		"open":    func() error { _, err := c.Open("/.backups/" + then + "/f"); return err },
+	} {
+		if err := try(); !errors.Is(err, fs.ErrNotExist) { // of that status this client drops the text
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	said := reporter{}.status("open", &fs.PathError{Op: "open", Path: "/f", Err: &vfs.NotWhole{Since: r.Newest}})
+	if said.code != fxNoSuchFile || !strings.HasSuffix(said.Error(), "the oldest that is whole is "+oldest) {
+		t.Errorf("status %v %q, want the oldest, %s", said.code, said.Error(), oldest)
+	}
+	if got := get(t, c, "/.backups/"+session.FormatInstant(r.Newest)+"/f"); string(got) != "two" {
+		t.Errorf("the first whole instant holds %q", got)
+	}
 }

@@ -1,0 +1,148 @@
+package vfs
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"testing"
+	"time"
+)
+
+// aPurgedTimeIsRefused: with a horizon that is far enough back again, after a purge by the clock and after one that chose.
+func aPurgedTimeIsRefused(t *testing.T) {
+	clock := newHandClock()
+	b := newBenchWith(t, Options{Now: clock.now})
+	w := b.view()
+	long := w.History(func() time.Time { return time.Unix(0, 0) })
+	look := func(h *History, at time.Time) error { _, err := h.At(at).Lstat("/"); return err }
+	put(t, w, "/f", []byte("one"))
+	put(t, w, "/g", []byte("one"))
+	first := b.instant()
+	clock.advance(time.Hour)
+	put(t, w, "/f", []byte("two"))
+	ended := b.instant()
+	clock.advance(time.Hour)
+	ok(t, w.Remove("/g"))
+	if whole := must(b.vol.Whole(t.Context()))(t); !whole.Since().IsZero() || !must(long.First())(t).Equal(time.Unix(0, 0)) {
+		t.Errorf("nothing was destroyed, and yet: %+v", whole)
+	}
+
+	chosen := must(b.vol.PlanPurge(t.Context(), func(s Superseded) bool { return s.Path == "/g" }))(t)
+	ok(t, chosen.Execute(t.Context(), nil))
+	whole := must(b.vol.Whole(t.Context()))(t)
+	if !whole.Purged.IsZero() || !whole.Lacking.Equal(b.instant()) && whole.Lacking.After(b.instant()) || whole.Lacking.Before(ended) {
+		t.Errorf("after a chosen purge: %+v", whole)
+	}
+	ok(t, look(long, first)) // the others are there, and who chose knows
+	_, err := long.At(first).Lstat("/g")
+	wantErr(t, err, fs.ErrNotExist)
+
+	open := must(long.At(ended).OpenHandle(t.Context(), "/f"))(t)
+	defer open.Close()
+	r := must(b.vol.Purge(t.Context(), PurgeOptions{Before: ended.Add(time.Minute)}))(t)
+	whole = must(b.vol.Whole(t.Context()))(t)
+	if !whole.Purged.Equal(r.Newest) || whole.Purged.After(ended) || whole.Purged.Before(first) {
+		t.Errorf("purged up to %v, the newest was %v", whole.Purged, r.Newest)
+	}
+	for what, err := range map[string]error{
+		"stat": look(long, first), "just before": look(long, whole.Purged.Add(-1)),
+		"list":    long.At(first).ReadDir(t.Context(), "/", func([]*Info) error { return nil }),
+		"open":    func() error { _, err := long.At(first).OpenHandle(t.Context(), "/f"); return err }(),
+		"restore": func() error { _, err := long.PlanRestore(t.Context(), RestoreAsk{At: first}); return err }(),
+	} {
+		var not *NotWhole
+		if !errors.As(err, &not) || !not.Since.Equal(whole.Purged) || not.Chosen || !errors.Is(err, ErrNotKept) || !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	ok(t, look(long, whole.Purged))
+	ok(t, look(w.History(nil), first)) // what is left of it, for who knows
+	if at := must(long.First())(t); !at.Equal(whole.Purged) {
+		t.Errorf("the first instant is %v, want %v", at, whole.Purged)
+	}
+	if got := must(long.At(ended).Lstat("/f"))(t); got.Size() != 3 {
+		t.Errorf("a whole instant has %+v", got)
+	}
+	if _, err := open.ReadAt(make([]byte, 3), 0); err != nil {
+		t.Errorf("reading on: %v", err)
+	}
+	versions := 0
+	ok(t, long.Versions(t.Context(), "/f", time.Time{}, func(PathVersion) error { versions++; return nil }))
+	if versions != 1 {
+		t.Errorf("%d versions are left", versions)
+	}
+
+	// What never was current was in no view.
+	clock.advance(time.Hour)
+	f := openFile(t, w, "/f", os.O_WRONLY|os.O_TRUNC)
+	must(f.Write(noise(1, 100)))(t)
+	f.TransferError(fs.ErrClosed)
+	f.Close()
+	broken := must(b.vol.Purge(t.Context(), PurgeOptions{Before: clock.now().Add(time.Minute)}))(t)
+	if is := must(b.vol.Whole(t.Context()))(t); broken.Versions == 0 || is.Purged.After(ended.Add(2*time.Hour)) {
+		t.Errorf("after the purge of a broken overwrite (%+v): %+v", broken, is)
+	}
+
+	// The marks go with the volume.
+	was := must(b.vol.Whole(t.Context()))(t)
+	ok(t, w.Close())
+	b.rotate()
+	b.tidy(TidyOptions{FoldAll: true, RepackAll: true})
+	b.reopen()
+	if is := must(b.vol.Whole(t.Context()))(t); !is.Purged.Equal(was.Purged) || !is.Lacking.Equal(was.Lacking) {
+		t.Errorf("under a new key and opened again: %+v, want %+v", is, was)
+	}
+}
+
+func anExactRestoreNeedsAWholeTime(t *testing.T) {
+	clock := newHandClock()
+	b := newBenchWith(t, Options{Now: clock.now})
+	w := b.view()
+	for _, name := range []string{"/a", "/b", "/c"} {
+		put(t, w, name, []byte(name))
+	}
+	first := b.instant()
+	clock.advance(time.Hour)
+	ok(t, w.Remove("/a"))
+	put(t, w, "/d", []byte("later"))
+	second := b.instant()
+	clock.advance(time.Hour)
+	ok(t, w.Remove("/b"))
+	ok(t, w.Remove("/c"))
+	third := b.instant()
+	must(b.vol.Purge(t.Context(), PurgeOptions{Before: second.Add(time.Minute)}))(t) // /a
+	chosen := must(b.vol.PlanPurge(t.Context(), func(s Superseded) bool { return s.Path == "/b" }))(t)
+	ok(t, chosen.Execute(t.Context(), nil))
+	whole := must(b.vol.Whole(t.Context()))(t)
+	h := w.History(nil)
+	for at, choice := range map[time.Time]bool{first: false, second: true, whole.Lacking.Add(-1): true} {
+		var not *NotWhole
+		if _, err := h.PlanRestore(t.Context(), RestoreAsk{At: at, Exact: true}); !errors.As(err, &not) || not.Chosen != choice || !not.Since.Equal(whole.Since()) {
+			t.Errorf("exactly as of %v: %v", at, err)
+		}
+	}
+	if _, err := h.PlanRestore(t.Context(), RestoreAsk{At: third, Exact: true}); err != nil {
+		t.Errorf("exactly as of a whole time: %v", err)
+	}
+
+	put(t, w, "/e", []byte("now"))
+	plan := must(h.PlanRestore(t.Context(), RestoreAsk{At: second}))(t)
+	if !plan.Lacks.Equal(whole.Since()) {
+		t.Errorf("the plan lacks something before %v", plan.Lacks)
+	}
+	ok(t, plan.Execute(t.Context()))
+	if got := names(t, w, "/"); !slices.Equal(got, []string{"c", "d", "e"}) {
+		t.Errorf("restored %q: what is gone is gone, what came later stays", got)
+	}
+
+	// A plan that was made before something of its time was purged.
+	clock.advance(time.Hour)
+	plan = must(h.PlanRestore(t.Context(), RestoreAsk{At: third, Exact: true}))(t)
+	ok(t, w.Remove("/d"))
+	must(b.vol.Purge(t.Context(), PurgeOptions{Before: clock.now().Add(time.Hour)}))(t)
+	var not *NotWhole
+	if err := plan.Execute(t.Context()); !errors.As(err, &not) {
+		t.Errorf("a plan of before the purge: %v", err)
+	}
+}
