@@ -240,6 +240,7 @@ func (d *Dir) Sync() error {
 
 // Drop forgets an account of the copy that is being written: it was destroyed meanwhile, or is copied again.
 func (d *Dir) Drop(id AccountID) error {
+	clear(d.made)
 	return os.RemoveAll(filepath.Join(d.meta, fmt.Sprintf("%s%x", accountsDir, id[:])))
 }
 

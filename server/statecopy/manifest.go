@@ -193,7 +193,8 @@ func (p *manifestReader) take(line string) error {
 // end reads the signature, behind which there is nothing.
 func (p *manifestReader) end(sig string) (*Manifest, error) {
 	var err error
-	if p.m.signature, err = base64.StdEncoding.Strict().DecodeString(sig); err != nil || len(p.m.signature) != ed25519.SignatureSize {
+	if p.m.signature, err = base64.StdEncoding.Strict().DecodeString(sig); err != nil || len(p.m.signature) != ed25519.SignatureSize ||
+		len(sig) != base64.StdEncoding.EncodedLen(ed25519.SignatureSize) { // the decoder passes over line ends
 		return nil, damaged("the signature of the manifest cannot be read")
 	}
 	if p.lines.Scan() || p.lines.Err() != nil {
