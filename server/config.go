@@ -38,6 +38,7 @@ type Config struct {
 	Scrub      Scrub      `yaml:"scrub" json:"scrub"`
 	Retention  Retention  `yaml:"retention" json:"retention"`
 	Shred      Shred      `yaml:"shred" json:"shred"`
+	Copies     Copies     `yaml:"copies" json:"copies"`
 	Limits     Limits     `yaml:"limits" json:"limits"`
 }
 
@@ -251,6 +252,12 @@ type Shred struct {
 	Jitter time.Duration `yaml:"jitter" json:"jitter"`
 }
 
+// Copies says how old the last copy of the state and the last trial of a restore may be before it is warned of; 0 = never.
+type Copies struct {
+	MaxAge      time.Duration `yaml:"max_age" json:"max_age"`
+	DrillMaxAge time.Duration `yaml:"drill_max_age" json:"drill_max_age"`
+}
+
 // never is a time of day that does not come.
 const never = "never"
 
@@ -278,6 +285,7 @@ func DefaultConfig() *Config {
 		Scrub:      Scrub{Interval: 24 * time.Hour, Rate: 16 << 20},
 		Retention:  Retention{Rate: 20_000},
 		Shred:      Shred{At: "03:30", Jitter: time.Hour},
+		Copies:     Copies{MaxAge: 48 * time.Hour, DrillMaxAge: 90 * 24 * time.Hour},
 		Limits: Limits{
 			Connections: 10_000, PerAddress: 1024, Unauthenticated: 512, UnauthenticatedPerAddress: 64,
 			LoginTime: time.Minute, WindowMemory: 256 << 20,

@@ -46,6 +46,11 @@ func (l *Loaded) check() ConfigErrors {
 	if l.Shred.Jitter < 0 || l.Shred.Jitter > 12*time.Hour {
 		c.fail("shred.jitter", "must be between 0s and 12h", "")
 	}
+	for key, age := range map[string]time.Duration{"copies.max_age": l.Copies.MaxAge, "copies.drill_max_age": l.Copies.DrillMaxAge} {
+		if age != 0 && age < time.Minute {
+			c.fail(key, "must be 0s (never) or at least 1m", "")
+		}
+	}
 	c.limits()
 	slices.SortStableFunc(c.errs, func(a, b *ConfigError) int { return cmp.Or(a.Line-b.Line, a.Col-b.Col) })
 	return c.errs

@@ -67,6 +67,7 @@ func Doctor(ctx context.Context, l *Loaded, running *admin.Status, now time.Time
 	d.clock()
 	d.disk()
 	d.audit()
+	d.copies()
 	return d.out
 }
 

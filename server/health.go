@@ -66,17 +66,26 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	if p != nil {
 		audit, refusing = p.audit.Failure(), p.audit.Err()
 	}
-	answerHealth(w, s.life.now(), p == nil, audit, refusing)
+	var copied *float64
+	if p != nil {
+		if last := p.copies().Last; !last.IsZero() {
+			copied = new(time.Since(last).Seconds())
+		}
+	}
+	answerHealth(w, s.life.now(), p == nil, audit, refusing, copied)
 }
 
 // answerHealth: without the audit log nobody may log in, so the server is not ready whatever its state; unless
-// audit.on_failure lets it go on, and refusing is nil.
-func answerHealth(w http.ResponseWriter, state phase, sealed bool, audit, refusing error) {
+// audit.on_failure lets it go on, and refusing is nil. The age of the last copy is told, if there is one, and keeps nobody out.
+func answerHealth(w http.ResponseWriter, state phase, sealed bool, audit, refusing error, copied *float64) {
 	ready := state == phaseReady && refusing == nil
 	w.Header().Set("Content-Type", "application/json")
 	if !ready {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 	body := map[string]any{"state": state, "ready": ready, "sealed": sealed, "audit_writable": !sealed && audit == nil}
+	if copied != nil {
+		body["state_copy_age_seconds"] = *copied
+	}
 	_ = json.NewEncoder(w).Encode(body) // an error means that the prober went away
 }

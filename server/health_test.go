@@ -23,7 +23,7 @@ func TestHealthFollowsTheAuditLog(t *testing.T) {
 		{phaseStopping, false, nil, http.StatusServiceUnavailable},
 	} {
 		w := httptest.NewRecorder()
-		answerHealth(w, c.state, c.sealed, c.audit, c.audit)
+		answerHealth(w, c.state, c.sealed, c.audit, c.audit, nil)
 		if w.Code != c.code || strings.Contains(w.Body.String(), "canary") {
 			t.Errorf("%s, %v: %d %s, want %d", c.state, c.audit, w.Code, w.Body, c.code)
 		}

@@ -18,6 +18,7 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 	s.frontEndMetrics(m)
 	if p != nil {
 		storeMetrics(m, p)
+		copyMetrics(m, p.copies(), time.Now())
 	}
 }
 

@@ -125,6 +125,20 @@ func (n *notes) counted(entry []byte) {
 	n.size += int64(len(entry))
 }
 
+// whole is the file as it is, for a copy of the state; nil = there is none.
+func (n *notes) whole() ([]byte, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.file == nil {
+		return nil, nil
+	}
+	data := make([]byte, n.size)
+	if _, err := n.file.ReadAt(data, 0); err != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
 // note keeps an event; in the file it is durable on return.
 func (n *notes) note(e audit.Event) {
 	n.mu.Lock()

@@ -417,6 +417,9 @@ func (s *Server) status() admin.Status {
 		st.Accounts = len(p.keyring.Accounts())
 		held, all, missing := policy.Score(p.policy.Current().Document)
 		st.Maximum = &admin.Score{Held: held, Of: all, Missing: missing}
+		st.Copies = p.copies()
+		late, _ := s.config.Copies.advice(st.Copies, false, time.Now())
+		st.Warnings = append(st.Warnings, late...)
 		st.Audit = p.auditWarnings()
 		st.Warnings = append(st.Warnings, st.Audit...)
 	}

@@ -1,13 +1,25 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 
 	"sallyport/server"
+	"sallyport/server/admin"
 )
+
+// tellDrilled has a running server remember the trial, so that it can warn when the last one is long ago.
+func (a *app) tellDrilled(ctx context.Context, r *server.Restored, deep bool) {
+	err := a.call(ctx, shortCall, func(ctx context.Context, cl *admin.Client) error {
+		return cl.Drilled(ctx, admin.CopyDrilled{ID: r.ID, Made: r.Made, Findings: r.Findings(), Deep: deep})
+	})
+	if err != nil {
+		a.say("note: no running server will remember this drill: %v", err)
+	}
+}
 
 // backupDrill tries a restore.
 func (a *app) backupDrill() *cobra.Command {
@@ -32,6 +44,7 @@ func (a *app) backupDrill() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			a.tellDrilled(c.Context(), r, !quick)
 			return a.showRestored(r, "the copy")
 		}}
 	c.Flags().StringVar(&from, "from", "", "`directory` of the copy")

@@ -30,6 +30,9 @@ func (a *app) statusCommand() *cobra.Command {
 					{"accounts", fmt.Sprint(s.Accounts)}, {"sessions", fmt.Sprint(s.Sessions)},
 				}}
 				v.rows = append(v.rows, sealedRows(s.Sealed)...)
+				if c := s.Copies; c != nil {
+					v.rows = append(v.rows, []string{"last copy", stampOr(c.Last, "never")}, []string{"last drill", stampOr(c.Drill, "never")})
+				}
 				for _, l := range s.Listeners {
 					v.rows = append(v.rows, []string{"listener", l.Protocol + " " + l.Address})
 				}
@@ -39,6 +42,13 @@ func (a *app) statusCommand() *cobra.Command {
 				return a.show(v)
 			})
 		}}
+}
+
+func stampOr(t time.Time, text string) string {
+	if t.IsZero() {
+		return text
+	}
+	return stamp(t)
 }
 
 // sealedRows say why a server is sealed and what to do.

@@ -47,6 +47,7 @@ const (
 	DomainNames    // names and ids of accounts in policy.db
 	DomainIdentity // host keys and certificate of the server, in a copy of the state
 	DomainPending  // what waits, encrypted to the audit log's public key, until a server is unsealed
+	DomainLastCopy // when the state was last copied
 )
 
 const (

@@ -37,7 +37,15 @@ type Status struct {
 	Listeners []Listener `json:"listeners"`
 	Warnings  []string   `json:"warnings,omitempty"`
 	Maximum   *Score     `json:"maximum,omitempty"`
+	Copies    *Copies    `json:"copies,omitempty"`
 	Audit     []string   `json:"audit,omitempty"` // what is wrong with the audit log; among the warnings, too
+}
+
+// Copies is what the server knows of copies of its state; zero times = there was none.
+type Copies struct {
+	Last    time.Time `json:"last,omitzero"`
+	Damaged uint64    `json:"damaged"` // accounts that are not whole in it
+	Drill   time.Time `json:"drill,omitzero"`
 }
 
 // Score is how much of the preset "maximum" the policy of the site holds; accounts that ask for less are not counted.

@@ -78,6 +78,14 @@ type CopyFinished struct {
 	Damaged []CopyDamaged `json:"damaged,omitempty"` // what is not whole in the copy
 }
 
+// CopyDrilled tells that the restore of a copy was tried.
+type CopyDrilled struct {
+	ID       string    `json:"id"`
+	Made     time.Time `json:"made"`
+	Findings int       `json:"findings"`
+	Deep     bool      `json:"deep"`
+}
+
 // CopyDamaged is an account of which something could not be copied.
 type CopyDamaged struct {
 	Account string    `json:"account"` // its name, or its id if nobody has it
@@ -104,6 +112,7 @@ func (s *Server) stateCopyRoutes(mux *http.ServeMux) {
 	handle(s, mux, "backup/state/next", s.copyNext)
 	handle(s, mux, "backup/state/note", s.copyNote)
 	handle(s, mux, "backup/state/finish", s.copyFinish)
+	handle(s, mux, "backup/state/drilled", s.copyDrilled)
 	mux.HandleFunc("POST "+copyHavePath, s.copyHave)
 	s.handleBytes(mux, "backup/state/account", s.copyAccount)
 	s.handleBytes(mux, "backup/state/blobs", s.copyBlobs)
@@ -190,6 +199,14 @@ func (s *Server) copyFinish(ctx context.Context, _ Peer, r CopyFinish) (CopyFini
 	}
 	seq, damaged, err := l.Finish(ctx, copier.Result{Blobs: r.Blobs, Place: r.Place})
 	return CopyFinished{seq, s.named(damaged)}, err
+}
+
+func (s *Server) copyDrilled(ctx context.Context, who Peer, r CopyDrilled) (CopyFinished, error) {
+	if id, err := blob.ParseID(r.ID); err != nil || id.String() != r.ID || r.Findings < 0 {
+		return CopyFinished{}, newError(CodeInvalid, "that is no copy", "client and server may be of different versions")
+	}
+	seq, err := s.o.Copier.Drilled(ctx, who.String(), copier.Drill(r))
+	return CopyFinished{Audit: seq}, err
 }
 
 // named puts damage together by account, under names: the operator is told, and the copy and the logs are not.

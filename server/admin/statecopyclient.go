@@ -267,6 +267,12 @@ func (s *StateCopy) Check(ctx context.Context, account statecopy.AccountID, id b
 	return res.Body.Close()
 }
 
+// Drilled tells the server that the restore of a copy was tried.
+func (c *Client) Drilled(ctx context.Context, r CopyDrilled) error {
+	_, err := call[CopyFinished](ctx, c, "backup/state/drilled", r)
+	return err
+}
+
 // Finish records that the copy is in force; what is not whole in it.
 func (s *StateCopy) Finish(ctx context.Context, d *statecopy.Done, place string) ([]CopyDamaged, error) {
 	r, err := call[CopyFinished](ctx, s.c, "backup/state/finish", CopyFinish{Lease: s.lease, Blobs: d.Copied, Place: place})

@@ -70,8 +70,9 @@ func Meanings() []Meaning {
 		{Expire, "`count` old records are removed, by `audit.keep`"},
 		{Lost, "`count` records could not be written; only with `audit.on_failure: continue`"},
 		{Export, "somebody took a copy of the log that can be read"},
-		{StateCopy, "a copy of the whole state, sealed as it is, was `begun`, is `complete` or was `interrupted` (`result`); `bytes` went out, `count` accounts, `detail` says which copy and where"},
+		{StateCopy, "a copy of the whole state, sealed as it is, was `begun`, is `complete`, is in force but `incomplete` because accounts are damaged, or was `interrupted` (`result`); `bytes` went out, `count` accounts, `detail` says which copy and where"},
 		{StateRestore, "this state was restored from a copy; `detail` says which"},
+		{StateDrill, "the restore of a copy was tried; `result` is good or findings (`count`), `detail` says of which copy, and how much of it was read"},
 	}
 }
 

@@ -80,8 +80,9 @@ const (
 	Lost   Action = "audit-lost"   // records that could not be written
 	Export Action = "audit-export" // somebody took a copy of the log that can be read
 
-	StateCopy    Action = "state-copy"    // of everything, sealed; result = begun, complete, interrupted
+	StateCopy    Action = "state-copy"    // of everything, sealed; result = begun, complete, incomplete, interrupted
 	StateRestore Action = "state-restore" // this state came out of such a copy
+	StateDrill   Action = "state-drill"   // the restore of one was tried; result = good, findings
 )
 
 // Event is one record. It holds account ids, never names; what is zero is left out.

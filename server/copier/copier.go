@@ -59,8 +59,9 @@ type Options struct {
 type Copier struct {
 	o Options
 
-	mu    sync.Mutex // guards lease
+	mu    sync.Mutex // guards what follows; held while last is written
 	lease *Lease
+	last  Last
 }
 
 // tempName begins the names that files of a copy have for a moment.
@@ -77,7 +78,11 @@ func New(o Options) (*Copier, error) {
 	if err := durable.RemoveTemp(filepath.Join(o.Dir, tempName)); err != nil {
 		return nil, err
 	}
-	return &Copier{o: o}, nil
+	c := &Copier{o: o}
+	if err := c.readLast(); err != nil {
+		o.Log.Error("when the state was last copied is not known", "error", err)
+	}
+	return c, nil
 }
 
 // Begin begins a copy for who, and records that before anything is handed out. The caller ends the lease with End; ctx is its

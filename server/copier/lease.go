@@ -242,6 +242,10 @@ func (l *Lease) Finish(ctx context.Context, r Result) (uint64, []statecopy.Damag
 		Action: audit.StateCopy, Who: l.who, Result: result, Bytes: l.bytes.Load(), Count: max(1, l.final.head.Accounts), Detail: join(detail, l.reason),
 	})
 	l.done = err == nil
+	if err == nil {
+		last := &LastCopy{At: l.c.o.Now(), ID: l.id, Damaged: l.final.head.Damaged}
+		err = l.c.remember(func(all *Last) { all.Copy = last })
+	}
 	return seq, l.allDamage(), err
 }
 
