@@ -377,3 +377,37 @@ func TestAListingHoldsNoLongTargets(t *testing.T) {
 		}
 	}
 }
+
+// TestVeryManySpellingsCostNobody: a name of twenty letters with accents has a million of them, and each can have been a name.
+func TestVeryManySpellingsCostNobody(t *testing.T) {
+	b := newBench(t) // not parallel: it counts allocations, which each record that is opened has
+	w := b.view()
+	before := b.instant()
+	spelled := func(i int) string {
+		var s strings.Builder
+		for bit := range 12 {
+			if i>>bit&1 == 0 {
+				s.WriteString("\u00e9")
+			} else {
+				s.WriteString("e\u0301")
+			}
+		}
+		return s.String()
+	}
+	p := w.History(nil).At(before)
+	made := 1
+	cost := func(until int) (then, ever float64) {
+		for ; made < until; made++ {
+			ok(t, w.Symlink("x", "/"+spelled(made)))
+			ok(t, w.Remove("/"+spelled(made)))
+		}
+		then = testing.AllocsPerRun(3, func() { p.Stat("/" + spelled(0)) })
+		ever = testing.AllocsPerRun(3, func() { w.History(nil).Last("/" + spelled(0)) })
+		return then, ever
+	}
+	then, ever := cost(300)
+	moreThen, moreEver := cost(1500)
+	if moreThen > 1.2*then+20 || moreEver > 1.2*ever+20 {
+		t.Errorf("%.0f and %.0f allocations with 1,500 spellings, %.0f and %.0f with 300", moreThen, moreEver, then, ever)
+	}
+}

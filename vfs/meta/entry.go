@@ -14,6 +14,10 @@ import (
 // maxName is the longest name, bytes.
 const maxName = 255
 
+// maxFolded is how many names that are equal but for normalization are looked at. Of live ones the second decides; but a hostile client can have left
+// very many past ones, and each lookup of another spelling would read them all.
+const maxFolded = 256
+
 // Entry is a live or past name.
 type Entry struct {
 	Dir          Inode
@@ -107,9 +111,13 @@ func (tx *Tx) resolve(dir Inode, name string, states []byte, exact func(Inode, s
 		}
 	}
 	if tx.head.folds > 0 {
+		looked := 0
 		for _, state := range states {
 			prefix := foldPrefix(tx.dirToken(dir), tx.db.keys.FoldToken(uint64(dir), folded), state)
 			for f := range tx.scan(record.DomainFold, prefix, nil) {
+				if looked++; looked > maxFolded {
+					return Entry{}, absent("very many names are or were equal but for normalization, none of them exactly this one")
+				}
 				other, err := tx.foldedEntry(f, dir, exact)
 				switch {
 				case err != nil:
