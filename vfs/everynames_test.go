@@ -411,3 +411,50 @@ func TestVeryManySpellingsCostNobody(t *testing.T) {
 		t.Errorf("%.0f and %.0f allocations with 1,500 spellings, %.0f and %.0f with 300", moreThen, moreEver, then, ever)
 	}
 }
+
+// TestAListingGoesOnInPagesUnderANewKey: of now and of then, however many are left, with what is removed meanwhile.
+func TestAListingGoesOnInPagesUnderANewKey(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	w := b.view()
+	const n = 6 * listBatch
+	for what, list := range map[string]func(dir string, then time.Time, fn func([]*Info) error) error{
+		"now": func(dir string, _ time.Time, fn func([]*Info) error) error { return w.ReadDir(t.Context(), dir, fn) },
+		"then": func(dir string, then time.Time, fn func([]*Info) error) error {
+			return w.History(nil).At(then).ReadDir(t.Context(), dir, fn)
+		},
+	} {
+		dir := "/" + what
+		ok(t, w.Mkdir(dir, 0))
+		b.links(dir, 0, n)
+		then := b.instant()
+		got, batches := map[string]int{}, 0
+		ok(t, list(dir, then, func(batch []*Info) error {
+			if len(batch) > listBatch {
+				t.Errorf("%s: %d names at once", what, len(batch))
+			}
+			for _, i := range batch {
+				got[i.Name()]++
+			}
+			switch batches++; batches {
+			case 1, 3:
+				b.rotate()
+			case 2, 4:
+				for i := batches; i < n; i += 9 {
+					ok(t, w.Remove(dir+"/n"+strconv.Itoa(i)))
+				}
+			}
+			return nil
+		}))
+		for i := range n {
+			gone := i%9 == 2 || i%9 == 4
+			if k := got["n"+strconv.Itoa(i)]; k > 1 || k == 0 && (what == "then" || !gone) {
+				t.Errorf("%s: n%d is told %d times", what, i, k)
+				break
+			}
+		}
+		if batches < n/listBatch {
+			t.Errorf("%s: %d batches", what, batches)
+		}
+	}
+}

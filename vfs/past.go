@@ -269,7 +269,6 @@ func (p *Past) ReadDir(ctx context.Context, name string, fn func([]*Info) error)
 
 // batch reads the next entries of a directory.
 func (p *Past) batch(tx *meta.Tx, dir meta.Inode, cursor []byte) (out []*Info, next []byte, err error) {
-	all := tx.Moved(cursor)
 	var failed error
 	var size room
 	next, err = tx.ListNodesAt(dir, p.at, cursor, func(e meta.Entry, n *meta.Node) bool {
@@ -279,7 +278,7 @@ func (p *Past) batch(tx *meta.Tx, dir meta.Inode, cursor []byte) (out []*Info, n
 			}
 		}
 		out = append(out, &Info{name: e.Name, node: *n, past: true})
-		return size.left(len(out), &e, n) || all
+		return size.left(len(out), &e, n)
 	})
 	return out, next, errors.Join(failed, err)
 }

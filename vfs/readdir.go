@@ -87,12 +87,11 @@ func (l *lister) committed() ([]*Info, error) {
 	var size room
 	err := l.c.db.View(func(tx *meta.Tx) error {
 		batch, size = batch[:0], 0
-		all := tx.Moved(l.cursor)
 		next, err := tx.List(l.dir, l.cursor, func(e meta.Entry, n *meta.Node) bool {
 			if !l.own[e.Name] {
 				batch = append(batch, &Info{name: e.Name, node: *n})
 			}
-			return size.left(len(batch), &e, n) || all
+			return size.left(len(batch), &e, n)
 		})
 		if errors.Is(err, fs.ErrNotExist) {
 			return fs.ErrNotExist

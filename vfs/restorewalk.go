@@ -223,7 +223,6 @@ func (r *restorer) each(ctx context.Context, w *wanted, fn func(page []*wanted) 
 		var page []*wanted
 		err := r.c.db.View(func(tx *meta.Tx) error {
 			page = nil
-			all := tx.Moved(cursor)
 			var failed error
 			next, err := tx.ListNodesAt(w.node.ID, r.past.at, cursor, func(e meta.Entry, n *meta.Node) bool {
 				kid := &wanted{name: e.Name, node: n, from: join(w.from, e.Name), to: join(w.to, e.Name)}
@@ -234,7 +233,7 @@ func (r *restorer) each(ctx context.Context, w *wanted, fn func(page []*wanted) 
 					}
 				}
 				page = append(page, kid)
-				return all || len(page) < restoreBatch
+				return len(page) < restoreBatch
 			})
 			cursor = next
 			return errors.Join(failed, err)

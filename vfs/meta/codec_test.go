@@ -134,7 +134,7 @@ func TestDecodersAreStrict(t *testing.T) {
 }
 
 func FuzzListCursor(f *testing.F) {
-	c := &listCursor{past: true, from: make([]byte, 24), passes: []pass{{instant: 5}}}
+	c := &listCursor{legs: []listLeg{{version: 1, passes: []pass{{instant: 5}}}, {version: 2}}, past: true, until: 7, marks: []leg{{version: 2}}}
 	f.Add(c.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if c, err := decodeListCursor(b); err == nil && len(b) > 0 && !bytes.Equal(c.encode(), b) {

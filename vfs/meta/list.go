@@ -1,45 +1,51 @@
 package meta
 
 import (
-	"encoding/binary"
 	"math"
 
 	"sallyport/crypto/record"
 )
 
+// listLooked is about how many entries one call of a listing looks at, whether it tells them or not: what is behind them is for the next
+// transaction, because one that reads for long keeps the pages of all that is changed meanwhile.
+const listLooked = 8192
+
 // List calls fn with the live entries of dir and their nodes, from cursor
-// (nil = start), until fn returns false; it returns the cursor to go on from
+// (nil = start), until fn returns false or it has looked at many; it returns the cursor to go on from
 // in a later transaction (nil = end). Order is that of the tokens, so names that are added or
 // removed between two calls disturb no other: each that is there all the time comes exactly once.
-//
-// A listing goes on when the account gets a new key in between: see Moved.
+// That holds when the account gets a new key in between, too: then it begins anew in the order of the new tokens, and passes over what
+// it has told, which it knows by the tokens of then.
 func (tx *Tx) List(dir Inode, cursor []byte, fn func(Entry, *Node) bool) (next []byte, err error) {
-	names, after, err := tx.listingOf(cursor)
+	c, err := decodeListCursor(cursor)
+	if err != nil || c.past {
+		return nil, invalid("cursor")
+	}
+	l, err := tx.legOf(c)
 	if err != nil {
 		return nil, err
-	}
-	each := tx.eachLive
-	if names != nil {
-		each = tx.eachMoved(names)
 	}
 	node := tx.Node
 	if tx.passing(dir) {
 		node = tx.nodePassing
 	}
-	last, err := each(dir, after, func(en *Entry) (bool, error) {
+	looked := 0
+	last, err := tx.eachLive(dir, l.token(), func(en *Entry) (bool, error) {
+		looked++
+		if tx.walkedBefore(c, en) {
+			return looked < listLooked, nil
+		}
 		n, err := node(en.Inode)
 		if err != nil {
 			return false, dangling(record.DomainInode)
 		}
-		return fn(*en, n), nil
+		return fn(*en, n) && looked < listLooked, nil
 	})
 	if err != nil || last == nil {
 		return nil, err
 	}
-	if len(cursor) == 0 {
-		cursor = binary.BigEndian.AppendUint32(nil, tx.db.keys.Version())
-	}
-	return append(append([]byte(nil), cursor[:4]...), last...), nil
+	l.walked(last, 0)
+	return c.encode(), nil
 }
 
 // passing tells whether a directory has more entries than the caches hold. What a listing of it remembered would be forgotten
@@ -107,21 +113,24 @@ func (tx *Tx) ListAt(dir Inode, at int64, cursor []byte, fn func(Entry, Inode) b
 	if at < 0 {
 		return nil, nil
 	}
-	if c.version != 0 && c.version != tx.db.keys.Version() {
-		return tx.listAtMoved(dir, at, c, fn)
+	if err := tx.known(c); err != nil {
+		return nil, err
 	}
-	c.version = tx.db.keys.Version()
 	if !c.past {
-		stop := false
-		last, err := tx.eachLive(dir, c.token(), func(en *Entry) (bool, error) {
-			stop = en.Since <= at && !fn(*en, en.Inode)
-			return !stop, nil
+		l, err := tx.legOf(c)
+		if err != nil {
+			return nil, err
+		}
+		looked := 0
+		last, err := tx.eachLive(dir, l.token(), func(en *Entry) (bool, error) {
+			looked++
+			return (en.Since > at || tx.walkedBefore(c, en) || fn(*en, en.Inode)) && looked < listLooked, nil
 		})
 		if err != nil {
 			return nil, err
 		}
-		c.walked(last, tx.head.last)
-		if stop {
+		l.walked(last, tx.head.last)
+		if last != nil {
 			return c.encode(), nil
 		}
 		c.past = true
@@ -136,9 +145,13 @@ func (tx *Tx) listPast(dir Inode, at int64, c *listCursor, fn func(Entry, Inode)
 	dirTok, passing := tx.dirToken(dir), tx.passing(dir)
 	prefix := whenDirPrefix(dirTok)
 	from := appendU64(append([]byte(nil), prefix...), uint64(at)+1)
-	if c.from != nil {
-		from = append(append(append([]byte(nil), prefix...), c.from...), 0)
+	if n := len(c.marks); n > 0 {
+		from = appendU64(append([]byte(nil), prefix...), uint64(c.until))
+		if m := &c.marks[n-1]; m.version == tx.db.keys.Version() {
+			from = append(append(from, m.last[:]...), 0)
+		}
 	}
+	looked := 0
 	for f := range tx.scan(record.DomainWhen, prefix, from) {
 		if len(f.key) != len(prefix)+8+tokenSize {
 			return nil, broken(record.DomainWhen, errMalformed)
@@ -149,97 +162,76 @@ func (tx *Tx) listPast(dir Inode, at int64, c *listCursor, fn func(Entry, Inode)
 		if err != nil {
 			return nil, err
 		}
-		if en == nil || c.delivered(nameTok, until) {
-			continue
-		}
-		if !fn(*en, en.Inode) {
-			c.from = append([]byte(nil), place...)
+		looked++
+		tell := en != nil && !tx.delivered(c, en, nameTok)
+		if tell && !fn(*en, en.Inode) || looked >= listLooked {
+			c.mark(tx.db.keys.Version(), until, nameTok)
 			return c.encode(), nil
 		}
 	}
 	return nil, nil
 }
 
-// listCursor is where a ListAt goes on.
-type listCursor struct {
-	version uint32 // of the key whose tokens these are
-
-	past   bool   // the live entries are done
-	from   []byte // until ‖ nameTok of the last past entry seen, or nil
-	passes []pass // over the live entries, in order of their tokens
-}
-
-// pass says that the live entries up to a token, after those of the pass
-// before, were walked when the given instant was the volume's last.
-type pass struct {
-	last    token
-	instant int64
-}
-
-// token of the live entry to go on after, nil = the start.
-func (c *listCursor) token() []byte {
-	if len(c.passes) == 0 {
-		return nil
-	}
-	return c.passes[len(c.passes)-1].last[:]
-}
-
-// walked notes a pass up to the token last, nil = to the end.
-func (c *listCursor) walked(last []byte, instant int64) {
-	p := pass{instant: instant}
-	if last == nil {
-		for i := range p.last {
-			p.last[i] = 0xff
+// delivered tells whether a past entry was still live when its token was walked, or was told among those that ended at its instant.
+func (tx *Tx) delivered(c *listCursor, en *Entry, nameTok token) bool {
+	if en.Until == c.until {
+		for _, m := range c.marks {
+			if m.version != tx.db.keys.Version() && tx.tokenUnder(m.version, en) <= string(m.last[:]) {
+				return true
+			}
 		}
-	} else {
-		p.last = token(last)
 	}
-	if n := len(c.passes); n > 0 && c.passes[n-1].instant == instant {
-		c.passes = c.passes[:n-1] // nothing was committed in between: one pass
-	}
-	c.passes = append(c.passes, p)
-}
-
-// delivered tells whether the entry was still live when its token was walked.
-func (c *listCursor) delivered(nameTok token, until int64) bool {
-	for _, p := range c.passes {
-		if string(nameTok[:]) <= string(p.last[:]) {
-			return until > p.instant
+	for i := range c.legs {
+		tok := string(nameTok[:])
+		if v := c.legs[i].version; v != tx.db.keys.Version() {
+			tok = tx.tokenUnder(v, en)
+		}
+		if p := c.legs[i].passOver(tok); p != nil {
+			return en.Until > p.instant
 		}
 	}
 	return false
 }
 
-func (c *listCursor) encode() []byte {
-	var e encoder
-	e.u32(c.version)
-	e.bool(c.past)
-	e.bytes(c.from)
-	e.u32(uint32(len(c.passes)))
-	for _, p := range c.passes {
-		e.raw(p.last[:])
-		e.i64(p.instant)
+// walkedBefore tells whether a live entry was walked under an earlier key.
+func (tx *Tx) walkedBefore(c *listCursor, en *Entry) bool {
+	for i := range c.legs[:len(c.legs)-1] {
+		if l := &c.legs[i]; l.passOver(tx.tokenUnder(l.version, en)) != nil {
+			return true
+		}
 	}
-	return e.b
+	return false
 }
 
-func decodeListCursor(b []byte) (*listCursor, error) {
-	c := &listCursor{}
-	if len(b) == 0 {
-		return c, nil
+// tokenUnder is the token of a name under an earlier key.
+func (tx *Tx) tokenUnder(version uint32, en *Entry) string {
+	tok := tx.db.before[version].NameToken(uint64(en.Dir), en.Name)
+	return string(tok[:])
+}
+
+// known says whether the earlier keys of a cursor are.
+func (tx *Tx) known(c *listCursor) error {
+	ok := func(version uint32) bool { return version == tx.db.keys.Version() || tx.db.before[version] != nil }
+	for i := range c.legs {
+		if !ok(c.legs[i].version) {
+			return invalid("cursor")
+		}
 	}
-	d := decoder{b: b}
-	c.version = d.u32()
-	c.past = d.bool()
-	c.from = d.bytes(8 + tokenSize)
-	for range d.count(tokenSize + 8) {
-		var p pass
-		copy(p.last[:], d.take(tokenSize))
-		p.instant = d.instant()
-		c.passes = append(c.passes, p)
+	for i := range c.marks {
+		if !ok(c.marks[i].version) {
+			return invalid("cursor")
+		}
 	}
-	if d.end() != nil || c.from != nil && (len(c.from) != 8+tokenSize || !c.past) {
-		return nil, invalid("cursor")
+	return nil
+}
+
+// legOf is the walk over the live entries that is under way, under the key of today.
+func (tx *Tx) legOf(c *listCursor) (*listLeg, error) {
+	if err := tx.known(c); err != nil {
+		return nil, err
 	}
-	return c, nil
+	if n := len(c.legs); n == 0 || c.legs[n-1].version != tx.db.keys.Version() {
+		c.legs = append(c.legs, listLeg{version: tx.db.keys.Version()})
+	}
+	return &c.legs[len(c.legs)-1], nil
 }
