@@ -99,13 +99,17 @@ type doctor struct {
 }
 
 // fips says what the running server may use, or what this process may if none runs.
-func (d *doctor) fips() {
-	mode := approved.Mode()
+func (d *doctor) fips() { d.add("fips140", OK, d.mode(), "") }
+
+func (d *doctor) mode() string {
 	if d.running != nil && d.running.FIPS140 != "" {
-		mode = d.running.FIPS140
+		return d.running.FIPS140
 	}
-	d.add("fips140", OK, mode, "")
+	return approved.Mode()
 }
+
+// approvedOnly says whether nothing else than what FIPS 140-3 approves may be used there.
+func (d *doctor) approvedOnly() bool { return strings.HasPrefix(d.mode(), "only") }
 
 func (d *doctor) add(check string, r Result, detail, hint string) {
 	if r == OK {

@@ -24,6 +24,8 @@ func (d *doctor) seal(ctx context.Context) {
 		d.keyFile(ctx)
 	case info.Kind == keyring.KindShares:
 		d.add("seal", OK, fmt.Sprintf("%d of %d shares of set %x unseal the server", info.K, info.N, info.Set), "")
+	case info.Kind == keyring.KindPassphrase && d.approvedOnly():
+		d.add("seal", Fail, "a passphrase cannot unseal it with fips140=only (Argon2id)", "seal it in another way while that is off: `sallyport seal rotate --to shares` (docs/FIPS.md)")
 	case needsPeople(info.Kind):
 		d.add("seal", OK, "people unseal it, by "+info.Kind, "")
 	default:

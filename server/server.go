@@ -407,10 +407,22 @@ func (s *Server) listeners() []admin.Listener {
 	return out
 }
 
+// sealKind is what seals the root now, which may be another seal than the configuration names for new states.
+func (s *Server) sealKind() string {
+	info, err := keyring.ReadSeal(s.config.State.Dir)
+	switch {
+	case err != nil:
+		return "unknown: " + err.Error()
+	case info.Kind == keyring.KindKeyFile:
+		return info.Kind + " " + filepath.Base(s.config.KeyFile())
+	}
+	return info.Kind
+}
+
 func (s *Server) status() admin.Status {
 	st := admin.Status{
 		Version: s.o.Version, PID: os.Getpid(), State: string(s.life.now()), Sealed: s.life.sealedState(), Started: s.started, StateDir: s.config.State.Dir,
-		FIPS140: approved.Mode(), Seal: s.config.Seal.Kind + " " + filepath.Base(s.config.KeyFile()), Listeners: s.listeners(),
+		FIPS140: approved.Mode(), Seal: s.sealKind(), Listeners: s.listeners(),
 	}
 	if p := s.life.whole(); p != nil {
 		st.Revision, st.Sessions = p.policy.Current().N, p.sessions.Counts().Sessions

@@ -29,6 +29,8 @@ func SealHint(err error) string {
 		return "check seal.transit, and what the token may do (docs/OPERATIONS.md, Seals)"
 	case errors.Is(err, sealhelper.ErrUnavailable), errors.Is(err, sealhelper.ErrDenied), errors.Is(err, sealhelper.ErrHelper), errors.Is(err, sealhelper.ErrConfig):
 		return "try the helper by hand (docs/SEAL-HELPER.md)"
+	case errors.Is(err, keyring.ErrNotFIPS):
+		return "docs/FIPS.md lists what is not available with GODEBUG=fips140=only; a recovery kit that was decrypted elsewhere opens this state"
 	case errors.Is(err, keyring.ErrSealed), errors.Is(err, ErrNeedsPeople):
 		return "`sallyport unseal` asks for it"
 	case errors.Is(err, keyring.ErrKeyFile):

@@ -54,8 +54,8 @@ func explain(err error) *admin.Error {
 		e.Code, e.Hint = admin.CodeNotFound, "make it with `sallyport init`, or try `sallyport demo`"
 	case errors.Is(err, server.ErrNeedsPeople):
 		e.Code, e.Hint = admin.CodeSealed, "this needs the server that was unsealed: ask it without --offline, or start it and unseal it"
-	case errors.Is(err, keyring.ErrNotFIPS):
-		e.Code, e.Hint = admin.CodeRefused, "docs/FIPS.md lists what is not available with GODEBUG=fips140=only"
+	case errors.Is(err, keyring.ErrNotFIPS): // the code that a server gives to it
+		e.Code, e.Hint = admin.CodeInvalid, "docs/FIPS.md lists what is not available with GODEBUG=fips140=only"
 	case errors.Is(err, transit.ErrConfig), errors.Is(err, sealhelper.ErrConfig):
 		e.Code = admin.CodeInvalid
 	case errors.Is(err, transit.ErrDestroyed):
