@@ -58,10 +58,12 @@ func TestFIPSPasswords(t *testing.T) {
 		if plain := strings.TrimPrefix(hash, imported); !errors.Is(db.ChangePassword(t.Context(), PasswordChange{Account: "alice", Hash: plain, Who: "test"}), approved.ErrNotFIPS) {
 			t.Errorf("%.12s was imported", hash)
 		}
+		setSite(t, db, "password: {history: 3}") // that hash is of before, too, and cannot be compared with
 		if err := db.SetPassword(t.Context(), "alice", secret, "test"); err != nil || !account(t, db).CheckPassword(secret) {
 			t.Errorf("a new password after %.12s: %v", hash, err)
 		}
 	}
+	wantWeak(t, "one that can be compared", db.SetPassword(t.Context(), "alice", secret, "test"), "password.history")
 }
 
 // A second factor is of HMAC-SHA-256 there; one of HMAC-SHA-1 is refused with a sentence, and its recovery codes work.
