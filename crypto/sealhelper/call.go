@@ -107,7 +107,7 @@ func (s *Seal) call(ctx context.Context, r request) (*answer, error) {
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	cmd.Dir = "/"
 	cmd.Stdin = bytes.NewReader(append(in, '\n'))
-	out, errs := &bounded{max: maxOutput}, &bounded{max: maxErrors}
+	out, errs := &bounded{max: maxOutput, full: cancel}, &bounded{max: maxErrors}
 	cmd.Stdout, cmd.Stderr = out, errs
 	defer out.wipe()
 	// A group of its own, so that what it started ends with it.
@@ -117,12 +117,12 @@ func (s *Seal) call(ctx context.Context, r request) (*answer, error) {
 	err = cmd.Run()
 	s.log(r.Op, errs.buf.Bytes())
 	switch {
+	case out.over:
+		return nil, fmt.Errorf("%w: more than %d bytes of output", ErrHelper, maxOutput)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return nil, fmt.Errorf("%w: no answer to %q within %v", ErrUnavailable, r.Op, s.config.Timeout)
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	case out.over:
-		return nil, fmt.Errorf("%w: more than %d bytes of output", ErrHelper, maxOutput)
 	}
 	a, perr := parseAnswer(out.buf.Bytes())
 	if perr == nil && a.Error != nil {
@@ -191,17 +191,21 @@ func (s *Seal) log(op string, text []byte) {
 	}
 }
 
-// bounded keeps the first max bytes and lets the rest go by.
+// bounded keeps the first max bytes, calls full when there are more, and lets the rest go by.
 type bounded struct {
 	buf  bytes.Buffer
 	max  int
 	over bool
+	full func() // may be nil
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
 	if room := b.max - b.buf.Len(); len(p) > room {
 		b.over = true
 		b.buf.Write(p[:room])
+		if b.full != nil {
+			b.full()
+		}
 	} else {
 		b.buf.Write(p)
 	}

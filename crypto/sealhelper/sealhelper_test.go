@@ -55,6 +55,7 @@ func TestAnswersThatAreRefused(t *testing.T) {
 		"no data":          {`echo '{"protocol":1}'`, ErrHelper},
 		"bad Base64":       {`echo '{"protocol":1,"data":"?"}'`, ErrHelper},
 		"too much":         {`yes '{"protocol":1,"data":"AAAA"}' | head -c 200000`, ErrHelper},
+		"without end":      {`exec yes '{"protocol":1,"data":"AAAA"}'`, ErrHelper}, // and not ErrUnavailable, after a minute
 		"exit code":        {`echo '{"protocol":1,"data":"AAAA"}'; exit 3`, ErrHelper},
 		"wrong key":        {`echo '{"protocol":1,"error":{"code":"wrong-key","message":"no"}}'`, keyring.ErrWrongKey},
 		"damaged":          {`echo '{"protocol":1,"error":{"code":"damaged","message":"no"}}'`, keyring.ErrDamaged},
@@ -92,9 +93,18 @@ func TestHelperThatHangsIsKilledWithItsChildren(t *testing.T) {
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want %v", err, context.Canceled)
 	}
-	state, err := os.ReadFile("/proc/" + strings.TrimSpace(string(pid)) + "/stat")
-	if err == nil && !strings.Contains(string(state), ") Z") {
-		t.Errorf("its child lives on: %s", state)
+	limit := time.After(time.Minute)
+	for { // the kernel has its signal, and ends it when it is its turn
+		state, err := os.ReadFile("/proc/" + strings.TrimSpace(string(pid)) + "/stat")
+		if err != nil || strings.Contains(string(state), ") Z") {
+			return
+		}
+		select {
+		case <-limit:
+			t.Fatalf("its child lives on: %s", state)
+		default:
+			runtime.Gosched()
+		}
 	}
 }
 
