@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,7 +43,8 @@ func (a *app) untilSealed(ctx context.Context, cl *admin.Client) error {
 			a.say("sealed")
 			return nil
 		}
-		if err != nil && explain(err).Code == admin.CodeUnreachable {
+		// A connection that the old image had taken breaks when it goes; where nobody listens there is no new one.
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 			return &admin.Error{Code: admin.CodeUnreachable, Message: "the server ended instead of sealing itself; its keys are gone with it", Hint: "see its log"}
 		}
 		select {
