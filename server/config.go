@@ -37,6 +37,7 @@ type Config struct {
 	Shutdown   Shutdown   `yaml:"shutdown" json:"shutdown"`
 	Scrub      Scrub      `yaml:"scrub" json:"scrub"`
 	Retention  Retention  `yaml:"retention" json:"retention"`
+	Clock      Clock      `yaml:"clock" json:"clock"`
 	Shred      Shred      `yaml:"shred" json:"shred"`
 	Copies     Copies     `yaml:"copies" json:"copies"`
 	Limits     Limits     `yaml:"limits" json:"limits"`
@@ -245,6 +246,12 @@ type Retention struct {
 	Rate int `yaml:"rate" json:"rate"` // names and versions per second, all accounts together; 0 = no limit
 }
 
+// Clock says how far the system's clock may be ahead of what the server can explain, to be followed unasked.
+type Clock struct {
+	MaxOff  time.Duration `yaml:"max_off" json:"max_off"`   // at a start, of the last known time: the server was off
+	MaxJump time.Duration `yaml:"max_jump" json:"max_jump"` // while running
+}
+
 // Shred says when what was purged is made unreadable: At "15:04", local time,
 // up to Jitter later; "never" leaves it to `backup purge --now`.
 type Shred struct {
@@ -284,6 +291,7 @@ func DefaultConfig() *Config {
 		Shutdown:   Shutdown{Drain: 10 * time.Second},
 		Scrub:      Scrub{Interval: 24 * time.Hour, Rate: 16 << 20},
 		Retention:  Retention{Rate: 20_000},
+		Clock:      Clock{MaxOff: 72 * time.Hour, MaxJump: time.Hour},
 		Shred:      Shred{At: "03:30", Jitter: time.Hour},
 		Copies:     Copies{MaxAge: 48 * time.Hour, DrillMaxAge: 90 * 24 * time.Hour},
 		Limits: Limits{

@@ -33,6 +33,12 @@ func (l *Loaded) check() ConfigErrors {
 	if l.Retention.Rate < 0 {
 		c.fail("retention.rate", "must not be negative", "")
 	}
+	if l.Clock.MaxJump < time.Minute || l.Clock.MaxJump > 24*time.Hour {
+		c.fail("clock.max_jump", "must be between 1m and 24h", "")
+	}
+	if l.Clock.MaxOff < l.Clock.MaxJump || l.Clock.MaxOff > 366*24*time.Hour {
+		c.fail("clock.max_off", "must be between clock.max_jump and a year (8784h)", "")
+	}
 	c.audit()
 	if l.State.IdleClose < time.Second || l.State.IdleClose > 24*time.Hour {
 		c.fail("state.idle_close", "must be between 1s and 24h", "")

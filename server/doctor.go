@@ -264,7 +264,11 @@ func (d *doctor) maximum() {
 	d.add("policy", OK, detail, "")
 }
 
+// clock asks the server what it makes of the clock, and the kernel whether anything keeps it right.
 func (d *doctor) clock() {
+	if d.running != nil && d.running.Clock != "" {
+		d.add("clock", Fail, d.running.Clock, "`sallyport backup clock` says what to do")
+	}
 	var t unix.Timex
 	state, err := unix.Adjtimex(&t) // modes 0: reads only (adjtimex(2))
 	switch {

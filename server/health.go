@@ -10,6 +10,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"sallyport/server/clock"
 )
 
 // protocolHealth names the health listener in errors.
@@ -62,9 +64,11 @@ func (s *Server) serveHealth(ctx context.Context, ln net.Listener) error {
 // healthz is 200 when logins are possible, else 503; the body says why.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	var audit, refusing error
+	believed := true
 	p := s.life.whole()
 	if p != nil {
 		audit, refusing = p.audit.Failure(), p.audit.Err()
+		believed = p.clock.State().Status == clock.Trusted
 	}
 	var copied *float64
 	if p != nil {
@@ -72,18 +76,19 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 			copied = new(time.Since(last).Seconds())
 		}
 	}
-	answerHealth(w, s.life.now(), p == nil, audit, refusing, copied)
+	answerHealth(w, s.life.now(), p == nil, believed, audit, refusing, copied)
 }
 
 // answerHealth: without the audit log nobody may log in, so the server is not ready whatever its state; unless
-// audit.on_failure lets it go on, and refusing is nil. The age of the last copy is told, if there is one, and keeps nobody out.
-func answerHealth(w http.ResponseWriter, state phase, sealed bool, audit, refusing error, copied *float64) {
+// audit.on_failure lets it go on, and refusing is nil. The age of the last copy is told, if there is one, and keeps nobody out; nor does
+// a clock that is not believed.
+func answerHealth(w http.ResponseWriter, state phase, sealed, clock bool, audit, refusing error, copied *float64) {
 	ready := state == phaseReady && refusing == nil
 	w.Header().Set("Content-Type", "application/json")
 	if !ready {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	body := map[string]any{"state": state, "ready": ready, "sealed": sealed, "audit_writable": !sealed && audit == nil}
+	body := map[string]any{"state": state, "ready": ready, "sealed": sealed, "audit_writable": !sealed && audit == nil, "clock_trusted": clock}
 	if copied != nil {
 		body["state_copy_age_seconds"] = *copied
 	}

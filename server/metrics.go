@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"sallyport/server/clock"
 )
 
 // metrics are in the Prometheus text format. Labels have bounded values only;
@@ -132,6 +134,9 @@ func storeMetrics(m exposition, p *parts) {
 		sample{`kind="folded"`, float64(v.Folded)}, sample{`kind="repacked"`, float64(v.Repacked)})
 	m.counter("sallyport_housekeeping_bytes_total", "Bytes copied by folding and repacking.", float64(v.Copied))
 	m.counter("sallyport_housekeeping_swept_total", "Key records that nothing relied on: a defect leaves them.", float64(v.Swept))
+	c := p.clock.State()
+	m.gauge("sallyport_clock_trusted", "0 while the system's clock is not believed: `sallyport backup clock` says why, and what to do.", truth(c.Status == clock.Trusted))
+	m.gauge("sallyport_clock_ahead_seconds", "How far the system's clock is ahead of the time that history is kept by.", c.Offset.Seconds())
 	a := p.audit.Stats()
 	m.gauge("sallyport_audit_writable", "0 when the audit log cannot be written; everything is refused then, unless audit.on_failure says otherwise.", truth(p.audit.Failure() == nil))
 	m.gauge("sallyport_audit_signed", "Number of the last audit record that a signed checkpoint covers.", float64(a.Signed))

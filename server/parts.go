@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"sallyport/crypto/keyring"
 	"sallyport/policy/policydb"
+	"sallyport/server/admin"
 	"sallyport/server/audit"
+	"sallyport/server/clock"
 	"sallyport/server/copier"
 	"sallyport/server/retention"
 	"sallyport/server/session"
@@ -23,6 +26,7 @@ type parts struct {
 	keyring  *keyring.Keyring
 	policy   *policydb.DB
 	audit    *audit.Log
+	clock    *clock.Clock
 	volumes  *vfs.FS
 	sessions *session.Manager
 	shredder *shred.Shredder
@@ -61,12 +65,18 @@ func (p *parts) open(ctx context.Context, c *Config, seal keyring.Seal) (err err
 	if p.policy, err = policydb.Open(ctx, policydb.Options{Path: filepath.Join(c.State.Dir, policyFile), Box: box, Token: p.keyring.PolicyToken, Names: names, NameToken: p.keyring.NameToken}); err != nil {
 		return policyError(c, err)
 	}
+	if p.clock, err = clock.Open(clock.Options{Path: filepath.Join(c.State.Dir, clockFile), Box: box, MaxOff: c.Clock.MaxOff, MaxJump: c.Clock.MaxJump, Log: p.log.With("part", "clock")}); err != nil {
+		return err
+	}
 	if err := p.openAudit(c); err != nil {
+		return err
+	}
+	if err := p.clock.Begin(p.audit.Newest(), p.clockChanged); err != nil {
 		return err
 	}
 	p.volumes, err = vfs.Open(ctx, vfs.Options{
 		Dir: filepath.Join(c.State.Dir, "accounts"), Keyring: p.keyring, WindowBudget: c.Limits.WindowMemory, Recovered: session.Recovered,
-		IdleClose: c.State.IdleClose, Holds: p.holds,
+		IdleClose: c.State.IdleClose, Holds: p.holds, Now: p.clock.Now,
 	})
 	if err != nil {
 		return fmt.Errorf("opening the volumes: %w", err)
@@ -78,10 +88,11 @@ func (p *parts) open(ctx context.Context, c *Config, seal keyring.Seal) (err err
 	if err := p.leftovers(); err != nil {
 		return err
 	}
-	p.retention = retention.Start(retention.Options{Policy: p.policy, Volumes: p.volumes, Log: p.log.With("part", "retention"), Rate: c.Retention.Rate})
+	p.retention = retention.Start(retention.Options{Policy: p.policy, Volumes: p.volumes, Clock: p.clock, Log: p.log.With("part", "retention"), Rate: c.Retention.Rate})
 	at, daily := c.Shred.time()
 	p.shredder = shred.Start(shred.Options{
 		Volumes: p.volumes, Record: p.audit.AppendSeq, Log: p.log.With("part", "shred"), Repack: vfs.Repack, Daily: daily, At: at, Jitter: c.Shred.Jitter,
+		Ready: func() bool { return p.clock.State().Status == clock.Trusted },
 	})
 	return nil
 }
@@ -98,11 +109,32 @@ func (p *parts) openAudit(c *Config) error {
 	p.audit, err = audit.Open(audit.Options{
 		Dir: filepath.Join(c.State.Dir, auditDir), Box: box, Signer: signer, KeyVersion: version, Log: p.log.With("part", "audit"),
 		MaxAge: c.Audit.MaxAge, Keep: c.Audit.Keep, Reserve: c.Audit.Reserve, Continue: c.Audit.OnFailure == AuditContinue,
+		Now: p.clock.Now, Age: func(t time.Time) time.Duration { return p.clock.Now().Sub(p.clock.Settled(t)) },
 	})
 	if err != nil {
 		return auditError(c, err)
 	}
 	return nil
+}
+
+// clockChanged says what has become of the clock, in the log and in the audit log.
+func (p *parts) clockChanged(s clock.State) {
+	level := slog.LevelInfo
+	if s.Status != clock.Trusted {
+		level = slog.LevelWarn
+	}
+	p.log.Log(context.Background(), level, admin.DescribeClock(s), "hint", admin.AdviseClock(s))
+	if err := p.audit.Append(context.Background(), admin.ClockEvent(s, "")); err != nil {
+		p.log.Error("audit log cannot be written", "error", err)
+	}
+}
+
+// clockWarning is what an operator must know of the clock; "" if it is followed.
+func (p *parts) clockWarning() string {
+	if s := p.clock.State(); s.Status != clock.Trusted {
+		return admin.DescribeClock(s)
+	}
+	return ""
 }
 
 // auditWarnings are what an operator must know of the audit log before anything else.
@@ -188,6 +220,7 @@ func (p *parts) close() error {
 	if p.volumes != nil {
 		errs = append(errs, p.volumes.Close())
 	}
+	errs = append(errs, p.clock.Close()) // its time goes on
 	if p.audit != nil {
 		errs = append(errs, p.audit.Close())
 	}

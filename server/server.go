@@ -434,6 +434,9 @@ func (s *Server) status() admin.Status {
 		st.Warnings = append(st.Warnings, late...)
 		st.Audit = p.auditWarnings()
 		st.Warnings = append(st.Warnings, st.Audit...)
+		if st.Clock = p.clockWarning(); st.Clock != "" {
+			st.Warnings = append(st.Warnings, st.Clock)
+		}
 	}
 	if os.Geteuid() == 0 {
 		st.Warnings = append(st.Warnings, "the server runs as root; "+adviceRoot)

@@ -15,7 +15,7 @@ import (
 // newSessions starts the session manager on the open parts.
 func (p *parts) newSessions(c *Config) (*session.Manager, error) {
 	return session.New(session.Options{
-		Policy: p.policy, FS: p.volumes, Audit: p.audit, Log: p.log.With("part", "session"),
+		Policy: p.policy, FS: p.volumes, Audit: p.audit, Clock: p.clock, Log: p.log.With("part", "session"),
 		PasswordWorkers: c.Limits.PasswordWorkers,
 		Limits:          sessionLimits(c.Limits),
 		HostSpace: func() (total, free uint64, err error) {

@@ -23,6 +23,7 @@ func (e *StateError) Hint() string { return e.hint }
 const (
 	policyFile = "policy.db"
 	auditDir   = "audit"
+	clockFile  = "clock"
 )
 
 func policyError(c *Config, err error) error {

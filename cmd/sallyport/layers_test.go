@@ -19,7 +19,7 @@ var floors = map[string]int{
 	"sallyport/policy":                       0, "sallyport/policy/breached": 0, "sallyport/vfs/blob": 0, "sallyport/vfs/extent": 0,
 	"sallyport/vfs/pagecheck": 0, "sallyport/vfs/pagecheck/pagetest": 1, // tests only
 	"sallyport/crypto/keyring": 1, "sallyport/policy/policydb": 1, "sallyport/vfs/blob/blobdir": 1, "sallyport/vfs/blob/blobtest": 1,
-	"sallyport/vfs/content": 1, "sallyport/vfs/meta": 1, "sallyport/server/audit": 1,
+	"sallyport/vfs/content": 1, "sallyport/vfs/meta": 1, "sallyport/server/audit": 1, "sallyport/server/clock": 1,
 	"sallyport/server/statecopy": 1, "sallyport/server/copier": 3,
 	"sallyport/crypto/transit": 2, "sallyport/crypto/transit/transittest": 1, // tests only
 	"sallyport/crypto/sealhelper": 2,

@@ -35,7 +35,7 @@ func TestFormatDocument(t *testing.T) {
 		"rootkey": DomainRootKey, "accountkey": DomainAccountKey, "policykey": DomainPolicyKey, "auditkey": DomainAuditKey,
 		"datakey": DomainDataKey, "policy": DomainPolicy, "accounts": DomainAccounts, "audit": DomainAudit, "keyring": DomainKeyring,
 		"sealkey": DomainSealKey, "names": DomainNames, "identity": DomainIdentity, "pending": DomainPending,
-		"lastcopy": DomainLastCopy,
+		"lastcopy": DomainLastCopy, "clock": DomainClock,
 	}
 	for name, n := range domains {
 		if documented[name] != n {

@@ -48,6 +48,7 @@ const (
 	DomainIdentity // host keys and certificate of the server, in a copy of the state
 	DomainPending  // what waits, encrypted to the audit log's public key, until a server is unsealed
 	DomainLastCopy // when the state was last copied
+	DomainClock    // the last known time
 )
 
 const (

@@ -39,6 +39,7 @@ type Status struct {
 	Maximum   *Score     `json:"maximum,omitempty"`
 	Copies    *Copies    `json:"copies,omitempty"`
 	Audit     []string   `json:"audit,omitempty"` // what is wrong with the audit log; among the warnings, too
+	Clock     string     `json:"clock,omitempty"` // what is wrong with the clock; among the warnings, too
 }
 
 // Copies is what the server knows of copies of its state; zero times = there was none.

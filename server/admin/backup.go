@@ -13,6 +13,7 @@ import (
 	"sallyport/policy"
 	"sallyport/policy/policydb"
 	"sallyport/server/audit"
+	"sallyport/server/clock"
 	"sallyport/server/retention"
 	"sallyport/vfs"
 )
@@ -25,6 +26,8 @@ func (s *Server) historyRoutes(mux *http.ServeMux) {
 	handle(s, mux, "backup/release", s.backupRelease)
 	handle(s, mux, "backup/holds", s.backupHolds)
 	handle(s, mux, "backup/history", s.backupHistory)
+	handle(s, mux, "backup/clock", s.backupClock)
+	handle(s, mux, "backup/clock-confirm", s.clockConfirm)
 }
 
 func (s *Server) backupHold(ctx context.Context, who Peer, r HoldAsk) (Hold, error) {
@@ -115,7 +118,7 @@ func (s *Server) backupHistory(ctx context.Context, _ Peer, r HistoryAsk) (Histo
 	limit = min(limit, historyTop)
 	until := r.Until
 	if until.IsZero() {
-		until = time.Now().Add(time.Hour) // instants may be a little ahead of the clock
+		until = s.o.Clock.Now().Add(time.Hour) // instants may be a little ahead of the clock
 	}
 	b := s.o.Policy.Current().Resolve(a.Name).Backup
 	whole, err := v.Whole(ctx)
@@ -136,7 +139,7 @@ func (s *Server) backupHistory(ctx context.Context, _ Peer, r HistoryAsk) (Histo
 			return errEnough
 		}
 		x := HistoryItem{Path: i.Path, At: i.At, Version: i.Version, Bytes: i.Bytes, Dir: i.Dir, Held: i.Held}
-		if at, ok := b.Expiry(i.At); ok && !i.Held {
+		if at, ok := b.Expiry(s.o.Clock.Settled(i.At)); ok && !i.Held {
 			x.Purged = at
 		}
 		out.Items = append(out.Items, x)
@@ -190,10 +193,10 @@ func (s *Server) backupDestroy(_ context.Context, who Peer, r PurgeAsk) (func(fu
 	if err != nil {
 		return nil, err
 	}
-	now, rev := time.Now(), s.o.Policy.Current()
+	rev := s.o.Policy.Current()
 	before := make([]time.Time, len(accounts))
 	for i, a := range accounts {
-		if before[i], err = cutoff(rev.Resolve(a.Name), r.Before, now); err != nil {
+		if before[i], err = cutoff(rev.Resolve(a.Name), r.Before, s.o.Clock); err != nil {
 			return nil, err
 		}
 	}
@@ -214,14 +217,14 @@ func (s *Server) backupDestroy(_ context.Context, who Peer, r PurgeAsk) (func(fu
 }
 
 // cutoff is the instant before which history goes: that of policy, or the one asked for if the least retention allows it.
-func cutoff(p *policy.Effective, asked, now time.Time) (time.Time, error) {
+func cutoff(p *policy.Effective, asked time.Time, c *clock.Clock) (time.Time, error) {
 	if asked.IsZero() {
 		if p.Backup.Kept() == policy.Forever {
 			return time.Time{}, nil
 		}
-		return now.Add(-p.Backup.Kept()).Add(1), nil
+		return c.Before(p.Backup.Kept()).Add(1), nil
 	}
-	if p.Backup.Least == policy.Forever || asked.After(now.Add(-p.Backup.Least).Add(1)) {
+	if p.Backup.Least == policy.Forever || asked.After(c.Before(p.Backup.Least).Add(1)) {
 		_, origin := p.Value("backup.min_retention_days")
 		text, _ := p.Value("backup.min_retention_days")
 		return time.Time{}, newError(CodeRefused, fmt.Sprintf("history is kept for at least %s days: backup.min_retention_days of %s", text, origin),
@@ -250,7 +253,7 @@ func (s *Server) purgeOne(who Peer, a *policydb.Account, r PurgeAsk, before time
 	}
 	told, done := time.Now(), PurgedAccount{Account: a.Name}
 	// With a time it is not the policy's retention that decides, but its least one, which may be raised meanwhile.
-	still := func() error { _, err := cutoff(s.o.Policy.Current().Resolve(a.Name), before, time.Now()); return err }
+	still := func() error { _, err := cutoff(s.o.Policy.Current().Resolve(a.Name), before, s.o.Clock); return err }
 	if r.Before.IsZero() {
 		still = retention.Still(s.o.Policy, a.Name, rev)
 	}

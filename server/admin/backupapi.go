@@ -102,6 +102,18 @@ type PurgedAccount struct {
 	Done     bool      `json:"done"` // false: it goes on
 }
 
+// Clock is the time that history is kept by, and what the server makes of the system's.
+type Clock struct {
+	Status  string        `json:"status"` // trusted, ahead, behind
+	Now     time.Time     `json:"now"`    // by which history is kept
+	System  time.Time     `json:"system"` // by the system's clock
+	Offset  time.Duration `json:"offset"` // of the system's, nanoseconds
+	Since   time.Time     `json:"since,omitzero"`
+	Slowed  bool          `json:"slowed,omitempty"`  // the server's time runs at half speed until the system's has caught up
+	Damaged bool          `json:"damaged,omitempty"` // the record of the last known time did not authenticate
+	Advice  string        `json:"advice,omitempty"`
+}
+
 // RestoreAsk asks to bring back a tree of an account as it was. Nothing is overwritten: what is there goes to history, so that
 // restoring the instant before undoes a restore.
 type RestoreAsk struct {

@@ -283,6 +283,16 @@ func (c *Client) BackupRelease(ctx context.Context, r HoldRef) (Hold, error) {
 	return call[Hold](ctx, c, "backup/release", r)
 }
 
+// BackupClock tells what the server makes of the system's clock.
+func (c *Client) BackupClock(ctx context.Context) (Clock, error) {
+	return call[Clock](ctx, c, "backup/clock", Empty{})
+}
+
+// ConfirmClock has the server follow the system's clock.
+func (c *Client) ConfirmClock(ctx context.Context, r Change) (Clock, error) {
+	return call[Clock](ctx, c, "backup/clock-confirm", r)
+}
+
 func (c *Client) BackupHolds(ctx context.Context, r VolumeRef) (Holds, error) {
 	return call[Holds](ctx, c, "backup/holds", r)
 }

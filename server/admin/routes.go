@@ -13,6 +13,7 @@ import (
 	"sallyport/policy"
 	"sallyport/policy/policydb"
 	"sallyport/server/audit"
+	"sallyport/server/clock"
 	"sallyport/server/copier"
 	"sallyport/server/shred"
 	"sallyport/vfs"
@@ -56,6 +57,8 @@ type Options struct {
 	// nil = not known.
 	WouldEnd   func(*policy.Revision) []SessionEnd
 	WouldPurge func(context.Context, *policy.Revision) ([]PolicyPurge, error)
+	// Clock is the time that history is kept by; nil = the system's.
+	Clock *clock.Clock
 	// HoldsChanged tells that holds of an account came or went.
 	HoldsChanged func(keyring.AccountID)
 	Facts        func(session string) (account string, f policy.Facts, ok bool)

@@ -72,6 +72,8 @@ type Options struct {
 	Dir string // made if absent
 	Box *record.Box
 	Now func() time.Time // nil = time.Now
+	// Age is how old a record of a time is; nil = by Now.
+	Age func(time.Time) time.Duration
 	// MaxFile is the size at which a new file is begun, bytes; 0 = 16 MiB.
 	MaxFile int64
 	// MaxAge is how old the first record of a file gets before the next one is begun; 0 = no limit.
@@ -125,9 +127,10 @@ type Log struct {
 	disk       *os.File // of file
 	reserved   int64    // offset up to which disk space is allocated
 	begun      time.Time
-	low        bool   // as in notes
-	first      uint64 // as floor
-	before     hash   // of the frame before first
+	newest     time.Time // of what Open found
+	low        bool      // as in notes
+	first      uint64    // as floor
+	before     hash      // of the frame before first
 	points     *os.File
 	pointsSize int64
 	last       *Checkpoint
@@ -154,6 +157,9 @@ func Open(o Options) (*Log, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Age == nil {
+		o.Age = func(t time.Time) time.Duration { return o.Now().Sub(t) }
+	}
 	if o.MaxFile == 0 {
 		o.MaxFile = maxFile
 	}
@@ -178,6 +184,10 @@ func Open(o Options) (*Log, error) {
 	go l.run()
 	return l, nil
 }
+
+// Newest is the time of the newest record that Open found, but for what a restore of the whole state recorded: that was its time and not
+// that of a server. Zero if there was none.
+func (l *Log) Newest() time.Time { return l.newest }
 
 // Empty says whether no record was ever written.
 func (l *Log) Empty() bool {

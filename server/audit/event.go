@@ -42,6 +42,7 @@ const (
 	Purge   Action = "purge"   // superseded names and versions; count, bytes
 	Hold    Action = "hold"    // path = what, version = its number
 	Release Action = "release" // of a hold
+	Clock   Action = "clock"   // the system's clock is believed no more, or again; result = trusted, ahead, behind, confirmed
 	Ransom  Action = "ransom"  // a session overwrote and deleted very much
 
 	AccountAdd     Action = "account-add"

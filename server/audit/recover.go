@@ -72,6 +72,9 @@ func (l *Log) resume(h *head, points *checkpoints, files []file) error {
 		if r.Seq == files[len(files)-1].first {
 			l.begun = r.Time
 		}
+		if r.Action != StateRestore && r.Time.After(l.newest) {
+			l.newest = r.Time
+		}
 		l.origins.add(r.Origin)
 		return nil
 	}
@@ -89,6 +92,9 @@ func (l *Log) resume(h *head, points *checkpoints, files []file) error {
 		return err
 	}
 	l.seq, l.prev = s.seq, s.prev
+	if l.newest.IsZero() && l.seq > 0 {
+		l.newest = h.At
+	}
 	if len(files) == 0 {
 		return l.begin()
 	}

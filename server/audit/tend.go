@@ -96,7 +96,7 @@ func (l *Log) oldest(files []file) (uint64, hash, error) {
 		if err != nil {
 			return 0, hash{}, err
 		}
-		if l.o.Now().Sub(rec.Time) < l.o.Keep {
+		if l.o.Age(rec.Time) < l.o.Keep {
 			break
 		}
 		first, before = f.first, hash(frame[12:4+headerSize])

@@ -28,14 +28,14 @@ func (k *Keeper) WouldPurge(ctx context.Context, r *policy.Revision) ([]Loss, er
 	if err != nil {
 		return nil, err
 	}
-	now, current := k.o.Now(), k.o.Policy.Current()
+	current := k.o.Policy.Current()
 	var list []Loss
 	for _, a := range accounts {
 		was, is := current.Resolve(a.Name).Backup, r.Resolve(a.Name).Backup
-		if is.Kept() >= was.Kept() || k.nothingBefore(a.ID, now.Add(-is.Kept())) {
+		if is.Kept() >= was.Kept() || k.nothingBefore(a.ID, k.o.Clock.Before(is.Kept())) {
 			continue
 		}
-		loss := k.count(ctx, a.Name, a.ID, now, was, is)
+		loss := k.count(ctx, a.Name, a.ID, was, is)
 		if loss.Unknown || loss.Names+loss.Versions > 0 {
 			list = append(list, loss)
 		}
@@ -59,7 +59,7 @@ func (k *Keeper) nothingBefore(id keyring.AccountID, at time.Time) bool {
 	return n == known.changes
 }
 
-func (k *Keeper) count(ctx context.Context, name string, id keyring.AccountID, now time.Time, was, is policy.Backup) Loss {
+func (k *Keeper) count(ctx context.Context, name string, id keyring.AccountID, was, is policy.Backup) Loss {
 	loss := Loss{Account: name}
 	_, open := k.o.Volumes.Peek(id)
 	v, err := k.o.Volumes.Volume(ctx, id)
@@ -72,9 +72,9 @@ func (k *Keeper) count(ctx context.Context, name string, id keyring.AccountID, n
 	}
 	var goesAnyway time.Time // what was superseded before this is not lost by the change
 	if was.Kept() != policy.Forever {
-		goesAnyway = now.Add(-was.Kept())
+		goesAnyway = k.o.Clock.Before(was.Kept())
 	}
-	plan, err := v.PlanPurgeBefore(ctx, now.Add(-is.Kept()).Add(1), func(s vfs.Superseded) bool { return s.At.After(goesAnyway) })
+	plan, err := v.PlanPurgeBefore(ctx, k.o.Clock.Before(is.Kept()).Add(1), func(s vfs.Superseded) bool { return s.At.After(goesAnyway) })
 	if err != nil {
 		loss.Unknown = true
 		return loss

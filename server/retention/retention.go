@@ -3,7 +3,8 @@
 //
 // It knows of each account the instant of the oldest thing that could go, so that it opens a volume only when something in it is
 // due, or when something may have been superseded in one that had nothing. A change of the policy makes it look at all of
-// them again, without opening any. The server's clock alone decides; what clients say of times plays no part.
+// them again, without opening any. The server's own time alone decides (package clock: not
+// every clock is believed); what clients say of times plays no part.
 //
 // A purge is cut into slices, and accounts take turns, so that one with a million versions does not keep others waiting. Each
 // transaction carries its audit event. A crash or a stop leaves a rest that is still due at the next start.
@@ -18,6 +19,7 @@ import (
 	"sallyport/crypto/keyring"
 	"sallyport/policy"
 	"sallyport/policy/policydb"
+	"sallyport/server/clock"
 	"sallyport/vfs"
 )
 
@@ -25,12 +27,12 @@ import (
 type Options struct {
 	Policy  *policydb.DB
 	Volumes *vfs.FS
-	Log     *slog.Logger     // nil = nowhere
-	Now     func() time.Time // nil = time.Now
-	Every   time.Duration    // between two rounds; 0 = 10 s
-	Rate    int              // items per second, all accounts together; 0 = no limit
-	Workers int              // accounts at once; 0 = 4
-	Slice   uint64           // items of one account before it is another's turn; 0 = 50,000: a purge puts so many in order at once
+	Log     *slog.Logger  // nil = nowhere
+	Clock   *clock.Clock  // nil = the system's
+	Every   time.Duration // between two rounds; 0 = 10 s
+	Rate    int           // items per second, all accounts together; 0 = no limit
+	Workers int           // accounts at once; 0 = 4
+	Slice   uint64        // items of one account before it is another's turn; 0 = 50,000: a purge puts so many in order at once
 	// Looks is how many accounts of which nothing is known yet are looked into in one round, to spread what a start costs; 0 = 1000.
 	// All of them are when the policy has changed.
 	Looks int
@@ -39,9 +41,6 @@ type Options struct {
 func (o *Options) defaults() {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Now == nil {
-		o.Now = time.Now
 	}
 	if o.Every == 0 {
 		o.Every = 10 * time.Second
@@ -146,11 +145,11 @@ func (k *Keeper) Stats() Stats {
 	defer k.mu.Unlock()
 	s := k.stats
 	s.Accounts = len(k.accounts)
-	now := k.o.Now()
+	now := k.o.Clock.Now()
 	for _, a := range k.accounts {
 		if !a.known {
 			s.Unknown++
-		} else if due, ok := a.due(); ok && !now.Before(due) {
+		} else if due, ok := k.due(a); ok && !now.Before(due) {
 			s.Due++
 			s.Overdue = max(s.Overdue, now.Sub(due))
 		}
@@ -183,9 +182,9 @@ func (k *Keeper) run(ctx context.Context) {
 }
 
 // due is when the oldest thing of the account must go; false if nothing ever does, or there is nothing.
-func (a *account) due() (time.Time, bool) {
+func (k *Keeper) due(a *account) (time.Time, bool) {
 	if a.oldest.IsZero() {
 		return time.Time{}, false
 	}
-	return a.backup.Expiry(a.oldest)
+	return a.backup.Expiry(k.o.Clock.Settled(a.oldest))
 }

@@ -46,7 +46,19 @@ func newSite(t *testing.T, o Options, names ...string) *site {
 	s.must(err)
 	s.policy, err = policydb.Open(t.Context(), policydb.Options{Path: filepath.Join(dir, "policy.db"), Box: box, Token: s.ring.PolicyToken, Names: nameBox, NameToken: s.ring.NameToken, PasswordCost: bcrypt.MinCost})
 	s.must(err)
-	s.fs, err = vfs.Open(t.Context(), vfs.Options{Dir: filepath.Join(dir, "accounts"), Keyring: s.ring, Holds: func(id keyring.AccountID) ([]string, error) {
+	s.open(o)
+	for _, name := range names {
+		s.add(name)
+	}
+	o.Policy, o.Volumes = s.policy, s.fs
+	s.k = Start(o)
+	return s
+}
+
+func (s *site) open(o Options) {
+	s.t.Helper()
+	var err error
+	s.fs, err = vfs.Open(s.t.Context(), vfs.Options{Now: o.Clock.Now, Dir: filepath.Join(s.dir, "accounts"), Keyring: s.ring, Holds: func(id keyring.AccountID) ([]string, error) {
 		list, err := s.policy.Holds(id)
 		var paths []string
 		for _, h := range list {
@@ -55,12 +67,14 @@ func newSite(t *testing.T, o Options, names ...string) *site {
 		return paths, err
 	}})
 	s.must(err)
-	for _, name := range names {
-		s.add(name)
-	}
+}
+
+// reopen is another start of the server.
+func (s *site) reopen(o Options) {
+	s.t.Helper()
+	s.open(o)
 	o.Policy, o.Volumes = s.policy, s.fs
 	s.k = Start(o)
-	return s
 }
 
 // end is called in the bubble, so that no goroutine outlives it.

@@ -49,7 +49,7 @@ func (k *Keeper) round(ctx context.Context) {
 		wg.Wait()
 	}
 	k.mu.Lock()
-	k.stats.LastRound = k.o.Now()
+	k.stats.LastRound = k.o.Clock.Now()
 	k.mu.Unlock()
 }
 
@@ -106,7 +106,7 @@ func (k *Keeper) list() error {
 
 // choose takes the accounts that have something to do now, those that waited longest first.
 func (k *Keeper) choose(first bool) []*account {
-	now := k.o.Now()
+	now := k.o.Clock.Now()
 	type candidate struct {
 		a   *account
 		due time.Time
@@ -134,7 +134,7 @@ func (k *Keeper) choose(first bool) []*account {
 			}
 			continue
 		}
-		if due, ok := a.due(); ok && !now.Before(due) {
+		if due, ok := k.due(a); ok && !now.Before(due) {
 			list = append(list, candidate{a, due})
 		}
 	}
@@ -166,7 +166,7 @@ func (k *Keeper) visit(ctx context.Context, a *account) {
 	k.stats.Purged += found.receipt.Names + found.receipt.Versions
 	k.stats.Bytes += found.receipt.Bytes
 	k.stats.Busy += found.receipt.Busy
-	now := k.o.Now()
+	now := k.o.Clock.Now()
 	switch {
 	case ctx.Err() != nil:
 		return
@@ -189,7 +189,7 @@ func (k *Keeper) visit(ctx context.Context, a *account) {
 	if !a.stale {
 		a.known, a.oldest, a.changes = true, found.oldest, found.changes
 	}
-	if due, ok := a.due(); ok && !now.Before(due) && found.tried && found.receipt.Names+found.receipt.Versions == 0 {
+	if due, ok := k.due(a); ok && !now.Before(due) && found.tried && found.receipt.Names+found.receipt.Versions == 0 {
 		a.retry = now.Add(retryBusy) // being written, or a directory that something is left in
 	}
 }
@@ -214,14 +214,14 @@ func (k *Keeper) work(ctx context.Context, id keyring.AccountID, name string, b 
 	if err := k.look(ctx, v, &f); err != nil {
 		return f, err
 	}
-	now := k.o.Now()
-	due, ok := b.Expiry(f.oldest)
+	now := k.o.Clock.Now()
+	due, ok := b.Expiry(k.o.Clock.Settled(f.oldest))
 	if f.oldest.IsZero() || !ok || now.Before(due) {
 		return f, nil
 	}
 	f.tried = true
 	f.receipt, err = v.Purge(ctx, vfs.PurgeOptions{
-		Before: now.Add(-b.Kept()).Add(1), // what is exactly as old goes, too
+		Before: k.o.Clock.Before(b.Kept()).Add(1), // what is exactly as old goes, too
 		Most:   k.o.Slice, Pace: k.limit.pace, Still: Still(k.o.Policy, name, rev),
 		Emit: func(r vfs.PurgeReceipt) []byte {
 			detail := fmt.Sprintf("superseded from %s to %s", stamp(r.Oldest), stamp(r.Newest))

@@ -345,7 +345,7 @@ func (m *Manager) later(e audit.Event) {
 	if m.o.Audit == nil {
 		return
 	}
-	e.Time = m.o.Now()
+	e.Time = m.now()
 	if err := m.o.Audit.AppendAsync(e); err != nil && !errors.Is(err, audit.ErrClosed) {
 		// Err of the log refuses everything from here on; this is only for the operator to see why.
 		m.o.Log.Error("audit log cannot be written", "error", err)

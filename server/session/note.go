@@ -14,7 +14,7 @@ import (
 // event begins an audit record of this session.
 func (s *Session) event(action audit.Action) audit.Event {
 	f := s.conn.current()
-	return audit.Event{Time: s.conn.m.o.Now(), Action: action, Account: audit.ID(s.account.id), Session: s.conn.id, Remote: f.Remote,
+	return audit.Event{Time: s.conn.m.now(), Action: action, Account: audit.ID(s.account.id), Session: s.conn.id, Remote: f.Remote,
 		Protocol: string(f.Protocol), Client: f.Client, Method: f.Method}
 }
 

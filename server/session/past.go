@@ -67,11 +67,11 @@ func (g *Guard) past(name string) (*past, error) {
 	return h, nil
 }
 
-func (g *Guard) now() time.Time { return g.s.conn.m.o.Now() }
+func (g *Guard) now() time.Time { return g.s.conn.m.now() }
 
 // history is as far back as the policy in force lets the account look.
 func (g *Guard) history() *vfs.History {
-	return g.view.History(func() time.Time { return g.s.Policy().Backup.Reach(g.now()) })
+	return g.view.History(func() time.Time { return g.s.conn.m.reach(g.s.Policy().Backup) })
 }
 
 // shows tells whether the listing of / has the history.
@@ -81,8 +81,7 @@ func (g *Guard) shows(p *policy.Effective) bool {
 
 // keeps tells whether there is any past to look at.
 func (g *Guard) keeps(p *policy.Effective) bool {
-	now := g.now()
-	return p.Backup.Reach(now).Before(now)
+	return p.Backup.Retention > 0
 }
 
 // permit asks for the right on the path behind the instant: who may not read a file may not read what it was.

@@ -24,6 +24,7 @@ import (
 	"sallyport/policy"
 	"sallyport/policy/policydb"
 	"sallyport/server/audit"
+	"sallyport/server/clock"
 	"sallyport/vfs"
 )
 
@@ -49,7 +50,9 @@ type Options struct {
 	FS     *vfs.FS
 	Audit  *audit.Log
 	Now    func() time.Time // nil = time.Now
-	Log    *slog.Logger     // nil = nowhere
+	// Clock is the time that history is kept by and that records bear; nil = Now. Whether somebody may come in goes by Now.
+	Clock *clock.Clock
+	Log   *slog.Logger // nil = nowhere
 	// PasswordWorkers is how many passwords are hashed at once; 0 = half of the processors, at least one.
 	PasswordWorkers int
 	Limits          Limits
@@ -80,6 +83,22 @@ func (l *Limits) defaults() {
 	if l.LoginTime == 0 {
 		l.LoginTime = 2 * time.Minute
 	}
+}
+
+// now is the time of history and records.
+func (m *Manager) now() time.Time {
+	if m.o.Clock == nil {
+		return m.o.Now()
+	}
+	return m.o.Clock.Now()
+}
+
+// reach is since when an account may look back; see policy.Backup.Reach.
+func (m *Manager) reach(b policy.Backup) time.Time {
+	if m.o.Clock == nil || b.Retention == policy.Forever {
+		return b.Reach(m.o.Now())
+	}
+	return m.o.Clock.Before(b.Retention)
 }
 
 // Manager is safe for concurrent use. Its goroutines end in Close.

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/server/admin"
+)
+
+func (a *app) backupClock() *cobra.Command {
+	c := &cobra.Command{Use: "clock", Short: "Show the time that history is kept by, and whether the system's clock is believed", Args: exactly(),
+		Long: "What retention destroys is gone for good, so a clock that is further ahead than the server can explain is not\n" +
+			"followed: after a start by more than clock.max_off (it was off), while running by more than clock.max_jump.\n" +
+			"The server goes on by its own count until the clock is right, or until `backup clock confirm`.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
+				st, err := cl.BackupClock(ctx)
+				if err != nil {
+					return err
+				}
+				return a.showClock(st)
+			})
+		}}
+	c.AddCommand(a.clockConfirm())
+	return c
+}
+
+func (a *app) clockConfirm() *cobra.Command {
+	return &cobra.Command{Use: "confirm", Short: "Say that the system's clock is right", Args: exactly(),
+		Long: "A clock that is ahead is followed from then on, and what that makes old is destroyed within a minute. What was\n" +
+			"replaced and deleted since the server has not believed the clock is as old as it really is. For a clock\n" +
+			"that is behind, the server's time runs at half speed until the clock has caught up.",
+		Example: "  sallyport backup clock\n  sallyport backup clock confirm --reason 'the server was off from August to November'",
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.call(c.Context(), 0, func(ctx context.Context, cl *admin.Client) error {
+				st, err := cl.BackupClock(ctx)
+				if err != nil {
+					return err
+				}
+				if err := a.confirm("The system's clock says %s, and the server's own count %s. What is past its time by the clock is destroyed. There is no way back.", stamp(st.System), stamp(st.Now)); err != nil {
+					return err
+				}
+				if st, err = cl.ConfirmClock(ctx, a.change()); err != nil {
+					return err
+				}
+				return a.showClock(st)
+			})
+		}}
+}
+
+func (a *app) showClock(c admin.Clock) error {
+	v := view{value: c, names: []string{c.Status}, rows: [][]string{
+		{"status", c.Status}, {"history is kept by", stamp(c.Now)}, {"the system says", stamp(c.System)},
+	}}
+	if c.Status != "trusted" {
+		v.rows = append(v.rows, []string{"since", stamp(c.Since)})
+	}
+	if c.Slowed {
+		v.rows = append(v.rows, []string{"slowed", "until the system's clock has caught up"})
+	}
+	if c.Damaged {
+		v.rows = append(v.rows, []string{"record", "damaged"})
+	}
+	if err := a.show(v); err != nil {
+		return err
+	}
+	if c.Advice != "" {
+		a.say("sallyport: hint: %s", c.Advice)
+	}
+	return nil
+}

@@ -1,0 +1,49 @@
+package clock
+
+import "time"
+
+// leap is a stretch of the server's time that turned out to be too early: what got instants from since to from really happened as
+// much later as the server's time then leapt, to to.
+type leap struct{ since, from, to time.Time }
+
+// maxLeaps bounds the record. One comes with a confirmation, or with a start on a clock that was behind until something
+// set it; the oldest are forgotten first.
+const maxLeaps = 1000
+
+func (l leap) by() time.Duration { return l.to.Sub(l.from) }
+
+// Settled is when something of an instant happened, as far as is known now.
+func (c *Clock) Settled(at time.Time) time.Time {
+	if c == nil {
+		return at
+	}
+	for _, l := range *c.leaps.Load() {
+		if !at.Before(l.since) && !at.After(l.from) {
+			return at.Add(l.by())
+		}
+	}
+	return at
+}
+
+// Before is the newest instant of which everything up to it is as old as keep, or older.
+func (c *Clock) Before(keep time.Duration) time.Time {
+	at := c.Now().Add(-keep)
+	if c == nil {
+		return at
+	}
+	return cut(*c.leaps.Load(), at)
+}
+
+// cut is the newest instant up to which everything settled at or before at. Leaps are in order and do not overlap.
+func cut(leaps []leap, at time.Time) time.Time {
+	for _, l := range leaps {
+		if at.Before(l.since) || !at.Before(l.to) {
+			continue
+		}
+		if begin := l.since.Add(l.by()); at.Before(begin) {
+			return l.since.Add(-1)
+		}
+		return at.Add(-l.by())
+	}
+	return at
+}
