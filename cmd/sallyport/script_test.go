@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/fips140"
 	"crypto/hmac"
 	"crypto/sha1"
@@ -22,6 +23,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"sallyport/crypto/keyring"
+	"sallyport/server/clock"
 	"sallyport/vfs/pagecheck"
 )
 
@@ -51,7 +54,7 @@ func TestStories(t *testing.T) {
 		},
 		Condition: condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "await": await, "connection": connect, "listeners": listeners, "mode": mode, "flip": flip, "uproot": uproot, "fill": fill, "signal": sendSignal, "otp": otp, "accounted": accounted,
+			"exits": exits, "await": await, "connection": connect, "listeners": listeners, "mode": mode, "flip": flip, "uproot": uproot, "fill": fill, "signal": sendSignal, "otp": otp, "lastknown": lastKnown, "accounted": accounted,
 		},
 	})
 }
@@ -287,6 +290,30 @@ func otp(ts *testscript.TestScript, neg bool, args []string) {
 	})
 	at := sum[len(sum)-1] & 15
 	ts.Setenv(args[1], fmt.Sprintf("%06d", (binary.BigEndian.Uint32(sum[at:])&0x7fffffff)%1e6))
+}
+
+// lastknown DAYS makes the last time that the state below host knows of so many days ago: the system's clock cannot be set for a test, and for
+// who starts a server the one looks like the other.
+func lastKnown(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: lastknown DAYS")
+	}
+	days, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	state := ts.MkAbs("host/var/lib/sallyport")
+	ring, err := keyring.Open(context.Background(), state, &keyring.KeyFile{Path: ts.MkAbs("host/etc/sallyport/sallyport.key")})
+	ts.Check(err)
+	defer ring.Close()
+	box, err := ring.Policy()
+	ts.Check(err)
+	path := filepath.Join(state, "clock")
+	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+		ts.Check(err)
+	}
+	c, err := clock.Open(clock.Options{Path: path, Box: box, Wall: func() time.Time { return time.Now().AddDate(0, 0, -days) }})
+	ts.Check(err)
+	ts.Check(c.Begin(time.Time{}, func(clock.State) {}))
+	ts.Check(c.Close())
 }
 
 // sendSignal NAME PID
