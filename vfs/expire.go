@@ -83,6 +83,32 @@ func (v *Volume) Superseded(ctx context.Context, from, before time.Time, fn func
 	return spoken(err)
 }
 
+// SupersededBelow is Superseded for what is, or ever was, at and below a path, wherever it was moved since. Paths are those of
+// now, or the last ones.
+func (v *Volume) SupersededBelow(ctx context.Context, name string, from, before time.Time, fn func(Superseded) error) error {
+	w := v.View(ViewOptions{})
+	defer w.Close()
+	err := v.do(ctx, func(c *core) error {
+		h, _, err := c.held(ctx)
+		if err != nil {
+			return err
+		}
+		only, err := c.everAt(ctx, w.History(nil), name)
+		if err != nil {
+			return err
+		}
+		return c.historyOf(ctx, max(nanos(from), 0), nanos(before), purgePage, h, only, func(page []past) error {
+			for i := range page {
+				if err := fn(page[i].Superseded); err != nil {
+					return &paceError{err}
+				}
+			}
+			return nil
+		})
+	})
+	return spoken(err)
+}
+
 // Peek tells how many transactions were tried in a volume since Open of the FS, and whether it is open now: what is known of a
 // volume whose number has not changed is still true. It opens nothing and waits for nothing.
 func (f *FS) Peek(id keyring.AccountID) (changes uint64, open bool) {

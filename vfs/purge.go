@@ -302,6 +302,7 @@ type past struct {
 	Superseded
 	item     meta.Superseded
 	versions uint64 // highest version number of the inode
+	at       slot
 }
 
 // history hands out what was superseded before an instant, oldest first, a page at a time, each from a view of its own.
@@ -322,23 +323,36 @@ func (c *core) historyBy(ctx context.Context, until int64, size int, fn func(pag
 // their tokens, which is another one after a rotation, and a place in it would pass over some and hand out others twice. One
 // instant is that of one transaction, a handful of items.
 func (c *core) historyFrom(ctx context.Context, from, until int64, size int, h *held, fn func(page []past) error) error {
+	return c.historyOf(ctx, from, until, size, h, nil, fn)
+}
+
+// historyOf is historyFrom for what was at or below some paths; nil = everything. A page may be empty then.
+func (c *core) historyOf(ctx context.Context, from, until int64, size int, h, only *held, fn func(page []past) error) error {
 	for more := true; more; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		var page []past
 		err := c.db.View(func(tx *meta.Tx) error {
-			w := newWay(tx, h)
+			w, of := newWay(tx, h), newWay(tx, only)
 			var failed error
 			more = false
+			n, last := 0, int64(0)
 			err := tx.Superseded(from, until, func(s meta.Superseded) bool {
-				if n := len(page); n >= size && page[n-1].item.At != s.At {
+				if n >= size && last != s.At {
 					from, more = s.At, true
 					return false
 				}
+				n, last = n+1, s.At
 				var p past
 				if p, failed = describe(tx, w, s); failed != nil {
 					return false
+				}
+				if only != nil {
+					var is bool
+					if is, failed = of.was(&p); !is || failed != nil {
+						return failed == nil
+					}
 				}
 				page = append(page, p)
 				return true
@@ -377,6 +391,7 @@ func describe(tx *meta.Tx, w *way, s meta.Superseded) (past, error) {
 		}
 		p.Bytes = size
 	}
+	p.at = at
 	if p.Path, err = w.paths.of(at); err != nil {
 		return p, err
 	}

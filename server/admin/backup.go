@@ -126,12 +126,13 @@ func (s *Server) backupHistory(ctx context.Context, _ Peer, r HistoryAsk) (Histo
 		return HistoryItems{}, err
 	}
 	out := HistoryItems{Account: a.Name, Items: []HistoryItem{}, PastWhole: pastWhole(whole)}
-	below := path.Clean("/" + r.Path)
-	err = v.Superseded(ctx, r.Since, until, func(i vfs.Superseded) error {
+	list := func(fn func(vfs.Superseded) error) error { return v.Superseded(ctx, r.Since, until, fn) }
+	if path.Clean("/"+r.Path) != "/" {
+		// By all names that it had: what is on hold, or was moved before it was deleted, is looked for where it was.
+		list = func(fn func(vfs.Superseded) error) error { return v.SupersededBelow(ctx, r.Path, r.Since, until, fn) }
+	}
+	err = list(func(i vfs.Superseded) error {
 		if i.Dir && i.Version != 0 { // its times, which change with all that is in it
-			return nil
-		}
-		if below != "/" && i.Path != below && !strings.HasPrefix(i.Path, below+"/") {
 			return nil
 		}
 		if len(out.Items) == limit {
