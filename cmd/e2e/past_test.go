@@ -83,3 +83,79 @@ func TestPast(t *testing.T) {
 		}
 	}
 }
+
+// TestPastAfterAMassOverwrite: files with names of all sorts are encrypted in place; the listing offers the moment before, and each client
+// brings all of them back from there, and finds both contents among the versions.
+func TestPastAfterAMassOverwrite(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	tree, encrypted := filepath.Join(t.TempDir(), "tree"), filepath.Join(t.TempDir(), "encrypted")
+	names := []string{"sp ace/two  words.txt", "sp ace/caf\u00e9.txt", "nfd/cafe\u0301.txt", strings.Repeat("l", 255), `"quote'.txt`, `back\slash`, "*star?", "[x]", "#h%41", "-dash",
+		"trail.", "日本.txt", "a;b&c", ".hidden", "empty-after"}
+	for i, name := range names {
+		for dir, data := range map[string][]byte{tree: testData(byte(i), 1000+30_000*i), encrypted: testData(byte(100+i), 1000+30_000*i)} {
+			if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	url := fmt.Sprintf("ftp://%s:%d", s.Host, s.FTPSPort)
+	s.lftp(t, url, fmt.Sprintf("mirror -R %s /tree", tree))
+	s.lftp(t, url, fmt.Sprintf("mirror -R --transfer-all --overwrite %s /tree", encrypted))
+	now := filepath.Join(t.TempDir(), "now")
+	s.lftp(t, url, fmt.Sprintf("mirror /tree %s", now))
+	sh(t, "diff", "-r", encrypted, now)
+	if list := s.lftp(t, url, "cls -1 -a /"); strings.Contains(list, ".backups") {
+		t.Errorf("/ lists %q", list)
+	}
+	if list := s.sftp(t, "ls -1a /\n"); strings.Contains(list, ".backups") {
+		t.Errorf("/ lists %q", list)
+	}
+	before := ""
+	for line := range strings.Lines(s.lftp(t, url, "cls -1 /.backups/")) {
+		if name := path.Base(strings.TrimSpace(line)); strings.Contains(name, ".") && strings.HasPrefix(name, "20") {
+			before = name
+		}
+	}
+	if before == "" {
+		t.Fatal("/.backups offers no instant before the files were encrypted")
+	}
+	got := func(name string) string { return filepath.Join(t.TempDir(), name) }
+	back := got("lftp")
+	s.lftp(t, url, fmt.Sprintf("mirror /.backups/%s/tree %s", before, back))
+	sh(t, "diff", "-r", tree, back)
+	back = got("sftp")
+	s.sftp(t, fmt.Sprintf("get -r /.backups/%s/tree %s\n", before, back))
+	sh(t, "diff", "-r", tree, back)
+	back = got("rclone")
+	sh(t, "rclone", "--config", s.rcloneConfig(t), "--retries", "1", "copy", "sftp:/.backups/"+before+"/tree", back)
+	sh(t, "diff", "-r", tree, back)
+
+	versions := got("versions")
+	s.lftp(t, url, fmt.Sprintf("mirror /.backups/versions/tree %s", versions))
+	for i, name := range names {
+		old, cur := false, false
+		files, err := os.ReadDir(filepath.Join(versions, name))
+		if err != nil {
+			t.Error(err)
+		}
+		for _, f := range files {
+			data, err := os.ReadFile(filepath.Join(versions, name, f.Name()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			old = old || sum(data) == sum(testData(byte(i), 1000+30_000*i))
+			cur = cur || sum(data) == sum(testData(byte(100+i), 1000+30_000*i))
+		}
+		if !old || !cur {
+			t.Errorf("%q: of %d versions one is as it was: %v, one as it is: %v", name, len(files), old, cur)
+		}
+	}
+	s.lftp(t, url, fmt.Sprintf("quote SITE RESTORE /tree %s", before))
+	mnt, _ := s.mount(t, "-o", "ro")
+	sh(t, "diff", "-r", tree, filepath.Join(mnt, ".backups", before, "tree"))
+	sh(t, "diff", "-r", tree, filepath.Join(mnt, "tree"))
+}

@@ -6,35 +6,46 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
 )
 
-// TestSSHFS edits a file in place through the kernel: random writes, reads of
-// what was just written, truncation, rename.
-func TestSSHFS(t *testing.T) {
-	t.Parallel()
+// mount mounts the root with sshfs until unmount, or the end of the test. Without FUSE the test is skipped.
+func (s *server) mount(t *testing.T, options ...string) (dir string, unmount func()) {
+	t.Helper()
 	if f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0); err != nil {
 		t.Skipf("no FUSE on this machine: %v", err)
 	} else {
 		_ = f.Close()
 	}
-	s := start(t)
-	mnt := t.TempDir()
-	out, err := try(t, "", "sshfs", "-F", "none", "-p", fmt.Sprint(s.SFTPPort), "-o", "IdentityFile="+s.KeyFile, "-o", "UserKnownHostsFile="+s.KnownHostsFile,
-		"-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", s.Account+"@"+s.Host+":/", mnt)
+	dir = t.TempDir()
+	args := []string{"-F", "none", "-p", fmt.Sprint(s.SFTPPort), "-o", "IdentityFile=" + s.KeyFile, "-o", "UserKnownHostsFile=" + s.KnownHostsFile,
+		"-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"}
+	out, err := try(t, "", "sshfs", append(append(args, options...), s.Account+"@"+s.Host+":/", dir)...)
 	if err != nil {
 		t.Fatalf("sshfs: %v\n%s", err, out)
 	}
 	unmounted := false
-	unmount := func() {
+	unmount = func() {
 		if !unmounted {
 			unmounted = true
-			sh(t, "fusermount3", "-u", mnt)
+			if out, err := exec.Command("fusermount3", "-u", dir).CombinedOutput(); err != nil { // also when the test has ended
+				t.Errorf("fusermount3: %v\n%s", err, out)
+			}
 		}
 	}
 	t.Cleanup(unmount)
+	return dir, unmount
+}
+
+// TestSSHFS edits a file in place through the kernel: random writes, reads of
+// what was just written, truncation, rename.
+func TestSSHFS(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	mnt, unmount := s.mount(t)
 
 	want := testData(6, 1<<20)
 	path := filepath.Join(mnt, "edited")
