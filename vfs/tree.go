@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"slices"
 	"strings"
 
 	"sallyport/vfs/meta"
@@ -233,93 +232,9 @@ func (w *View) unlinkTx(tx *meta.Tx, p *place) error {
 	return w.emit(tx, Change{Op: op, Path: p.path, Bytes: n.Size, Version: n.Version, Result: resultComplete})
 }
 
-// RemoveAll removes what is at name and below it; symlinks are removed, not followed. No error if nothing is there. It is
-// not one transaction: what it could not remove stays, and the first error tells.
-func (w *View) RemoveAll(name string) error {
-	return w.change("remove", name, func(ctx context.Context, c *core) error {
-		p, err := w.at(c, name, false)
-		switch {
-		case errors.Is(err, fs.ErrNotExist) || err == nil && !p.exists():
-			return nil
-		case err != nil:
-			return err
-		}
-		if p.kind() == meta.Dir {
-			if err := w.clear(ctx, c, &p); err != nil {
-				return err
-			}
-			if p.root() {
-				return nil
-			}
-		}
-		if p.node == nil {
-			if err := p.own.yield(ctx, &p); err != nil || p.node == nil {
-				return err
-			}
-		}
-		return absentIsFine(w.unlink(ctx, c, &p))
-	})
-}
-
 func absentIsFine(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return err
-}
-
-// removeBatch is how many files RemoveAll takes into one transaction.
-const removeBatch = 128
-
-// clear removes everything in the directory at p. It goes by inodes, so that a directory that others replace by a symlink
-// meanwhile leads nowhere else.
-func (w *View) clear(ctx context.Context, c *core, p *place) error {
-	if err := permit(p.node, mayRead|mayWrite|mayTravel); err != nil {
-		return err
-	}
-	l := w.list(c, p.node.ID)
-	for {
-		batch, err := l.next()
-		if err != nil || len(batch) == 0 {
-			return err
-		}
-		var files []place
-		for _, i := range batch {
-			child := place{slot: slot{p.node.ID, i.name}, path: join(p.path, i.name), asked: i.name, home: p.node, node: &i.node}
-			if i.IsDir() {
-				if err := w.clear(ctx, c, &child); err != nil {
-					return err
-				}
-				if err := absentIsFine(w.unlink(ctx, c, &child)); err != nil {
-					return err
-				}
-				continue
-			}
-			if i.node.ID == 0 { // the session's own new file
-				in := w.ownNew(child.slot)
-				if child.node = nil; in == nil {
-					continue
-				}
-				if err := in.yield(ctx, &child); err != nil {
-					return err
-				}
-			}
-			if child.node != nil {
-				files = append(files, child)
-			}
-		}
-		for some := range slices.Chunk(files, removeBatch) {
-			err := c.update(ctx, func(tx *meta.Tx) error {
-				for i := range some {
-					if err := absentIsFine(w.unlinkTx(tx, &some[i])); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-		}
-	}
 }

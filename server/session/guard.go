@@ -299,16 +299,6 @@ func (g *Guard) Rmdir(name string) error {
 	return g.do(policy.OpDelete, name, still, func(_ *policy.Effective, at string) error { return g.view.Rmdir(at) })
 }
 
-// RemoveAll removes a tree; everything in it needs the right.
-func (g *Guard) RemoveAll(name string) error {
-	return g.do(policy.OpDelete, name, still, func(p *policy.Effective, at string) error {
-		if d := policy.PermitTree(p, policy.OpDelete, clean(at)); d != nil {
-			return g.s.denied(d, policy.OpDelete, at)
-		}
-		return g.view.RemoveAll(at)
-	})
-}
-
 // Rename moves a file or a directory; a file or an empty directory at the new name is replaced.
 func (g *Guard) Rename(from, to string) error {
 	return g.rename(from, to, func(p *policy.Effective, from, to string) error {

@@ -213,3 +213,33 @@ func TestARestoreHeedsThePolicyThatIsInForce(t *testing.T) {
 		t.Errorf("restored %+v", r)
 	}
 }
+
+// TestALargeRemovalHoldsNobodyUpAndStopsWhereItsDirectoryIsTakenElsewhere: as a restore.
+func TestALargeRemovalHoldsNobodyUpAndStopsWhereItsDirectoryIsTakenElsewhere(t *testing.T) {
+	t.Parallel()
+	h, s := furnished(t, map[string]string{"paths": "[{path: /in, allow: [all]}, {path: /out, allow: [list, read, rename]}]"})
+	_, other := h.login(t, "alice")
+	g, swap := s.Files(), other.Files()
+	must(t, g.MkdirAll("/in/sub/deep", 0))
+	const n = 30 * 128
+	links(t, g, "/in/sub/deep", n)
+	moved := make(chan error, 1)
+	transactions := 0
+	g.testOnlyUsing = func() {
+		if transactions++; transactions == 4 { // it waits for this transaction, and no longer
+			go func() { moved <- swap.Rename("/in/sub/deep", "/out/deep") }()
+		}
+	}
+	wantCode(t, "what goes on elsewhere", g.RemoveAll("/in/sub"), policy.CodeDelete)
+	must(t, <-moved)
+	left := 0
+	must(t, g.view.ReadDir(t.Context(), "/out/deep", func(batch []*vfs.Info) error { left += len(batch); return nil }))
+	if left == 0 || left > n-128 {
+		t.Errorf("%d of %d names are left where the account may delete nothing", left, n)
+	}
+	g.testOnlyUsing = nil
+	must(t, g.RemoveAll("/in/sub"))
+	if _, err := g.Stat("/in/sub"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("stat of what was removed: %v", err)
+	}
+}
