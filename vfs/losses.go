@@ -50,8 +50,8 @@ type losses struct {
 	skipped int
 	from    int64
 
-	last [1000]int64 // instants of the last losses, in a ring
-	lost int         // how many there were
+	last *[1000]int64 // instants of the last losses, in a ring; made with the first
+	lost int          // how many there were
 	rows [3][]lossRow
 }
 
@@ -195,6 +195,9 @@ func (s *losses) superseded(tx *meta.Tx, e ended) error {
 
 // add counts a loss in the rows of each scale.
 func (s *losses) add(at int64) {
+	if s.last == nil {
+		s.last = new([1000]int64)
+	}
 	s.last[s.lost%len(s.last)] = at
 	s.lost++
 	for i, n := range lossScales() {
