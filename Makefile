@@ -12,6 +12,7 @@ KILLS     ?= 500
 SECONDS   ?= 60
 FILES     ?= 1000000
 OPERATIONS ?= 10000
+ACCOUNTS  ?= 10000
 SEED      ?= $(shell date +%s)
 TOOLS     := $(CURDIR)/.cache/tools
 STATICCHECK_VERSION := v0.8.2
@@ -21,10 +22,10 @@ export CGO_ENABLED ?= 0
 # The Go Cryptographic Module of `make fips`: v1.0.0 is the certified one.
 FIPS140   ?= v1.0.0
 # What is left out, and why: docs/FIPS.md.
-FIPS_STORIES := audit certificates config damage demo errors explain fips init interactive keys limits maximum policy ransom readonly repair retention rotation scrub sealed secondfactor serve statecopy
+FIPS_STORIES := audit certificates config damage demo errors explain fips init interactive keys limits maximum policy ransom readonly repair retention rotation scrub sealed secondfactor serve statecopy statecopydamage statefiles
 space := $(subst ,, )
 
-.PHONY: history docs proofs stories fips model run build test unit race e2e bench bruteforce tamper crash fuzz scale lint vulncheck clean e2e-tools
+.PHONY: copies history docs proofs stories fips model run build test unit race e2e bench bruteforce tamper crash fuzz scale lint vulncheck clean e2e-tools
 
 run: build ## build and start a complete server with one account
 	./$(BIN) demo
@@ -92,6 +93,10 @@ fuzz: ## every fuzz target for FUZZTIME each
 
 scale: ## one volume of FILES files of BYTES at least, a tenth of them in one directory: time and memory of each step
 	SALLYPORT_SCALE=$(FILES) SALLYPORT_SCALE_BYTES=$(BYTES) $(GO) test -count=1 -timeout 0 -v -run '^TestScale$$' ./vfs
+
+copies: ## copies of a state of ACCOUNTS accounts: time, memory, what others wait for meanwhile; and the side of the target alone, with ten times as many
+	SALLYPORT_COPIES=$(ACCOUNTS) $(GO) test -count=1 -timeout 0 -v -run '^TestManyAccounts$$' ./server/copier
+	SALLYPORT_TARGET=$(ACCOUNTS)0 $(GO) test -count=1 -timeout 0 -v -run '^TestManyAccounts$$' ./server/statecopy
 
 history: ## random histories of OPERATIONS changes, one of them purged meanwhile: the trees of then and what a restore brings back
 	SALLYPORT_HISTORY=$(OPERATIONS) $(GO) test -count=1 -timeout 0 -v -run '^(TestPastAndRestoreModel|TestThePastIsWholeOrRefused)$$' ./vfs

@@ -33,8 +33,9 @@ type VolumeCopy struct {
 	// Commit names what is in Tree: PeekCommit gives the same as long as nothing was committed since.
 	Commit [32]byte
 
-	v     *Volume
-	blobs *blobdir.Dir // nil until it is needed
+	v      *Volume
+	blobs  *blobdir.Dir // nil until it is needed
+	opened bool         // by the copy: nobody used the volume
 }
 
 // PeekCommit names the newest commit of an account's database under that version of its key, and reads three pages of it. Nothing is opened or
@@ -76,8 +77,7 @@ func (f *FS) CopyVolume(ctx context.Context, id keyring.AccountID, list func(Blo
 }
 
 func (c *VolumeCopy) begin(ctx context.Context, list func(BlobFile) error) error {
-	opened := c.v.resting()
-	if opened {
+	if c.opened = c.v.resting(); c.opened {
 		defer c.v.restNow() // thousands of accounts that nobody uses must not all be open at the end
 	}
 	return c.v.do(ctx, func(o *core) error {
@@ -186,6 +186,9 @@ func (c *VolumeCopy) Close() error {
 			errs = append(errs, public(err))
 		}
 	}
+	if c.opened { // and not after checks of its blobs either
+		c.v.restNow()
+	}
 	return errors.Join(errs...)
 }
 
@@ -199,6 +202,19 @@ func (v *Volume) CheckBlob(ctx context.Context, id blob.ID, header, sealed []byt
 		return c.content.Check(ctx, id, header, sealed, first, final)
 	})
 	return public(err)
+}
+
+// Resting says whether an account's volume is closed.
+func (f *FS) Resting(id keyring.AccountID) bool {
+	v, err := f.volume(id)
+	return err == nil && v.resting()
+}
+
+// Rest closes a volume that nobody uses, without waiting for its idle time.
+func (f *FS) Rest(id keyring.AccountID) {
+	if v, err := f.volume(id); err == nil {
+		v.restNow()
+	}
 }
 
 // resting says whether the volume is closed.

@@ -198,6 +198,9 @@ func (s *Server) copyFinish(ctx context.Context, _ Peer, r CopyFinish) (CopyFini
 		return CopyFinished{}, err
 	}
 	seq, damaged, err := l.Finish(ctx, copier.Result{Blobs: r.Blobs, Place: r.Place})
+	if err == nil {
+		err = l.End() // and not when the server sees the client go: the next copy may begin at once
+	}
 	return CopyFinished{seq, s.named(damaged)}, err
 }
 

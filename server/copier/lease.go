@@ -44,6 +44,7 @@ type Lease struct {
 	volume   *vfs.VolumeCopy                       // of it; nil = none
 	list     *os.File                              // of its blobs
 	final    *final                                // what Next found to fit together; nil before
+	checking *keyring.AccountID                    // whose volume was opened for Check alone
 	done     bool                                  // Finish was called
 }
 
@@ -210,11 +211,25 @@ func (l *Lease) Check(ctx context.Context, account keyring.AccountID, id blob.ID
 		return err
 	}
 	defer end()
+	if l.checking == nil || *l.checking != account {
+		l.restChecked()
+		if l.c.o.Volumes.Resting(account) {
+			l.checking = &account
+		}
+	}
 	v, err := l.c.o.Volumes.Volume(ctx, account)
 	if err != nil {
 		return err
 	}
 	return v.CheckBlob(ctx, id, header, sealed, first, final)
+}
+
+// restChecked closes a volume that only Check opened: nobody else may want it. Called with mu held.
+func (l *Lease) restChecked() {
+	if l.checking != nil {
+		l.c.o.Volumes.Rest(*l.checking)
+		l.checking = nil
+	}
 }
 
 // Result is what the owner says of a copy that is whole at its place.
@@ -274,6 +289,7 @@ func (l *Lease) release() error {
 	l.timer.Stop()
 	l.mu.Lock()
 	err := l.drop()
+	l.restChecked()
 	l.final.close()
 	l.mu.Unlock()
 	l.c.mu.Lock()

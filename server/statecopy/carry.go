@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"sallyport/vfs/blob"
 )
 
 // before is the copy in force while the next one is made.
@@ -46,13 +48,13 @@ func (d *Dir) Have() (io.ReadCloser, error) {
 }
 
 // Keep takes an account that has not changed over from the copy in force, if that has all of it: its list is read and compared with
-// the manifest, each blob must be there, and the database have its size; deep: its sum. blob is called with every blob.
-func (d *Dir) Keep(ctx context.Context, id AccountID, deep bool, blob func(Blob) error) (bool, error) {
+// the manifest, each blob must be there, and the database have its size; deep: its sum. each is called with every blob.
+func (d *Dir) Keep(ctx context.Context, id AccountID, deep bool, each func(Blob) error) (bool, error) {
 	h := d.before.accounts[id]
 	if h == nil || h.Kept {
 		return false, nil
 	}
-	return d.carry(ctx, id, h, deep, func(name string) string { return name }, blob)
+	return d.carry(ctx, id, h, deep, func(name string) string { return name }, each)
 }
 
 // Retain takes the last whole state of an account over, which is damaged now, if there is one and all of it is there.
@@ -72,7 +74,7 @@ func (d *Dir) Retain(ctx context.Context, id AccountID) (bool, error) {
 // errLacking ends the look at an account of which something is missing.
 var errLacking = errors.New("something of it is missing")
 
-func (d *Dir) carry(ctx context.Context, id AccountID, h *Held, deep bool, place func(string) string, blob func(Blob) error) (bool, error) {
+func (d *Dir) carry(ctx context.Context, id AccountID, h *Held, deep bool, place func(string) string, each func(Blob) error) (bool, error) {
 	list, tree := filepath.Join(d.before.meta, h.List.Name), filepath.Join(d.before.meta, h.Tree.Name)
 	err := d.check(ctx, list, h.List)
 	if err == nil && deep {
@@ -85,14 +87,17 @@ func (d *Dir) carry(ctx context.Context, id AccountID, h *Held, deep bool, place
 	}
 	if err == nil {
 		err = readListFile(list, func(b Blob) error {
-			if !d.HasBlob(id, b) { // one that was open then is not looked for
+			if b.Open {
+				return d.carryOpen(b, openBeside(list, b.ID), openBeside(filepath.Join(d.meta, place(h.List.Name)), b.ID))
+			}
+			if !d.HasBlob(id, b) {
 				return errLacking
 			}
-			return blob(b)
+			return each(b)
 		})
 	}
 	if errors.Is(err, errLacking) || errors.Is(err, ErrDamaged) || errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return false, d.dropPart(place(h.List.Name))
 	}
 	if err == nil {
 		err = d.link(ctx, list, place(h.List.Name), h.List)
@@ -101,27 +106,65 @@ func (d *Dir) carry(ctx context.Context, id AccountID, h *Held, deep bool, place
 		err = d.link(ctx, tree, place(h.Tree.Name), h.Tree)
 	}
 	if errors.Is(err, ErrDamaged) {
-		return false, d.Drop(id)
+		return false, d.dropPart(place(h.List.Name))
 	}
 	return err == nil, err
+}
+
+// dropPart removes what was taken over beside a list.
+func (d *Dir) dropPart(list string) error {
+	clear(d.made)
+	return os.RemoveAll(filepath.Join(d.meta, filepath.Dir(list)))
+}
+
+// openBeside is where a blob lies that was open when its list was made.
+func openBeside(list string, id blob.ID) string {
+	return filepath.Join(filepath.Dir(list), "open", id.String())
+}
+
+// carryOpen takes a blob over that was open.
+func (d *Dir) carryOpen(b Blob, from, to string) error {
+	info, err := os.Lstat(from)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && b.Size == 0:
+		return nil
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular() || info.Size() < b.Size:
+		return errLacking
+	}
+	return d.linkOrCopy(from, to, func() error {
+		f, size, err := openPart(from)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return d.put(context.Background(), to, size, f)
+	})
 }
 
 // link gives a file of the copy in force a name in the one that is being written; without links it is copied, and compared.
 func (d *Dir) link(ctx context.Context, from, name string, e Entry) error {
 	to := filepath.Join(d.meta, name)
+	return d.linkOrCopy(from, to, func() error {
+		f, _, err := openPart(from)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return d.put(ctx, to, e.Size, &checked{r: f, e: e, sum: sha256.New(), left: e.Size})
+	})
+}
+
+func (d *Dir) linkOrCopy(from, to string, copied func() error) error {
 	if err := d.mkdir(filepath.Dir(to)); err != nil {
 		return err
 	}
 	err := d.hardLink(from, to)
-	if err == nil || !errors.Is(err, unix.EXDEV) && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EMLINK) && !errors.Is(err, unix.EOPNOTSUPP) {
-		return err
+	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EMLINK) || errors.Is(err, unix.EOPNOTSUPP) {
+		return copied()
 	}
-	f, _, err := openPart(from)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return d.put(ctx, to, e.Size, &checked{r: f, e: e, sum: sha256.New(), left: e.Size})
+	return err
 }
 
 func readListFile(path string, fn func(Blob) error) error {

@@ -241,7 +241,12 @@ func (d *Dir) Sync() error {
 // Drop forgets an account of the copy that is being written: it was destroyed meanwhile, or is copied again.
 func (d *Dir) Drop(id AccountID) error {
 	clear(d.made)
-	return os.RemoveAll(filepath.Join(d.meta, fmt.Sprintf("%s%x", accountsDir, id[:])))
+	for _, dir := range []string{accountsDir, keptDir} {
+		if err := os.RemoveAll(filepath.Join(d.meta, fmt.Sprintf("%s%x", dir, id[:]))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // check reads a file back and compares it with the manifest: of one that grows the first Size bytes, of another one all of it.

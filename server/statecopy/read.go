@@ -98,6 +98,9 @@ func (c *Copy) Path(name string) string { return c.dir.file(name) }
 func (c *Copy) Blobs(account AccountID, list string, fn func(b Blob, path string, err error) error) error {
 	err := readListFile(c.dir.file(list), func(b Blob) error {
 		path := c.dir.blob(account, b)
+		if b.Open {
+			path = openBeside(c.dir.file(list), b.ID)
+		}
 		info, err := os.Lstat(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && b.Open && b.Size == 0:

@@ -85,7 +85,7 @@ func TestWithoutLinks(t *testing.T) {
 		if err := errors.Join(err, d.Clean(t.Context()), d.Close()); err != nil {
 			t.Fatal(err)
 		}
-		if want := map[bool]uint64{false: 2, true: 1}[damaged]; done.Same != want { // that with an open blob is copied again
+		if want := map[bool]uint64{false: 3, true: 2}[damaged]; done.Same != want {
 			t.Errorf("damaged %v: %d taken over", damaged, done.Same)
 		}
 		got, err := restore(t, path, filepath.Join(t.TempDir(), "new"), RestoreOptions{})
@@ -211,5 +211,29 @@ func TestAServerThatLiesIsNotBelieved(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestWhatWasOpenIsKept: an upload was under way when an account was copied whole for the last time; what was relied on of it stays with that state.
+func TestWhatWasOpenIsKept(t *testing.T) {
+	t.Parallel()
+	f, ids := someState()
+	path := filepath.Join(t.TempDir(), "copy")
+	if _, err := f.run(t, path, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	want := f.want()
+	f.accounts[ids[0]].broken = true
+	f.accounts[ids[0]].tree = []byte("damage")
+	for range 2 {
+		done, err := f.run(t, path, Options{})
+		if err != nil || len(done.Damage) != 1 || done.Damage[0].Last.IsZero() {
+			t.Fatalf("%+v, %v", done, err)
+		}
+		got, err := restore(t, path, filepath.Join(t.TempDir(), "new"), RestoreOptions{Damaged: LastGood})
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, got, want)
 	}
 }

@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ func (db *DB) Commit() (c Commit, err error) {
 	return c, err
 }
 
-// Peek is Commit of a database that need not be open, and may be open elsewhere: it reads three pages. Nothing is
+// Peek is Commit of a database that need not be open, and may be open elsewhere: it reads the three or four pages that lead to the head. Nothing is
 // authenticated: the answer means something to who knows it already from a database that was verified.
 // ErrIntegrity if it cannot be read.
 func Peek(path string) (c Commit, err error) {
@@ -51,40 +52,56 @@ func Peek(path string) (c Commit, err error) {
 	if len(roots) == 0 {
 		return c, fmt.Errorf("%w: the database has no beginning", ErrIntegrity)
 	}
-	at := roots[0]
-	for depth := 0; ; depth++ {
-		if depth > 2 || at < 2 || at >= 1<<40 {
+	at, key := roots[0], []byte{byte(record.DomainHead)}
+	for range mostDepth {
+		if at < 2 || at >= 1<<40 {
 			break
 		}
 		if _, err := f.ReadAt(page, int64(at)*pagecheck.Size); err != nil || native.Uint64(page) != at {
 			break
 		}
-		if native.Uint16(page[8:]) != pageLeaf {
-			break // the few buckets of a database are on one page
-		}
-		key := []byte{byte(record.DomainHead)}
-		if depth > 0 {
-			key = []byte(headKey)
+		if native.Uint16(page[8:]) == pageBranch {
+			at = below(page, key)
+			continue
 		}
 		value, bucket := lookIn(page, key)
 		switch {
-		case value == nil:
+		case value == nil, bucket && len(value) < bucketHeadSize:
 			return c, dangling(record.DomainHead)
 		case !bucket:
 			return sha256.Sum256(value), nil
-		case len(value) < bucketHeadSize:
-			return c, dangling(record.DomainHead)
 		}
+		key = []byte(headKey)
 		if at = native.Uint64(value); at != 0 {
 			continue
 		}
-		value, _ = lookIn(value[bucketHeadSize:], []byte(headKey)) // a small bucket lies in the page
+		value, _ = lookIn(value[bucketHeadSize:], key) // a small bucket lies in the page
 		if value == nil {
 			return c, dangling(record.DomainHead)
 		}
 		return sha256.Sum256(value), nil
 	}
 	return c, fmt.Errorf("%w: the pages that lead to the head of the database cannot be read", ErrIntegrity)
+}
+
+// below is the page below a branch in which a key is; 0 = the branch is damaged.
+func below(p, key []byte) (page uint64) {
+	for i := range int(native.Uint16(p[10:])) {
+		at := pageHeaderSize + i*pageElementSize
+		if at+pageElementSize > len(p) {
+			return 0
+		}
+		from := uint64(at) + uint64(native.Uint32(p[at:]))
+		to := from + uint64(native.Uint32(p[at+4:]))
+		if to > uint64(len(p)) {
+			return 0
+		}
+		if page != 0 && bytes.Compare(p[from:to], key) > 0 {
+			return page
+		}
+		page = native.Uint64(p[at+8:])
+	}
+	return page
 }
 
 // lookIn finds an element of a leaf page.

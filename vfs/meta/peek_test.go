@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"sallyport/crypto/record"
 	"sallyport/vfs/pagecheck"
 )
 
@@ -33,6 +34,38 @@ func TestPeekSeesTheNewestCommit(t *testing.T) {
 			t.Fatalf("commit %d: %x, want %x, %v; seen before: %v", i, got, want, err, seen[got])
 		}
 		seen[got] = true
+	}
+	// buckets that are just small enough to lie in the first page are too many for one
+	spread := newDB(t)
+	branch := false
+	for n := range 12 {
+		btx, err := spread.bolt.Begin(true)
+		for _, kind := range buckets() {
+			if err == nil && kind != record.DomainHead {
+				err = btx.Bucket([]byte{byte(kind)}).Put([]byte{byte(n), 1}, make([]byte, 60))
+			}
+		}
+		if err == nil {
+			err = btx.Commit()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := spread.Commit()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Peek(spread.path); err != nil || got != want {
+			t.Fatalf("after %d commits: %x, want %x, %v", n, got, want, err)
+		}
+		image, err := os.ReadFile(spread.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		branch = branch || native.Uint16(image[pagecheck.Roots(image)[0]*pagecheck.Size+8:]) == pageBranch
+	}
+	if !branch {
+		t.Error("the first page was never a branch")
 	}
 	want, err := d.Commit()
 	if err != nil {
