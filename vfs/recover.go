@@ -298,15 +298,7 @@ func (c *core) unlinkDoomed(ctx context.Context) (ids []blob.ID, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, id := range ids {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if err := c.blobs.Remove(ctx, id); err != nil {
-			return nil, err
-		}
-	}
-	return ids, nil
+	return ids, blob.RemoveAll(ctx, c.blobs, ids)
 }
 
 // orphanGrace is how old a blob that metadata does not know must be before it is removed: long enough for an operator who

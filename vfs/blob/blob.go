@@ -62,6 +62,25 @@ type Store interface {
 	List(ctx context.Context, after ID, fn func(ID, int64) error) error
 }
 
+// ManyRemover is a Store that removes many blobs with less than the work of one for each.
+type ManyRemover interface {
+	// RemoveMany is Remove of each. After an error some may be gone.
+	RemoveMany(ctx context.Context, ids []ID) error
+}
+
+// RemoveAll removes blobs durably, in the way that suits the store. After an error some may be gone.
+func RemoveAll(ctx context.Context, s Store, ids []ID) error {
+	if m, ok := s.(ManyRemover); ok {
+		return m.RemoveMany(ctx, ids)
+	}
+	for _, id := range ids {
+		if err := s.Remove(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Writer appends to one blob. After any error it is dead: all methods but
 // ReadAt and Abort fail. Not safe for concurrent use, except that ReadAt may
 // run beside everything else before Commit or Abort.

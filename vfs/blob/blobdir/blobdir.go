@@ -173,24 +173,36 @@ func (d *Dir) openRegular(id blob.ID, flag int) (*os.File, int64, error) {
 var errNotRegular = fmt.Errorf("not a regular file: %w", fs.ErrNotExist)
 
 // Remove implements blob.Store.
-func (d *Dir) Remove(ctx context.Context, id blob.ID) error {
-	if err := d.writable(ctx); err != nil {
-		return wrap("removing", id, err)
-	}
-	fan := fanName(id[0])
-	switch err := d.root.Remove(path(id)); {
-	case errors.Is(err, fs.ErrNotExist):
-		// Perhaps it went in an attempt whose sync failed: without one that succeeds it could come back after a power loss.
-		if _, err := d.root.Lstat(fan); errors.Is(err, fs.ErrNotExist) {
-			return nil
+func (d *Dir) Remove(ctx context.Context, id blob.ID) error { return d.RemoveMany(ctx, []blob.ID{id}) }
+
+// RemoveMany implements blob.ManyRemover: blobs next to each other in ids that share a directory share its sync, too.
+func (d *Dir) RemoveMany(ctx context.Context, ids []blob.ID) error {
+	for i, id := range ids {
+		if err := d.writable(ctx); err != nil {
+			return wrap("removing", id, err)
 		}
-	case err != nil:
-		return wrap("removing", id, err)
-	}
-	if err := d.syncDir(fan); err != nil {
-		return wrap("removing", id, err)
+		if err := d.root.Remove(path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return wrap("removing", id, err)
+		}
+		if i+1 < len(ids) && ids[i+1][0] == id[0] {
+			continue
+		}
+		// Of those that were not there, too: perhaps they went in an attempt whose sync failed, and without one that succeeds they
+		// could come back after a power loss.
+		if err := d.syncDirOf(id); err != nil {
+			return wrap("removing", id, err)
+		}
 	}
 	return nil
+}
+
+// syncDirOf makes the names in the directory of a blob durable; if there is none there is nothing to lose.
+func (d *Dir) syncDirOf(id blob.ID) error {
+	fan := fanName(id[0])
+	if _, err := d.root.Lstat(fan); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return d.syncDir(fan)
 }
 
 func (d *Dir) writable(ctx context.Context) error {

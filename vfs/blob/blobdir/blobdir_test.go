@@ -230,6 +230,18 @@ func TestOrderOfSyncs(t *testing.T) {
 			}
 			return errors.Join(w.Sync(), w.Sync(), w.Commit())
 		}, ". data 03 data data"},
+		// Many share the sync of their directory, which follows the last of them; those that are gone already share it, too.
+		{func() error {
+			return d.RemoveMany(t.Context(), []blob.ID{{1}, {2, 1}, {2, 2}, {2, 3}, {9}, {9, 1}, {3}})
+		}, "01 02 03"},
+		{func() error {
+			for _, id := range []blob.ID{{1}, {2, 2}, {3}} {
+				if _, err := d.Open(t.Context(), id); !errors.Is(err, fs.ErrNotExist) {
+					return fmt.Errorf("blob %s is there: %v", id, err)
+				}
+			}
+			return nil
+		}, ""},
 	} {
 		if err := step.do(); err != nil {
 			t.Fatalf("step %d: %v", i, err)
