@@ -368,7 +368,7 @@ func (g *group) ack() error {
 func (g *group) apply() error {
 	h, box, set := &g.head, g.db.keys.Box(), g.db.keys.Set()
 	g.copies = g.db.changes.Load()
-	for _, key := range g.changes.keys("", "") {
+	for _, key := range g.changes.all() {
 		kind, dbkey, p := record.Domain(key[0]), []byte(key), g.changes.records[key]
 		bucket, cursor := g.snap.bucket(kind), g.snap.cursor(kind)
 		found, old := cursor.Seek(dbkey[1:])

@@ -128,8 +128,7 @@ func (tx *Tx) scan(kind record.Domain, prefix, from []byte) iter.Seq[found] {
 	return func(yield func(found) bool) {
 		var changed []string
 		if tx.own != nil {
-			tag := string(byte(kind))
-			changed = append(tx.own.keys(tag+string(prefix), tag+string(from)), tx.group.keys(tag+string(prefix), tag+string(from))...)
+			changed = tx.group.appendKeys(tx.own.appendKeys(nil, kind, prefix, from), kind, prefix, from)
 			slices.Sort(changed)
 			changed = slices.Compact(changed)
 		}
