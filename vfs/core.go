@@ -33,6 +33,8 @@ type core struct {
 
 	losses losses
 
+	usages *meta.Usages // of a purge that goes on; the housekeeper's
+
 	failed  atomic.Bool   // a commit failed: no writes until reopened
 	damaged atomic.Uint64 // reads and opens that met ErrIntegrity
 	handles atomic.Int64

@@ -186,10 +186,20 @@ func (p *PurgePlan) execute(ctx context.Context, c *core, emit func(PurgeReceipt
 	if h != nil && h.all {
 		return c.removeDoomed(ctx)
 	}
-	e := purge{plan: p, c: c, emit: emit, held: h}
-	err = c.historyFrom(ctx, passed, p.until, purgePage, h, func(batch []past) error { return e.take(ctx, batch) })
+	if c.usages == nil {
+		c.usages = meta.NewUsages()
+	}
+	e := purge{plan: p, c: c, emit: emit, held: h, known: c.usages}
+	look := describing(h, nil)
+	if h == nil && p.any {
+		look = undescribed
+	}
+	err = c.itemsFrom(ctx, passed, p.until, purgePage, look, func(batch []past) error { return e.take(ctx, batch) })
 	if err == nil {
 		err = e.flush(ctx)
+	}
+	if err == nil {
+		c.usages = nil // who had enough comes again
 	}
 	if err != nil && !errors.Is(err, errEnough) {
 		return err
@@ -212,8 +222,8 @@ type purge struct {
 	plan     *PurgePlan
 	c        *core
 	emit     func(PurgeReceipt) []byte
-	gathered []waiting
-	known    map[meta.Inode]*meta.Usage
+	gathered []meta.Superseded // what they are called is found out again when that matters: there are many
+	known    *meta.Usages
 	held     *held // as the items are judged by
 	loose    bool  // something was met that is not held
 }
@@ -227,7 +237,7 @@ func (e *purge) take(ctx context.Context, page []past) error {
 		if e.loose = true; !e.plan.expired(page[i].Superseded) {
 			continue
 		}
-		if e.gathered = append(e.gathered, waiting{page[i].item, page[i].versions}); len(e.gathered) == e.window() {
+		if e.gathered = append(e.gathered, page[i].item); len(e.gathered) == e.window() {
 			if err := e.flush(ctx); err != nil {
 				return err
 			}
@@ -240,7 +250,7 @@ func (e *purge) take(ctx context.Context, page []past) error {
 }
 
 // purge is one transaction.
-func (e *purge) purge(ctx context.Context, batch []waiting) error {
+func (e *purge) purge(ctx context.Context, batch []meta.Superseded) error {
 	ids := make([]meta.Inode, 0, len(batch))
 	for i := range batch {
 		ids = append(ids, batch[i].Inode)
@@ -266,7 +276,7 @@ func (e *purge) purge(ctx context.Context, batch []waiting) error {
 				receipt.Busy++
 				continue
 			}
-			items = append(items, batch[i].Superseded)
+			items = append(items, batch[i])
 			receipt.Oldest, receipt.Newest = span(receipt.Oldest, receipt.Newest, time.Unix(0, batch[i].At))
 		}
 		if gone, err = tx.Purge(items, e.plan.by(), e.known); err != nil {
@@ -288,7 +298,7 @@ func (e *purge) purge(ctx context.Context, batch []waiting) error {
 	if e.held != nil {
 		e.held.seen = seen
 	}
-	gone.Forget(e.known)
+	gone.Remember(e.known)
 	e.c.vol.fs.purged.Add(gone.Names + gone.Versions)
 	e.plan.result.add(&receipt)
 	if e.emit != nil {
@@ -300,9 +310,8 @@ func (e *purge) purge(ctx context.Context, batch []waiting) error {
 // past is an item of the time index with what is known of it.
 type past struct {
 	Superseded
-	item     meta.Superseded
-	versions uint64 // highest version number of the inode
-	at       slot
+	item meta.Superseded
+	at   slot
 }
 
 // history hands out what was superseded before an instant, oldest first, a page at a time, each from a view of its own.
@@ -328,13 +337,39 @@ func (c *core) historyFrom(ctx context.Context, from, until int64, size int, h *
 
 // historyOf is historyFrom for what was at or below some paths; nil = everything. A page may be empty then.
 func (c *core) historyOf(ctx context.Context, from, until int64, size int, h, only *held, fn func(page []past) error) error {
+	return c.itemsFrom(ctx, from, until, size, describing(h, only), fn)
+}
+
+// look makes what finds out about the items of a view, and whether they are asked for.
+type look func(tx *meta.Tx) func(meta.Superseded) (p past, is bool, err error)
+
+func describing(h, only *held) look {
+	return func(tx *meta.Tx) func(meta.Superseded) (past, bool, error) {
+		w, of := newWay(tx, h), newWay(tx, only)
+		return func(s meta.Superseded) (p past, is bool, err error) {
+			if p, err = describe(tx, w, s); err != nil || only == nil {
+				return p, true, err
+			}
+			is, err = of.was(&p)
+			return p, is, err
+		}
+	}
+}
+
+// undescribed is for who takes everything and needs to know nothing of it.
+func undescribed(*meta.Tx) func(meta.Superseded) (past, bool, error) {
+	return func(s meta.Superseded) (past, bool, error) { return past{item: s}, true, nil }
+}
+
+// itemsFrom is historyFrom with another look at the items.
+func (c *core) itemsFrom(ctx context.Context, from, until int64, size int, look look, fn func(page []past) error) error {
 	for more := true; more; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		var page []past
 		err := c.db.View(func(tx *meta.Tx) error {
-			w, of := newWay(tx, h), newWay(tx, only)
+			describe := look(tx)
 			var failed error
 			more = false
 			n, last := 0, int64(0)
@@ -345,16 +380,13 @@ func (c *core) historyOf(ctx context.Context, from, until int64, size int, h, on
 				}
 				n, last = n+1, s.At
 				var p past
-				if p, failed = describe(tx, w, s); failed != nil {
+				var is bool
+				if p, is, failed = describe(s); failed != nil {
 					return false
 				}
-				if only != nil {
-					var is bool
-					if is, failed = of.was(&p); !is || failed != nil {
-						return failed == nil
-					}
+				if is {
+					page = append(page, p)
 				}
-				page = append(page, p)
 				return true
 			})
 			return errors.Join(err, failed)
@@ -376,7 +408,7 @@ func describe(tx *meta.Tx, w *way, s meta.Superseded) (past, error) {
 	if err != nil {
 		return p, missing(err)
 	}
-	p.Dir, p.versions = n.Kind == meta.Dir, n.Versions
+	p.Dir = n.Kind == meta.Dir
 	at := slot{n.Home, n.Name}
 	switch {
 	case s.Version == 0:

@@ -12,22 +12,13 @@ import (
 
 const (
 	// purgeWindow is how many items of the time index are gathered and put in order before they are purged. What remains of a file is read once
-	// for each window that has versions of it, so that the larger this is, the less is read. An item takes about 50 bytes, and a name what it is long.
+	// (meta.Usages), or once for each window that has versions of it. An item takes about 50 bytes, and a name what it is long.
 	purgeWindow = 50_000
 	// purgeBatch is how many of them one transaction purges: it is what others wait for at most.
 	purgeBatch = 500
 	// purgeLeast is the smallest batch that is tried on a full disk, where a small transaction may still find room.
 	purgeLeast = 8
-	// usageVersions is how many versions an inode must have had for a purge to count once what they rely on, when more than one
-	// transaction takes some of them; usageKept is for how many inodes it keeps that.
-	usageVersions, usageKept = 1000, 4
 )
-
-// waiting is an item that is gathered. There are many: what it is called is found out again when that matters.
-type waiting struct {
-	meta.Superseded
-	versions uint64 // highest version number of the inode
-}
 
 // window is how many items are gathered: no more than shall go.
 func (e *purge) window() int {
@@ -40,8 +31,8 @@ func (e *purge) window() int {
 // byInode brings the versions of an inode together, and lets the names follow in the order of time: a directory's name can go
 // only after those in it. In the order of time alone each transaction would have versions of as many files as it has items where
 // many files are overwritten in turns, and would read for each of them all versions that remain.
-func byInode(window []waiting) {
-	slices.SortStableFunc(window, func(a, b waiting) int {
+func byInode(window []meta.Superseded) {
+	slices.SortStableFunc(window, func(a, b meta.Superseded) int {
 		switch {
 		case a.Version == 0 && b.Version == 0:
 			return 0
@@ -62,7 +53,7 @@ func (e *purge) flush(ctx context.Context) error {
 	for size := full; len(window) > 0; {
 		some := window[:min(size, len(window))]
 		rest := window[len(some):]
-		err := e.purgeSome(ctx, some, rest)
+		err := e.purgeSome(ctx, some)
 		if errors.Is(err, syscall.ENOSPC) && !e.c.failed.Load() && len(some) > purgeLeast {
 			size = max(len(some)/4, purgeLeast)
 			continue
@@ -83,12 +74,9 @@ func (e *purge) flush(ctx context.Context) error {
 	return nil
 }
 
-func (e *purge) purgeSome(ctx context.Context, some, rest []waiting) error {
+func (e *purge) purgeSome(ctx context.Context, some []meta.Superseded) error {
 	some, err := e.again(some)
 	if err != nil || len(some) == 0 {
-		return err
-	}
-	if err := e.count(some, rest); err != nil {
 		return err
 	}
 	return e.purge(ctx, some)
@@ -96,14 +84,14 @@ func (e *purge) purgeSome(ctx context.Context, some, rest []waiting) error {
 
 // again drops what may stay by now: while the transactions before this one were paced, it can have been renamed to a place that
 // is on hold, or that the plan does not ask for.
-func (e *purge) again(some []waiting) (still []waiting, err error) {
+func (e *purge) again(some []meta.Superseded) (still []meta.Superseded, err error) {
 	if e.held == nil && e.plan.any {
 		return some, nil
 	}
 	err = e.c.db.View(func(tx *meta.Tx) error {
 		w := newWay(tx, e.held)
 		for i := range some {
-			p, err := describe(tx, w, some[i].Superseded)
+			p, err := describe(tx, w, some[i])
 			if err != nil {
 				return err
 			}
@@ -114,20 +102,4 @@ func (e *purge) again(some []waiting) (still []waiting, err error) {
 		return nil
 	})
 	return still, err
-}
-
-// count gets the usage of an inode that has very many versions, of which the next transaction takes some, too.
-func (e *purge) count(some, rest []waiting) error {
-	if len(rest) == 0 {
-		return nil
-	}
-	last := &some[len(some)-1]
-	id := last.Inode
-	if last.Version == 0 || rest[0].Version == 0 || rest[0].Inode != id || last.versions < usageVersions || e.known[id] != nil {
-		return nil
-	}
-	if e.known == nil || len(e.known) >= usageKept {
-		e.known = map[meta.Inode]*meta.Usage{}
-	}
-	return e.c.db.View(func(tx *meta.Tx) (err error) { e.known[id], err = tx.Usage(id); return err })
 }

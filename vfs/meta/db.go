@@ -29,6 +29,7 @@ type DB struct {
 	newest atomic.Pointer[store]
 
 	now    func() time.Time
+	relaid atomic.Uint64 // how often versions were made to rely on something else
 	acked  atomic.Uint64 // events up to this number have reached the chain
 	commit func(commit func() error) error
 

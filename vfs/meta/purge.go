@@ -16,7 +16,8 @@ type Purged struct {
 	Bytes                   uint64     // logical sizes of the versions of files
 	Blobs                   [][16]byte // doomed: their keys are gone
 
-	gone map[Inode]*Usage // what the purged versions relied on, of inodes whose Usage is known
+	found map[Inode]*usage // what the remaining versions rely on
+	as    uint64           // state of DB.relaid in which it was found
 }
 
 // PurgeBy is how what a Purge destroys was found. It decides which of the marks in Stats it moves.
@@ -32,12 +33,14 @@ const (
 // a removed directory of which something is left. An inode goes with the last name or version that was superseded;
 // what is live never does. From which instant on the past is whole is noted in the same transaction.
 //
-// Its cost is that of reading the remaining versions of each inode, but for those inodes whose Usage is known.
-func (tx *Tx) Purge(items []Superseded, by PurgeBy, known map[Inode]*Usage) (Purged, error) {
+// Its cost is that of reading the remaining versions of each inode that are not known (nil = none is). When it is committed,
+// Remember makes known what it has read.
+func (tx *Tx) Purge(items []Superseded, by PurgeBy, known *Usages) (Purged, error) {
 	if by < ByClock || by > ByChoice {
 		return Purged{}, invalid("purge")
 	}
-	p := purge{tx: tx, known: known, touched: map[Inode]*Usage{}}
+	p := purge{tx: tx, known: known, touched: map[Inode]*relied{}}
+	p.as, p.found = tx.db.owner.relaid.Load(), map[Inode]*usage{}
 	for i := range items {
 		var err error
 		if items[i].Entry != nil {
@@ -72,8 +75,8 @@ func (tx *Tx) AwaitShred(bytes uint64) { tx.head.shred += bytes }
 type purge struct {
 	Purged
 	tx      *Tx
-	known   map[Inode]*Usage
-	touched map[Inode]*Usage // what purged versions of an inode relied on
+	known   *Usages
+	touched map[Inode]*relied // what purged versions of an inode relied on
 	order   []Inode
 	ended   int64 // the latest instant at which something ended that some view of the past lacks now
 }
@@ -167,9 +170,9 @@ func (p *purge) forget(n *Node, number uint64) (*storedVersion, error) {
 	return v, nil
 }
 
-func (p *purge) touch(id Inode) *Usage {
+func (p *purge) touch(id Inode) *relied {
 	if p.touched[id] == nil {
-		p.touched[id] = newUsage(id)
+		p.touched[id] = newRelied()
 		p.order = append(p.order, id)
 	}
 	return p.touched[id]
@@ -192,19 +195,17 @@ func (p *purge) settle(id Inode) error {
 		p.Inodes++
 	}
 	free := p.touched[id]
-	if len(free.blobs) == 0 && len(free.pages) == 0 {
+	if free.none() {
 		return nil
 	}
-	known := p.known[id]
-	if known != nil {
-		if p.gone == nil {
-			p.gone = map[Inode]*Usage{}
-		}
-		p.gone[id] = free.clone()
-	}
-	if err := p.tx.unused(n, free, known); err != nil {
+	all, err := p.tx.unused(n, free, p.known.get(id, p.as))
+	if err != nil {
 		return err
 	}
+	if all == nil {
+		all = &usage{} // what was known before is not right any more
+	}
+	p.found[id] = all
 	doomed, err := p.tx.drop(id, free)
 	p.Blobs = append(p.Blobs, doomed...)
 	return err

@@ -29,7 +29,7 @@ func (d *testDB) sound(t testing.TB) {
 	}
 }
 
-func (d *testDB) purge(t testing.TB, items []Superseded, known map[Inode]*Usage) (p Purged) {
+func (d *testDB) purge(t testing.TB, items []Superseded, known *Usages) (p Purged) {
 	t.Helper()
 	d.update(t, func(tx *Tx) (err error) { p, err = tx.Purge(items, ByClock, known); return err })
 	return p
@@ -62,13 +62,9 @@ func TestPurgeTakesABlobWithItsLastVersion(t *testing.T) {
 		for _, v := range []*Version{over(1, 2), over(1, 3), over(3)} {
 			d.update(t, func(tx *Tx) error { return tx.AddVersion(n, v) })
 		}
-		var known map[Inode]*Usage
+		var known *Usages
 		if counted {
-			d.view(t, func(tx *Tx) error {
-				u, err := tx.Usage(n.ID)
-				known = map[Inode]*Usage{n.ID: u}
-				return err
-			})
+			known = NewUsages()
 		}
 		items := d.all(t)
 		if len(items) != 3 {
@@ -76,7 +72,7 @@ func TestPurgeTakesABlobWithItsLastVersion(t *testing.T) {
 		}
 		for i, want := range [][]byte{{}, {2}, {1}} {
 			p := d.purge(t, items[i:i+1], known)
-			p.Forget(known)
+			p.Remember(known)
 			d.sound(t)
 			if len(p.Blobs) != len(want) || len(want) > 0 && p.Blobs[0][0] != want[0] || p.Versions != 1 || p.Inodes != 0 {
 				t.Errorf("item %d: %+v, want the blobs %v gone", i, p, want)

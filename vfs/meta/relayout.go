@@ -32,6 +32,7 @@ func (tx *Tx) Relayout(id Inode, n uint64, was, now *extent.Layout) (bool, error
 	if !slices.Equal(s.Layout.Blobs, was.Blobs) || !slices.Equal(s.Layout.Extents, was.Extents) || !bytes.Equal(s.Layout.Inline, was.Inline) {
 		return false, nil
 	}
+	tx.db.owner.relaid.Add(1) // committed or not: who remembers what versions rely on reads it again
 	s.Layout, s.pages = *now, nil
 	if len(now.Extents) > directExtents {
 		tx.newPages(s)
@@ -67,7 +68,7 @@ func (tx *Tx) Release(id Inode, blobs [][16]byte) (doomed [][16]byte, err error)
 	if err != nil {
 		return nil, err
 	}
-	free := newUsage(id)
+	free := newRelied()
 	for _, b := range blobs {
 		free.blobs[b] = 1
 	}
@@ -77,14 +78,14 @@ func (tx *Tx) Release(id Inode, blobs [][16]byte) (doomed [][16]byte, err error)
 		}
 		free.pages[pageName{be64(f.key[8:]), binary.BigEndian.Uint32(f.key[16:])}] = 1
 	}
-	if err := tx.unused(n, free, nil); err != nil {
+	if _, err := tx.unused(n, free, nil); err != nil {
 		return nil, fmt.Errorf("meta: releasing: %w", err)
 	}
 	return tx.drop(id, free)
 }
 
 // drop removes the pages and dooms the blobs that are left in free.
-func (tx *Tx) drop(id Inode, free *Usage) (doomed [][16]byte, err error) {
+func (tx *Tx) drop(id Inode, free *relied) (doomed [][16]byte, err error) {
 	for page := range free.pages {
 		tx.remove(record.DomainExtents, pageKey(id, page.n, page.page))
 	}
