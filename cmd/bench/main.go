@@ -33,6 +33,11 @@ func main() {
 		case "bare-sftp":
 			fail(serveBareSFTP(os.Args[2:]))
 			return
+		case "history":
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+			defer stop()
+			fail(overheadOfHistory(ctx, os.Args[2:]))
+			return
 		}
 	}
 	var c config
