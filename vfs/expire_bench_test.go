@@ -15,7 +15,8 @@ import (
 
 // BenchmarkRetention purges by the clock as the server does, SALLYPORT_PURGE_VERSIONS versions (100,000 unless set) of
 // SALLYPORT_PURGE_FILES files (1,000) that were overwritten in turns, in slices of 50 versions of each, and tells the rate, the
-// greatest heap, and what a small upload costs beside that history and without it.
+// greatest heap, the transactions and the most CPU time of one (for which others wait), and what a small upload costs beside that
+// history and without it.
 func BenchmarkRetention(b *testing.B) {
 	number := func(name string, n int) int {
 		if text := os.Getenv(name); text != "" {
@@ -33,9 +34,12 @@ func BenchmarkRetention(b *testing.B) {
 		runtime.GC()
 		runtime.ReadMemStats(&before)
 		purged, start, cpu := uint64(0), time.Now(), cpuTime()
+		transactions, began, longest := 0, cpu, time.Duration(0)
 		b.StartTimer()
 		for {
-			r := must(h.vol.Purge(b.Context(), PurgeOptions{Before: start.Add(time.Hour), Most: uint64(50 * files), Pace: func(context.Context, int) error {
+			r := must(h.vol.Purge(b.Context(), PurgeOptions{Before: start.Add(time.Hour), Most: uint64(50 * files), Still: func() error { began = cpuTime(); return nil }, Pace: func(context.Context, int) error {
+				transactions++
+				longest = max(longest, cpuTime()-began)
 				var m runtime.MemStats
 				if runtime.ReadMemStats(&m); m.HeapInuse > most.HeapInuse {
 					most = m
@@ -54,6 +58,8 @@ func BenchmarkRetention(b *testing.B) {
 		}
 		b.ReportMetric(float64(purged)/took.Seconds(), "purged/s")
 		b.ReportMetric(float64(cpu.Microseconds())/float64(purged), "cpu-µs/purged")
+		b.ReportMetric(float64(transactions), "transactions")
+		b.ReportMetric(float64(longest.Microseconds())/1000, "most-cpu-ms/transaction")
 		b.ReportMetric(float64(most.HeapInuse-min(before.HeapInuse, most.HeapInuse))/(1<<20), "more-MiB")
 		b.ReportMetric(float64(most.HeapInuse)/(1<<20), "heap-MiB")
 		b.ReportMetric(with, "uploads-beside/s")
