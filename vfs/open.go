@@ -138,7 +138,11 @@ func (w *View) openAt(ctx context.Context, c *core, name string, h how) (*File, 
 		case p.exists() && p.kind() == meta.Dir:
 			return w.openDir(c, name, p, h)
 		case p.exists():
-			return w.openFile(c, name, p, s, h)
+			f, err := w.openFile(c, name, p, s, h)
+			if errors.Is(err, ErrPurged) && ctx.Err() == nil {
+				continue // replaced or removed, and purged, since the look: the name leads elsewhere now
+			}
+			return f, err
 		case !h.create:
 			return nil, fs.ErrNotExist
 		}

@@ -289,17 +289,7 @@ func TestPurgeBesideReadersAndWriters(t *testing.T) {
 				writes.Add(1)
 				switch n % 4 {
 				case 0, 1:
-					// It may be removed and purged between being opened and its first byte.
-					f, err := w.OpenHandle(ctx, name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0)
-					if err == nil {
-						_, err = f.Write(data)
-						if cerr := f.Close(); err == nil {
-							err = cerr
-						}
-					}
-					if err != nil && ctx.Err() == nil && !errors.Is(err, ErrPurged) {
-						t.Error(err)
-					}
+					put(t, w, name, data)
 				case 2:
 					f, err := w.OpenHandle(ctx, name, os.O_RDWR, 0)
 					if err != nil {

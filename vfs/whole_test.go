@@ -146,3 +146,50 @@ func anExactRestoreNeedsAWholeTime(t *testing.T) {
 		t.Errorf("a plan of before the purge: %v", err)
 	}
 }
+
+// TestAnOpeningLooksAgainAtWhatWasPurgedMeanwhile: between the look at a name and the pin of its file another session replaces or removes it, and it is purged.
+// Who opens then gets what the name leads to now, as who had come a moment later.
+func TestAnOpeningLooksAgainAtWhatWasPurgedMeanwhile(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		meanwhile func(t *testing.T, w *View)
+		flag      int
+		want      string // content after the close; "" = the opening is refused: there is nothing
+	}{
+		"removed, uploaded whole":           {func(t *testing.T, w *View) { ok(t, w.Remove("/f")) }, os.O_WRONLY | os.O_CREATE | os.O_TRUNC, "new"},
+		"replaced, uploaded whole":          {func(t *testing.T, w *View) { put(t, w, "/g", []byte("other")); ok(t, w.Rename("/g", "/f")) }, os.O_WRONLY | os.O_CREATE | os.O_TRUNC, "new"},
+		"removed, truncated and not made":   {func(t *testing.T, w *View) { ok(t, w.Remove("/f")) }, os.O_WRONLY | os.O_TRUNC, ""},
+		"overwritten, read and written":     {func(t *testing.T, w *View) { put(t, w, "/f", []byte("other")) }, os.O_RDWR, "newer"},
+		"removed, read and written or made": {func(t *testing.T, w *View) { ok(t, w.Remove("/f")) }, os.O_RDWR | os.O_CREATE, "new"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			other := b.view()
+			put(t, other, "/f", noise(1, 200_000)) // in a blob: an opening to read looks into it
+			done := false
+			w := b.viewWith(ViewOptions{Writer: "test", Supersede: func(Superseding) error {
+				if !done {
+					done = true
+					c.meanwhile(t, other)
+					must(b.vol.Purge(t.Context(), PurgeOptions{Before: oneSecond().Add(time.Hour)}))(t)
+				}
+				return nil
+			}})
+			f, err := w.OpenHandle(t.Context(), "/f", c.flag, 0)
+			if c.want == "" {
+				wantErr(t, err, fs.ErrNotExist)
+				if errors.Is(err, ErrPurged) {
+					t.Errorf("it is said to be purged, and not to be there: %v", err)
+				}
+				return
+			}
+			ok(t, err)
+			write(t, f, []byte("new"))
+			ok(t, f.Close())
+			if got := string(get(t, other, "/f")); !done || got != c.want {
+				t.Errorf("/f holds %q, want %q", brief([]byte(got)), c.want)
+			}
+		})
+	}
+}
