@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"time"
 
 	"sallyport/vfs"
 )
@@ -207,14 +208,23 @@ func (a *author) step() {
 	}
 }
 
-// tidy purges all history, folds and repacks.
+// Events of purges, with the latest end of what went.
+const chosenEvent, purgedEvent = "chosen up to %d", "purged up to %d"
+
+// tidy purges half of the history by choice and the rest by the clock, folds and repacks. Each purge says in its own transaction up to when it reached.
 func tidy(w *vfs.View, _ func()) error {
 	ctx := context.Background()
-	plan, err := w.Volume().PlanPurge(ctx, func(vfs.Superseded) bool { return true })
+	plan, err := w.Volume().PlanPurge(ctx, func(s vfs.Superseded) bool { return s.Inode%2 == 0 })
 	if err != nil {
 		return err
 	}
-	if err := plan.Execute(ctx, func(r vfs.PurgeReceipt) []byte { return fmt.Appendf(nil, "purge %d", r.Bytes) }); err != nil {
+	if err := plan.Execute(ctx, func(r vfs.PurgeReceipt) []byte { return fmt.Appendf(nil, chosenEvent, r.Newest.UnixNano()) }); err != nil {
+		return err
+	}
+	_, err = w.Volume().Purge(ctx, vfs.PurgeOptions{Before: time.Now().Add(time.Hour), Emit: func(r vfs.PurgeReceipt) []byte {
+		return fmt.Appendf(nil, purgedEvent, r.Newest.UnixNano())
+	}})
+	if err != nil {
 		return err
 	}
 	_, err = w.Volume().Tidy(ctx, vfs.TidyOptions{FoldAll: true, RepackAll: true})

@@ -150,6 +150,21 @@ func (s *site) examineVolume(ctx context.Context, ring *keyring.Keyring) error {
 	return s.noOrphans(ctx, ring)
 }
 
+// marksReach compares the marks in the head with what the events of purges say, which are from the transactions that destroyed it: no crash parts them.
+func marksReach(tx *meta.Tx) error {
+	var late error
+	s := tx.Stats()
+	return errors.Join(tx.Outbox(func(_ uint64, event []byte) bool {
+		var chosen, purged int64
+		_, _ = fmt.Sscanf(string(event), chosenEvent, &chosen) // most events are others
+		_, _ = fmt.Sscanf(string(event), purgedEvent, &purged)
+		if chosen > s.LackingTo || purged > s.PurgedTo {
+			late = wrong("%q, but the marks are %d for what was chosen and %d by the clock", event, s.LackingTo, s.PurgedTo)
+		}
+		return late == nil
+	}), late)
+}
+
 // grace is longer than any that a blob is given which nobody knows.
 const grace = 8 * 24 * time.Hour
 
@@ -170,7 +185,7 @@ func (s *site) noOrphans(ctx context.Context, ring *keyring.Keyring) error {
 	known, used := map[string]bool{}, map[string]bool{}
 	err = db.View(func(tx *meta.Tx) error {
 		var doomed error
-		return errors.Join(tx.Doomed(func(id [16]byte) bool { doomed = wrong("blob %x is still to be unlinked", id); return false }), doomed, tx.Blobs(func(b *meta.BlobKey) bool { known[blobPath(b.ID)] = true; return true }),
+		return errors.Join(marksReach(tx), tx.Doomed(func(id [16]byte) bool { doomed = wrong("blob %x is still to be unlinked", id); return false }), doomed, tx.Blobs(func(b *meta.BlobKey) bool { known[blobPath(b.ID)] = true; return true }),
 			tx.VersionsFrom(0, 0, func(l meta.Located) bool {
 				for _, ref := range l.Blobs {
 					used[blobPath(ref.ID)] = true
