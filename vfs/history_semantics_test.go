@@ -55,6 +55,7 @@ var historySentences = map[string]func(*testing.T){
 		} else if err != nil {
 			wantErr(t, err, ErrPurged)
 		}
+		anOpeningLooksAgainAtWhatWasPurgedMeanwhile(t)
 	},
 	"H4": func(t *testing.T) {
 		b := newBench(t)

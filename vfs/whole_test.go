@@ -147,10 +147,9 @@ func anExactRestoreNeedsAWholeTime(t *testing.T) {
 	}
 }
 
-// TestAnOpeningLooksAgainAtWhatWasPurgedMeanwhile: between the look at a name and the pin of its file another session replaces or removes it, and it is purged.
+// anOpeningLooksAgainAtWhatWasPurgedMeanwhile: between the look at a name and the pin of its file another session replaces or removes it, and it is purged.
 // Who opens then gets what the name leads to now, as who had come a moment later.
-func TestAnOpeningLooksAgainAtWhatWasPurgedMeanwhile(t *testing.T) {
-	t.Parallel()
+func anOpeningLooksAgainAtWhatWasPurgedMeanwhile(t *testing.T) {
 	for what, c := range map[string]struct {
 		meanwhile func(t *testing.T, w *View)
 		flag      int

@@ -30,8 +30,10 @@ func (s *Server) backupRestore(ctx context.Context, who Peer, r RestoreAsk) (fun
 		return nil, err
 	}
 	// Of a time before that, names are gone without a trace: the present ones would be taken for later ones, and removed.
-	if kept := s.o.Policy.Current().Resolve(a.Name).Backup.Kept(); r.Exact && kept != policy.Forever && r.At.Before(s.o.Clock.Before(kept)) {
-		return nil, newError(CodeRefused, "the tree of that time is not whole any more: retention and grace are over", "without --exact what is still there is restored, and nothing removed")
+	p := s.o.Policy.Current().Resolve(a.Name)
+	if kept := p.Backup.Kept(); r.Exact && kept != policy.Forever && r.At.Before(s.o.Clock.Before(kept)) {
+		days, origin := p.Value("backup.retention_days")
+		return nil, newError(CodeRefused, fmt.Sprintf("the tree of that time is not whole any more: retention (backup.retention_days = %s of %s) and grace are over", days, origin), "without --exact what is still there is restored, and nothing removed")
 	}
 	v, err := s.o.Volumes.Volume(ctx, a.ID)
 	if err != nil {
