@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -171,7 +172,8 @@ func put(c client, name string, how mode, off int64, content []byte) error {
 		return err
 	}
 	_, err = u.Write(content)
-	if cerr := u.Close(); err == nil {
+	_, cut := errors.AsType[*net.OpError](err) // FTP ends the data connection when it refuses, and says why in the reply
+	if cerr := u.Close(); err == nil || cut && cerr != nil {
 		err = cerr
 	}
 	return err
