@@ -1,12 +1,14 @@
 package vfs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -356,4 +358,48 @@ func TestARestoreIsJudgedWhereItIs(t *testing.T) {
 	}
 	_, err := w.Lstat("/in/sub/l")
 	wantErr(t, err, fs.ErrNotExist)
+}
+
+// TestAnExactRestoreWaitsForPathsBeforeItClaims: somebody who uses paths waits for a claim of the restore, which must not wait for him then; and
+// nobody waits while it tells what it did.
+func TestAnExactRestoreWaitsForPathsBeforeItClaims(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	w, other := b.view(), b.view()
+	ok(t, w.Mkdir("/d", 0))
+	then := b.instant()
+	ok(t, w.Mkdir("/d/late", 0))
+	p := must(w.History(nil).PlanRestore(t.Context(), RestoreAsk{At: then, From: "/d", Exact: true}))(t)
+	var names sync.RWMutex
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second) // for a deadlock
+	defer stop()
+	used := make(chan error, 100)
+	p.Enter = func() func() {
+		names.RLock()
+		using := make(chan struct{})
+		go func() { // uses paths before the restore has them
+			close(using)
+			f, err := other.OpenHandle(ctx, "/d/late/f", os.O_WRONLY|os.O_CREATE, 0)
+			names.RUnlock()
+			if err == nil {
+				err = f.Close()
+			}
+			used <- err
+		}()
+		<-using
+		names.Lock()
+		return names.Unlock
+	}
+	p.Progress = func(RestoreTotals) error {
+		if !names.TryLock() {
+			t.Error("others wait for whoever is told")
+			return nil
+		}
+		names.Unlock()
+		return nil
+	}
+	ok(t, p.Execute(t.Context()))
+	if err := <-used; err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("somebody who uses paths beside the restore: %v", err)
+	}
 }

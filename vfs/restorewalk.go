@@ -346,7 +346,7 @@ func (r *restorer) remove(ctx context.Context, places []place) error {
 	for len(files) > 0 {
 		some := files[:min(len(files), restoreBatch)]
 		files = files[len(some):]
-		if err := r.unlink(ctx, some); err != nil {
+		if err := r.unlink(ctx, some, nil); err != nil {
 			return err
 		}
 	}
@@ -380,49 +380,17 @@ func (r *restorer) clear(ctx context.Context, p *place) error {
 			return err
 		}
 	}
-	unlock := func() {}
-	if !r.dry {
-		var err error
-		if unlock, err = r.c.claims.lockDir(ctx, p.node.ID); errors.Is(err, ErrNotEmpty) {
-			return r.report(RestoreItem{Action: RestoreBusy, Path: p.path, Dir: true})
-		} else if err != nil {
-			return err
-		}
-	}
-	defer unlock()
-	return r.unlink(ctx, []*place{p})
+	return r.unlink(ctx, []*place{p}, func() (unlock func(), err error) { return r.c.claims.lockDir(ctx, p.node.ID) })
 }
 
-// unlink removes names in one transaction. What others have removed or filled meanwhile is left.
-func (r *restorer) unlink(ctx context.Context, places []*place) error {
-	var gone []*place
-	if r.dry {
-		gone = places
-	} else {
-		leave, err := r.mayChange(places[0].dir, func(path string) (items []RestoreItem) {
-			for _, p := range places {
-				items = append(items, RestoreItem{Action: RestoreRemove, Path: join(path, p.name), Dir: p.node.Kind == meta.Dir, Link: p.node.Kind == meta.Symlink})
-			}
-			return items
-		})
-		defer leave()
-		if err != nil {
-			return err
-		}
-		err = r.c.update(ctx, func(tx *meta.Tx) error {
-			gone = gone[:0]
-			for _, p := range places {
-				switch err := r.h.w.unlinkTx(tx, p); {
-				case errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrNotEmpty):
-				case err != nil:
-					return err
-				default:
-					gone = append(gone, p)
-				}
-			}
-			return nil
-		})
-		if err != nil {
+// unlink removes names in one transaction and tells of it. What others have removed or filled meanwhile is left.
+func (r *restorer) unlink(ctx context.Context, places []*place, claim func() (unlock func(), err error)) error {
+	gone := places
+	if !r.dry {
+		var err error
+		if gone, err = r.unlinkNow(ctx, places, claim); errors.Is(err, ErrNotEmpty) {
+			return r.report(RestoreItem{Action: RestoreBusy, Path: places[0].path, Dir: true})
+		} else if err != nil {
 			return err
 		}
 		r.h.w.told()
@@ -439,6 +407,42 @@ func (r *restorer) unlink(ctx context.Context, places []*place) error {
 		}
 	}
 	return r.progress(r.totals)
+}
+
+// unlinkNow is the transaction of unlink. claim, if not nil, is called when nobody changes paths any more: who waits for that may hold no claim,
+// because others wait for claims where they use paths.
+func (r *restorer) unlinkNow(ctx context.Context, places []*place, claim func() (unlock func(), err error)) (gone []*place, err error) {
+	leave, err := r.mayChange(places[0].dir, func(path string) (items []RestoreItem) {
+		for _, p := range places {
+			items = append(items, RestoreItem{Action: RestoreRemove, Path: join(path, p.name), Dir: p.node.Kind == meta.Dir, Link: p.node.Kind == meta.Symlink})
+		}
+		return items
+	})
+	defer leave()
+	if err != nil {
+		return nil, err
+	}
+	if claim != nil {
+		unlock, err := claim()
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
+	}
+	err = r.c.update(ctx, func(tx *meta.Tx) error {
+		gone = gone[:0]
+		for _, p := range places {
+			switch err := r.h.w.unlinkTx(tx, p); {
+			case errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrNotEmpty):
+			case err != nil:
+				return err
+			default:
+				gone = append(gone, p)
+			}
+		}
+		return nil
+	})
+	return gone, err
 }
 
 // mayChange asks whether what is to be done in a directory may be done where that is now. Nobody changes paths until leave, which is
