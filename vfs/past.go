@@ -131,12 +131,14 @@ func (p *Past) reached(tx *meta.Tx, name string) string {
 func (p *Past) lead(tx *meta.Tx, name string, follow bool) (place, error) {
 	root, err := tx.NodeAt(meta.Root, p.at)
 	if errors.Is(err, fs.ErrNotExist) {
-		return place{}, p.unknown(tx, meta.Root)
+		if err = p.unknown(tx, meta.Root); p.h.all && errors.Is(err, ErrPurged) {
+			root, err = dirLeft(tx, meta.Root)
+		}
 	}
 	if err != nil {
 		return place{}, err
 	}
-	wk := walker{view: p.h.w, tx: tx, follow: follow, past: true, then: p.at}
+	wk := walker{view: p.h.w, tx: tx, follow: follow, past: true, left: p.h.all, then: p.at}
 	return wk.run(root, name)
 }
 
@@ -164,7 +166,9 @@ func (wk *walker) lookBack(cur *place, c string) (place, error) {
 		next.name = e.Name
 		next.node, err = wk.tx.NodeAt(e.Inode, wk.then)
 		if errors.Is(err, fs.ErrNotExist) {
-			return place{}, ErrPurged
+			if err = ErrPurged; wk.left {
+				next.node, err = dirLeft(wk.tx, e.Inode)
+			}
 		}
 		if err != nil {
 			return place{}, err
@@ -290,6 +294,18 @@ func remains(tx *meta.Tx, id meta.Inode) (*meta.Node, error) {
 		return nil, missing(err)
 	}
 	return &meta.Node{ID: n.ID, Kind: n.Kind, Target: n.Target}, nil
+}
+
+// dirLeft is a directory of which no attributes of an instant are left, with the last that it had: what was in it may be left. ErrPurged if it is none.
+func dirLeft(tx *meta.Tx, id meta.Inode) (*meta.Node, error) {
+	n, err := tx.Node(id)
+	if err != nil {
+		return nil, missing(err)
+	}
+	if n.Kind != meta.Dir {
+		return nil, ErrPurged
+	}
+	return n, nil
 }
 
 // OpenHandle opens a file of then for reading; ErrIsDir on a directory. ctx is for the opening.

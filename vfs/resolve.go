@@ -105,6 +105,7 @@ type walker struct {
 	follow bool
 	past   bool     // as of the instant then, without what the session has open
 	then   int64    // ns since 1970
+	left   bool     // through directories, too, of which no attributes of then are left
 	at     []place  // from the root to where we are
 	todo   []string // rests of paths still to walk, the innermost last
 	links  int

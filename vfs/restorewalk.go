@@ -37,7 +37,7 @@ type restorer struct {
 type wanted struct {
 	name string     // that it is to have
 	node *meta.Node // as of then
-	gone bool       // its version of then is purged
+	gone bool       // its version of then is purged; node has the last attributes of a directory
 	from string     // path of then
 	to   string     // path that it is to have
 
@@ -85,13 +85,13 @@ func (r *restorer) restore(ctx context.Context) error {
 	}
 	if what.root() && r.ask.To == "/" {
 		r.root = meta.Root
-		return r.tree(ctx, &wanted{name: "/", node: what.node, from: "/", to: "/"}, meta.Root)
+		return r.tree(ctx, &wanted{name: "/", node: what.node, gone: !r.was(meta.Root), from: "/", to: "/"}, meta.Root)
 	}
 	home, err := r.home(ctx, parent(r.ask.To))
 	if err != nil {
 		return err
 	}
-	w := &wanted{name: path.Base(r.ask.To), node: what.node, from: what.path, to: r.ask.To}
+	w := &wanted{name: path.Base(r.ask.To), node: what.node, gone: !r.was(what.node.ID), from: what.path, to: r.ask.To}
 	ids, err := r.names(ctx, home, []*wanted{w})
 	if err != nil || what.kind() != meta.Dir || ids[0].skip {
 		return err
@@ -167,7 +167,7 @@ func (r *restorer) home(ctx context.Context, dir string) (meta.Inode, error) {
 	err = r.c.db.View(func(tx *meta.Tx) error {
 		was, err := r.past.walk(tx, dir, false)
 		if err == nil && was.exists() && was.kind() == meta.Dir {
-			w.node, w.from = was.node, was.path
+			w.node, w.from, w.gone = was.node, was.path, !r.was(was.node.ID)
 		}
 		return absentIsFine(err)
 	})
@@ -228,7 +228,10 @@ func (r *restorer) each(ctx context.Context, w *wanted, fn func(page []*wanted) 
 				kid := &wanted{name: e.Name, node: n, from: join(w.from, e.Name), to: join(w.to, e.Name)}
 				if n == nil {
 					kid.gone = true
-					if kid.node, failed = remains(tx, e.Inode); failed != nil {
+					if kid.node, failed = dirLeft(tx, e.Inode); errors.Is(failed, ErrPurged) {
+						kid.node, failed = remains(tx, e.Inode)
+					}
+					if failed != nil {
 						return false
 					}
 				}

@@ -147,6 +147,49 @@ func anExactRestoreNeedsAWholeTime(t *testing.T) {
 	}
 }
 
+// TestOperatorsRestoreWhatIsLeftBelowPurgedDirectories: their attributes of then are gone, and what is in them is not.
+func TestOperatorsRestoreWhatIsLeftBelowPurgedDirectories(t *testing.T) {
+	t.Parallel()
+	clock := newHandClock()
+	b := newBenchWith(t, Options{Now: clock.now})
+	w := b.view()
+	ok(t, w.MkdirAll("/a/b", 0))
+	put(t, w, "/a/b/old", []byte("old"))
+	put(t, w, "/a/b/kept", []byte("kept"))
+	then := b.instant()
+	clock.advance(time.Hour)
+	for _, dir := range []string{"/", "/a", "/a/b"} { // each gets attributes that are not those of then
+		ok(t, w.Chmod(dir, 0o711))
+	}
+	put(t, w, "/a/b/old", []byte("newer"))
+	purged := b.instant()
+	clock.advance(time.Hour)
+	ok(t, w.RemoveAll("/a"))
+	must(b.vol.Purge(t.Context(), PurgeOptions{Before: purged.Add(time.Minute)}))(t)
+
+	for _, to := range []string{"", "/elsewhere/b"} {
+		plan := must(w.History(nil).PlanRestore(t.Context(), RestoreAsk{At: then, From: "/a/b", To: to}))(t)
+		if plan.Lacks.IsZero() {
+			t.Error("the plan does not say that something may be missing")
+		}
+		ok(t, plan.Execute(t.Context()))
+		dir := plan.Ask.To
+		if got := names(t, w, dir); !slices.Equal(got, []string{"kept"}) {
+			t.Errorf("in %s: %q", dir, got)
+		}
+		wantContent(t, w, dir+"/kept", []byte("kept"))
+		if i := must(w.Stat(dir))(t); i.Mode().Perm()&0o700 != 0o700 {
+			t.Errorf("%s has mode %v", dir, i.Mode())
+		}
+	}
+	_, err := w.History(nil).PlanRestore(t.Context(), RestoreAsk{At: then, From: "/a/b/old"})
+	wantErr(t, err, ErrPurged)
+	var not *NotWhole
+	if _, err := w.History(func() time.Time { return time.Unix(0, 0) }).At(then).Lstat("/a/b"); !errors.As(err, &not) {
+		t.Errorf("a client sees %v", err)
+	}
+}
+
 // anOpeningLooksAgainAtWhatWasPurgedMeanwhile: between the look at a name and the pin of its file another session replaces or removes it, and it is purged.
 // Who opens then gets what the name leads to now, as who had come a moment later.
 func anOpeningLooksAgainAtWhatWasPurgedMeanwhile(t *testing.T) {
