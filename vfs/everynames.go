@@ -70,6 +70,11 @@ func (l *everyName) next(ctx context.Context, tx *meta.Tx) (batch []*Info, more 
 	full := false
 	for looked := 0; l.done < len(l.at) && looked < namesLooked && !full; {
 		s := l.at[l.done]
+		if max(l.after, s.since) >= s.until { // the horizon has passed it meanwhile
+			l.done++
+			l.c = meta.NamesCursor{}
+			continue
+		}
 		var failed error
 		more, n, err := tx.NamesIn(s.id, max(l.after, s.since), s.until, &l.c, namesLooked-looked, func(e meta.Entry, n *meta.Node) bool {
 			newer := false

@@ -467,3 +467,35 @@ func TestAListingGoesOnInPagesUnderANewKey(t *testing.T) {
 		}
 	}
 }
+
+// TestAListingOfAllNamesEndsWhereTheHorizonHasCome: what was at the path before that is told no more, though it is there elsewhere.
+func TestAListingOfAllNamesEndsWhereTheHorizonHasCome(t *testing.T) {
+	t.Parallel()
+	clock := newHandClock()
+	b := newBenchWith(t, Options{Now: clock.now})
+	w := b.view()
+	ok(t, w.Mkdir("/a", 0))
+	ok(t, w.Symlink("x", "/a/before"))
+	clock.advance(time.Hour)
+	ok(t, w.Rename("/a", "/elsewhere"))
+	clock.advance(time.Hour)
+	ok(t, w.Mkdir("/a", 0))
+	b.links("/a", 0, 2*namesLooked)
+	horizon, told := time.Unix(0, 0), map[string]bool{}
+	h := w.History(func() time.Time { return horizon })
+	for _, rises := range []bool{false, true} {
+		clear(told)
+		ok(t, h.Names(t.Context(), "/a", func(batch []*Info) error {
+			for _, i := range batch {
+				told[i.Name()] = true
+			}
+			if rises {
+				horizon = b.instant().Add(-time.Minute)
+			}
+			return nil
+		}))
+		if len(told) < 2*namesLooked || told["before"] == rises {
+			t.Errorf("rises %v: %d names, the old one among them: %v", rises, len(told), told["before"])
+		}
+	}
+}
