@@ -21,7 +21,7 @@ import (
 // backupState copies the whole state of the running server.
 func (a *app) backupState() *cobra.Command {
 	var to string
-	var deep bool
+	var o statecopy.Options
 	c := &cobra.Command{Use: "state", Short: "Copy the whole state of the running server, sealed, to a directory or a tar stream", Args: exactly(),
 		Long: "Copy keyring, seal parameters, policy, audit log, trees, blobs, host keys and the server's own certificate, as\n" +
 			"they fit together, while the server goes on. Nothing leaves it in clear: the copy is worth what the seal is\n" +
@@ -32,15 +32,16 @@ func (a *app) backupState() *cobra.Command {
 			if to == "" {
 				return usage("--to says where the copy goes", "a directory, or - for a tar archive on standard output")
 			}
-			return a.call(c.Context(), 0, func(ctx context.Context, cl *admin.Client) error { return a.copyState(ctx, cl, to, deep) })
+			return a.call(c.Context(), 0, func(ctx context.Context, cl *admin.Client) error { return a.copyState(ctx, cl, to, o) })
 		}}
 	c.Flags().StringVar(&to, "to", "", "`directory` of the copy, or - for a tar archive on standard output")
-	c.Flags().BoolVar(&deep, "deep", false, "read back and authenticate every byte of the copy, not only the ends of what is new")
+	c.Flags().BoolVar(&o.Deep, "deep", false, "read back and authenticate every byte of the copy, not only the ends of what is new")
+	c.Flags().BoolVar(&o.Replace, "replace", false, "take the place of a copy that is of another server, or of a later state of this one")
 	c.AddCommand(a.backupRestoreState())
 	return c
 }
 
-func (a *app) copyState(ctx context.Context, cl *admin.Client, to string, deep bool) error {
+func (a *app) copyState(ctx context.Context, cl *admin.Client, to string, o statecopy.Options) error {
 	if to == "-" {
 		source, err := cl.StateCopy(ctx, a.change())
 		if err != nil {
@@ -72,7 +73,7 @@ func (a *app) copyState(ctx context.Context, cl *admin.Client, to string, deep b
 		return err
 	}
 	defer source.Close()
-	done, err := statecopy.Run(ctx, source, dir, statecopy.Options{Deep: deep})
+	done, err := statecopy.Run(ctx, source, dir, o)
 	if err != nil {
 		return err
 	}

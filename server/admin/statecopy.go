@@ -473,6 +473,8 @@ func explainCopy(e *Error, err error) bool {
 		e.Code, e.Message, e.Hint = CodeConflict, strings.TrimPrefix(err.Error(), "copier: "), "make the copy again: it goes on with what is there"
 	case errors.Is(err, copier.ErrUnsteady):
 		e.Code, e.Message, e.Hint = CodeConflict, strings.TrimPrefix(err.Error(), "copier: "), "make the copy when no keys are being rotated"
+	case errors.Is(err, statecopy.ErrOther):
+		e.Code, e.Message, e.Hint = CodeRefused, err.Error(), "copy to another directory; or, if nobody will ever restore that copy, add --replace"
 	case errors.Is(err, statecopy.ErrGone):
 		e.Code, e.Message = CodeNotFound, "the account is gone"
 	case errors.Is(err, statecopy.ErrAtSource):

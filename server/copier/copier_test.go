@@ -47,16 +47,23 @@ func newHouse(t *testing.T) *house {
 	h.ring = must(keyring.Create(t.Context(), h.dir, h.key))(t)
 	t.Cleanup(func() { h.ring.Close() })
 	h.db = openPolicy(t, h.ring, filepath.Join(h.dir, "policy.db"))
-	signer, version, err := h.ring.AuditSigner()
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.log = must(audit.Open(audit.Options{Dir: filepath.Join(h.dir, "audit"), Box: must(h.ring.Audit())(t), Signer: signer, KeyVersion: version}))(t)
-	t.Cleanup(func() { h.log.Close() })
+	h.openLog()
 	h.fs = must(vfs.Open(t.Context(), vfs.Options{Dir: filepath.Join(h.dir, "accounts"), Keyring: h.ring}))(t)
 	t.Cleanup(func() { h.fs.Close() })
 	h.restart(0)
 	return h
+}
+
+// openLog opens the audit log.
+func (h *house) openLog() {
+	h.t.Helper()
+	signer, version, err := h.ring.AuditSigner()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.log = must(audit.Open(audit.Options{Dir: filepath.Join(h.dir, "audit"), Box: must(h.ring.Audit())(h.t), Signer: signer, KeyVersion: version}))(h.t)
+	log := h.log
+	h.t.Cleanup(func() { log.Close() })
 }
 
 func openPolicy(t *testing.T, k *keyring.Keyring, path string) *policydb.DB {

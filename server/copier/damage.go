@@ -18,9 +18,10 @@ import (
 )
 
 // Have takes the manifest of the copy in force at the target. Only one that this server signed counts: what it names is what this
-// server handed out, and verified, then. Any other one is no error; everything is copied.
+// server handed out, and verified, then. One that cannot be read is no error; everything is copied. statecopy.ErrOther if it is that of
+// another server (one that was made anew after a loss, say), or of a later state of this one: the only copy of that may be lost.
 func (l *Lease) Have(ctx context.Context, manifest io.Reader) error {
-	_, end, err := l.use(ctx)
+	ctx, end, err := l.use(ctx)
 	if err != nil {
 		return err
 	}
@@ -36,10 +37,58 @@ func (l *Lease) Have(ctx context.Context, manifest io.Reader) error {
 	if err != nil {
 		return err
 	}
-	if m.SignedBy(key.Public().(ed25519.PublicKey)) {
+	if !m.SignedBy(key.Public().(ed25519.PublicKey)) {
+		if !l.knows(accounts) { // and a manifest that the disk changed still names accounts of this server
+			return fmt.Errorf("%w: this server did not sign it, and has none of its accounts", statecopy.ErrOther)
+		}
+		return nil
+	}
+	follows, err := l.follows(ctx, m.Log)
+	if err == nil && !follows {
+		err = fmt.Errorf("%w: its audit log, up to record %d, is not the beginning of this server's, which went back", statecopy.ErrOther, m.Records)
+	}
+	if err == nil {
 		l.have = accounts
 	}
-	return nil
+	return err
+}
+
+// follows says whether the audit log of a copy, of which that is the last file, is the beginning of this server's. Called with mu held.
+func (l *Lease) follows(ctx context.Context, e statecopy.Entry) (bool, error) {
+	now, err := l.c.o.Audit.Image(ctx)
+	if err != nil {
+		return false, err
+	}
+	for i, x := range now.Files {
+		name := statecopy.AuditFile(x.Name)
+		if i == 0 && e.Name < name { // its retention removed that file
+			return true, nil
+		}
+		if name != e.Name {
+			continue
+		}
+		if x.Size < e.Size {
+			return false, nil
+		}
+		file, err := l.c.o.Audit.OpenFile(x.Name)
+		if err != nil {
+			return false, err
+		}
+		here := statecopy.Entry{Name: e.Name, Size: e.Size}
+		err = errors.Join(sum(ctx, file, &here), file.Close())
+		return err == nil && here.Sum == e.Sum, err
+	}
+	return false, nil
+}
+
+// knows says whether an account of a copy is one of this server's.
+func (l *Lease) knows(accounts map[keyring.AccountID]*statecopy.Held) bool {
+	for id := range accounts {
+		if _, err := l.c.o.Keyring.Age(id); !errors.Is(err, keyring.ErrNoAccount) {
+			return true
+		}
+	}
+	return false
 }
 
 // same says whether the target has an account's database as it is now. Called with mu held.

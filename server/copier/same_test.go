@@ -166,7 +166,8 @@ func TestAServerThatWentBackIsCopiedAsItIs(t *testing.T) {
 	}
 }
 
-// TestACopyOfAnotherServerIsNoHelp: a directory in which another server has its copy; nothing of that counts.
+// TestACopyOfAnotherServerIsNoHelp: a directory in which another server has its copy, which stays unless one asks; and nothing of it
+// counts then.
 func TestACopyOfAnotherServerIsNoHelp(t *testing.T) {
 	t.Parallel()
 	one, two := newHouse(t), newHouse(t)
@@ -177,8 +178,8 @@ func TestACopyOfAnotherServerIsNoHelp(t *testing.T) {
 	l := must(two.c.Begin(t.Context(), "test", ""))(t)
 	defer l.End()
 	text := must(os.ReadFile(filepath.Join(to, "manifest")))(t)
-	for _, manifest := range [][]byte{text, text[:len(text)/2], {}, []byte("sallyport state copy 9\n")} {
-		if err := l.Have(t.Context(), bytes.NewReader(manifest)); err != nil || len(l.have) != 0 {
+	for i, manifest := range [][]byte{text, text[:len(text)/2], {}, []byte("sallyport state copy 9\n")} {
+		if err := l.Have(t.Context(), bytes.NewReader(manifest)); errors.Is(err, statecopy.ErrOther) != (i == 0) || i > 0 && err != nil || len(l.have) != 0 {
 			t.Errorf("a manifest of %d bytes: %v, %d accounts", len(manifest), err, len(l.have))
 		}
 	}
@@ -188,7 +189,13 @@ func TestACopyOfAnotherServerIsNoHelp(t *testing.T) {
 	if err := l.End(); err != nil {
 		t.Fatal(err)
 	}
-	if asked, done := two.again(to, statecopy.Options{}); asked != 1 || done.Same != 0 {
+	if _, err := two.copyTo(to, statecopy.Options{}, nil); !errors.Is(err, statecopy.ErrOther) {
+		t.Fatalf("over the copy of another server: %v", err)
+	}
+	if wrong := one.trial(to, filepath.Join(t.TempDir(), "new")); len(wrong) > 0 {
+		t.Fatalf("the copy of the other server after that: %q", wrong)
+	}
+	if asked, done := two.again(to, statecopy.Options{Replace: true}); asked != 1 || done.Same != 0 {
 		t.Fatalf("asked for %d, %+v", asked, done)
 	}
 	for _, dir := range must(filepath.Glob(filepath.Join(to, "blobs/*")))(t) {
@@ -197,6 +204,53 @@ func TestACopyOfAnotherServerIsNoHelp(t *testing.T) {
 		}
 	}
 	if got := two.restore(to).content(b, "two"); !bytes.Equal(got, noise(80_000, 2)) {
+		t.Error("other contents")
+	}
+}
+
+// TestACopyOfALaterStateStays: a server that was restored from an older copy does not destroy a newer one by its next copy, neither
+// while it has fewer records than that nor when it has more; the one that it was restored from it goes on with.
+func TestACopyOfALaterStateStays(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.account(map[string][]byte{"one": noise(70_000, 1)})
+	monday, tuesday := filepath.Join(t.TempDir(), "copy"), filepath.Join(t.TempDir(), "copy")
+	h.again(monday, statecopy.Options{})
+	logs := func() (name string, data []byte) {
+		name = must(filepath.Glob(filepath.Join(h.dir, "audit/*.log")))(t)[0]
+		return name, must(os.ReadFile(name))(t)
+	}
+	aside := t.TempDir()
+	if err := os.CopyFS(aside, os.DirFS(filepath.Join(h.dir, "audit"))); err != nil {
+		t.Fatal(err)
+	}
+	b := h.account(map[string][]byte{"two": noise(80_000, 2)})
+	h.again(tuesday, statecopy.Options{})
+	_, long := logs()
+	audits := filepath.Join(h.dir, "audit")
+	if err := errors.Join(h.log.Close(), os.RemoveAll(audits), os.CopyFS(audits, os.DirFS(aside))); err != nil {
+		t.Fatal(err)
+	}
+	h.openLog()
+	h.restart(0)
+	for longer := false; !longer; {
+		if _, err := h.copyTo(tuesday, statecopy.Options{}, nil); !errors.Is(err, statecopy.ErrOther) {
+			t.Fatalf("over the copy of a later state: %v", err)
+		}
+		h.again(monday, statecopy.Options{})
+		_, now := logs()
+		longer = len(now) > len(long)
+	}
+	if _, err := h.copyTo(tuesday, statecopy.Options{}, nil); !errors.Is(err, statecopy.ErrOther) {
+		t.Fatalf("over the copy of another past: %v", err)
+	}
+	if wrong := h.trial(tuesday, filepath.Join(t.TempDir(), "new")); len(wrong) > 0 {
+		t.Fatalf("the copy of the later state after that: %q", wrong)
+	}
+	if _, err := h.copyTo(tuesday, statecopy.Options{Replace: true}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.restore(tuesday).content(b, "two"); !bytes.Equal(got, noise(80_000, 2)) {
 		t.Error("other contents")
 	}
 }

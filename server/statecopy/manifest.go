@@ -114,6 +114,7 @@ func (m *ManifestWriter) Sign(key crypto.Signer) error {
 type Manifest struct {
 	Head
 	Damage    []Damage
+	Log       Entry // the last file of records of the audit log; of another state, or another server, it is another one
 	sum       []byte
 	signature []byte
 }
@@ -187,6 +188,9 @@ func (p *manifestReader) take(line string) error {
 		return err
 	}
 	p.name = e.Name
+	if isLog(e.Name) { // in ascending order
+		p.m.Log = e
+	}
 	return p.file(e)
 }
 

@@ -30,7 +30,8 @@ type Note struct {
 
 // Source hands out a state (package copier, over the admin socket).
 type Source interface {
-	// Have gives the source the manifest of the copy in force at the target.
+	// Have gives the source the manifest of the copy in force at the target, whose place this one is to take. ErrOther if that would
+	// destroy the copy of something else.
 	Have(ctx context.Context, manifest io.Reader) error
 	// Next returns accounts that have to be copied, again or at last; none = everything fits, and File gives the rest.
 	Next(ctx context.Context) ([]Todo, error)
@@ -90,6 +91,8 @@ type Done struct {
 // Options of Run.
 type Options struct {
 	Deep bool // read back and authenticate every byte of every blob, and not only the ends of those that are new
+	// Replace puts the copy in the place of one that is of another server or state (ErrOther); nothing of that is used.
+	Replace bool
 	// Progress is told of every account that is whole.
 	Progress func(account AccountID, d *Done)
 }
@@ -98,7 +101,7 @@ type Options struct {
 func Run(ctx context.Context, from Source, to Target, o Options) (*Done, error) {
 	r := &runner{from: from, to: to, o: o, done: &Done{}, same: map[AccountID]bool{}}
 	err := to.Begin()
-	if err == nil {
+	if err == nil && !o.Replace {
 		err = r.have(ctx)
 	}
 	for err == nil {

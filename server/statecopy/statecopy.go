@@ -39,6 +39,8 @@ var (
 	ErrGone = errors.New("the account is gone")
 	// ErrAtSource: the server cannot read it any more as it was written, so it cannot be copied. It is no damage of the copy.
 	ErrAtSource = errors.New("damaged at the server")
+	// ErrOther: the copy in force at the target is of another server, or of a state that is no ancestor of the one to be copied.
+	ErrOther = errors.New("the copy there is of another state")
 	// ErrIncomplete: accounts were damaged at the server when the copy was made, and nobody said what to restore of them.
 	ErrIncomplete = errors.New("incomplete copy")
 )
