@@ -54,27 +54,42 @@ func (d *Dir) Keep(ctx context.Context, id AccountID, deep bool, each func(Blob)
 	if h == nil || h.Kept {
 		return false, nil
 	}
-	return d.carry(ctx, id, h, deep, func(name string) string { return name }, each)
+	return d.carry(ctx, id, h, deep, func(name string) string { return name }, func(b Blob, ok bool) error {
+		if !ok {
+			return errLacking
+		}
+		if b.Open {
+			return nil
+		}
+		return each(b)
+	})
 }
 
-// Retain takes the last whole state of an account over, which is damaged now, if there is one and all of it is there.
-func (d *Dir) Retain(ctx context.Context, id AccountID) (bool, error) {
+// Retain takes the last whole state of an account over, which is damaged now, if there is one and its database is there. Nobody else may
+// have anything of the account any more, so a blob that the disk of the copy lost costs that blob only: lacking counts them.
+func (d *Dir) Retain(ctx context.Context, id AccountID) (ok bool, lacking int, err error) {
 	h := d.before.accounts[id]
 	if h == nil {
-		return false, nil
+		return false, 0, nil
 	}
-	return d.carry(ctx, id, h, true, func(name string) string {
+	ok, err = d.carry(ctx, id, h, true, func(name string) string {
 		if h.Kept {
 			return name
 		}
 		return kept(name)
-	}, func(Blob) error { return nil })
+	}, func(_ Blob, ok bool) error {
+		if !ok {
+			lacking++
+		}
+		return nil
+	})
+	return ok, lacking, err
 }
 
 // errLacking ends the look at an account of which something is missing.
 var errLacking = errors.New("something of it is missing")
 
-func (d *Dir) carry(ctx context.Context, id AccountID, h *Held, deep bool, place func(string) string, each func(Blob) error) (bool, error) {
+func (d *Dir) carry(ctx context.Context, id AccountID, h *Held, deep bool, place func(string) string, each func(b Blob, ok bool) error) (bool, error) {
 	list, tree := filepath.Join(d.before.meta, h.List.Name), filepath.Join(d.before.meta, h.Tree.Name)
 	err := d.check(ctx, list, h.List)
 	if err == nil && deep {
@@ -88,12 +103,14 @@ func (d *Dir) carry(ctx context.Context, id AccountID, h *Held, deep bool, place
 	if err == nil {
 		err = readListFile(list, func(b Blob) error {
 			if b.Open {
-				return d.carryOpen(b, openBeside(list, b.ID), openBeside(filepath.Join(d.meta, place(h.List.Name)), b.ID))
+				err := d.carryOpen(b, openBeside(list, b.ID), openBeside(filepath.Join(d.meta, place(h.List.Name)), b.ID))
+				lost := errors.Is(err, errLacking) || errors.Is(err, ErrDamaged) || errors.Is(err, fs.ErrNotExist)
+				if err != nil && !lost {
+					return err
+				}
+				return each(b, !lost)
 			}
-			if !d.HasBlob(id, b) {
-				return errLacking
-			}
-			return each(b)
+			return each(b, d.HasBlob(id, b))
 		})
 	}
 	if errors.Is(err, errLacking) || errors.Is(err, ErrDamaged) || errors.Is(err, fs.ErrNotExist) {

@@ -61,7 +61,7 @@ type Target interface {
 	Have() (io.ReadCloser, error)
 	Drop(AccountID) error
 	Keep(ctx context.Context, id AccountID, deep bool, blob func(Blob) error) (bool, error)
-	Retain(context.Context, AccountID) (bool, error)
+	Retain(context.Context, AccountID) (ok bool, lacking int, err error)
 	File(ctx context.Context, name string, size int64, r io.Reader) error
 	HasFile(context.Context, Entry) bool
 	HasBlob(AccountID, Blob) bool
@@ -188,7 +188,11 @@ func (r *runner) one(ctx context.Context, x Todo) ([]Note, error) {
 	if err != nil || len(notes) == 0 {
 		return nil, err
 	}
-	notes[0].Retained, err = r.to.Retain(ctx, x.ID)
+	ok, lacking, err := r.to.Retain(ctx, x.ID)
+	notes[0].Retained = ok
+	if ok && lacking > 0 {
+		notes = append(notes, Note{Account: x.ID, What: fmt.Sprintf("%d blobs of its last whole state are missing in the copy", lacking)})
+	}
 	return notes, err
 }
 

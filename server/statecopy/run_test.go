@@ -237,3 +237,40 @@ func TestWhatWasOpenIsKept(t *testing.T) {
 		same(t, got, want)
 	}
 }
+
+// TestABlobLessIsNotEverythingLess: the disk of the copy lost a blob of an account, and then the server lost its database. What is
+// left of the account's last whole state is all that there is of it anywhere.
+func TestABlobLessIsNotEverythingLess(t *testing.T) {
+	t.Parallel()
+	f, ids := someState()
+	path := filepath.Join(t.TempDir(), "copy")
+	if _, err := f.run(t, path, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	glob := filepath.Join(path, fmt.Sprintf("blobs/%x/*/*", ids[0][:]))
+	all := must(filepath.Glob(glob))
+	if len(all) < 2 {
+		t.Fatalf("%d blobs", len(all))
+	}
+	if err := os.Remove(all[0]); err != nil {
+		t.Fatal(err)
+	}
+	f.accounts[ids[0]].broken = true
+	for range 2 {
+		done, err := f.run(t, path, Options{})
+		if err != nil || len(done.Damage) != 2 || done.Damage[0].Last.IsZero() || done.Damage[1].What != "1 blobs of its last whole state are missing in the copy" {
+			t.Fatalf("%+v, %v", done.Damage, err)
+		}
+		d := must(OpenDir(path, true))
+		if err := errors.Join(d.Clean(t.Context()), d.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if left := must(filepath.Glob(glob)); len(left) != len(all)-1 {
+			t.Fatalf("%d of %d blobs are left", len(left), len(all)-1)
+		}
+		tree, _ := Kept(ids[0], f.accounts[ids[0]].version)
+		if len(must(filepath.Glob(filepath.Join(path, "meta-*", tree)))) != 1 {
+			t.Fatal("no database is left")
+		}
+	}
+}

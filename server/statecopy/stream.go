@@ -29,13 +29,15 @@ func NewStream(w io.Writer) *Stream {
 	return &Stream{tar.NewWriter(w), map[string][sha256.Size]byte{}, map[AccountID][]string{}}
 }
 
-func (s *Stream) Begin() error                                    { return nil }
-func (s *Stream) Settle() error                                   { return nil }
-func (s *Stream) Sync() error                                     { return nil }
-func (s *Stream) HasFile(context.Context, Entry) bool             { return false }
-func (s *Stream) HasBlob(AccountID, Blob) bool                    { return false }
-func (s *Stream) Have() (io.ReadCloser, error)                    { return nil, nil }
-func (s *Stream) Retain(context.Context, AccountID) (bool, error) { return false, nil }
+func (s *Stream) Begin() error                        { return nil }
+func (s *Stream) Settle() error                       { return nil }
+func (s *Stream) Sync() error                         { return nil }
+func (s *Stream) HasFile(context.Context, Entry) bool { return false }
+func (s *Stream) HasBlob(AccountID, Blob) bool        { return false }
+func (s *Stream) Have() (io.ReadCloser, error)        { return nil, nil }
+
+// Retain keeps nothing either.
+func (s *Stream) Retain(context.Context, AccountID) (bool, int, error) { return false, 0, nil }
 
 // Keep keeps nothing: an archive has no earlier copy beside it.
 func (s *Stream) Keep(context.Context, AccountID, bool, func(Blob) error) (bool, error) {
