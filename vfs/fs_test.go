@@ -197,6 +197,22 @@ func TestOrphansGoWhenOld(t *testing.T) {
 	ok(t, os.Remove(young))
 }
 
+// TestOrphansStayWhileClocksDisagree: a volume whose time is far ahead of what dates files takes no new one for old.
+func TestOrphansStayWhileClocksDisagree(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	put(t, b.view(), "a", noise(1, 100_000))
+	young := filepath.Join(filepath.Dir(b.blobFiles()[0]), strings.Repeat("b", 30))
+	ok(t, os.WriteFile(young, []byte("noise"), 0o600))
+	ok(t, b.fs.Close())
+	b.start(Options{Now: func() time.Time { return time.Now().AddDate(50, 0, 0) }})
+	b.open()
+	if files := b.blobFiles(); len(files) != 2 {
+		t.Errorf("the new blob is gone: %q", files)
+	}
+	ok(t, os.Remove(young))
+}
+
 // TestFullDiskAtOpening cannot finish what a crash left, and opens all the same.
 func TestFullDiskAtOpening(t *testing.T) {
 	t.Parallel()
