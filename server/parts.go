@@ -65,15 +65,11 @@ func (p *parts) open(ctx context.Context, c *Config, seal keyring.Seal) (err err
 	if p.policy, err = policydb.Open(ctx, policydb.Options{Path: filepath.Join(c.State.Dir, policyFile), Box: box, Token: p.keyring.PolicyToken, Names: names, NameToken: p.keyring.NameToken}); err != nil {
 		return policyError(c, err)
 	}
-	if p.clock, err = clock.Open(clock.Options{Path: filepath.Join(c.State.Dir, clockFile), Box: box, MaxOff: c.Clock.MaxOff, MaxJump: c.Clock.MaxJump, Log: p.log.With("part", "clock")}); err != nil {
-		return err
-	}
+	p.clock = clock.Open(clock.Options{Path: filepath.Join(c.State.Dir, clockFile), Box: box, MaxOff: c.Clock.MaxOff, MaxJump: c.Clock.MaxJump, Log: p.log.With("part", "clock")})
 	if err := p.openAudit(c); err != nil {
 		return err
 	}
-	if err := p.clock.Begin(p.audit.Newest(), p.clockChanged); err != nil {
-		return err
-	}
+	p.clock.Begin(p.audit.Last(), p.clockChanged)
 	p.volumes, err = vfs.Open(ctx, vfs.Options{
 		Dir: filepath.Join(c.State.Dir, "accounts"), Keyring: p.keyring, WindowBudget: c.Limits.WindowMemory, Recovered: session.Recovered,
 		IdleClose: c.State.IdleClose, Holds: p.holds, Now: p.clock.Now,
@@ -92,7 +88,7 @@ func (p *parts) open(ctx context.Context, c *Config, seal keyring.Seal) (err err
 	at, daily := c.Shred.time()
 	p.shredder = shred.Start(shred.Options{
 		Volumes: p.volumes, Record: p.audit.AppendSeq, Log: p.log.With("part", "shred"), Repack: vfs.Repack, Daily: daily, At: at, Jitter: c.Shred.Jitter,
-		Ready: func() bool { return p.clock.State().Status == clock.Trusted },
+		Ready: func() bool { s := p.clock.State(); return s.Status == clock.Trusted || s.Confirmed },
 	})
 	return nil
 }

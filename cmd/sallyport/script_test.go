@@ -310,9 +310,8 @@ func lastKnown(ts *testscript.TestScript, neg bool, args []string) {
 	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
 		ts.Check(err)
 	}
-	c, err := clock.Open(clock.Options{Path: path, Box: box, Wall: func() time.Time { return time.Now().AddDate(0, 0, -days) }})
-	ts.Check(err)
-	ts.Check(c.Begin(time.Time{}, func(clock.State) {}))
+	c := clock.Open(clock.Options{Path: path, Box: box, Wall: func() time.Time { return time.Now().AddDate(0, 0, -days) }})
+	c.Begin(time.Time{}, func(clock.State) {})
 	ts.Check(c.Close())
 }
 

@@ -127,7 +127,7 @@ type Log struct {
 	disk       *os.File // of file
 	reserved   int64    // offset up to which disk space is allocated
 	begun      time.Time
-	newest     time.Time // of what Open found
+	recent     time.Time // of the last record that Open found
 	low        bool      // as in notes
 	first      uint64    // as floor
 	before     hash      // of the frame before first
@@ -185,9 +185,9 @@ func Open(o Options) (*Log, error) {
 	return l, nil
 }
 
-// Newest is the time of the newest record that Open found, but for what a restore of the whole state recorded: that was its time and not
-// that of a server. Zero if there was none.
-func (l *Log) Newest() time.Time { return l.newest }
+// Last is the time of the last record that Open found, but for what a restore of the whole state recorded: that was its time and not
+// that of a server. Zero if there was none. It is not the latest time in the log: one wrong year, long ago, must not come back.
+func (l *Log) Last() time.Time { return l.recent }
 
 // Empty says whether no record was ever written.
 func (l *Log) Empty() bool {

@@ -501,3 +501,27 @@ func TestLongDetailIsCutAndSaysSo(t *testing.T) {
 		t.Errorf("a detail of %d bytes became %d bytes that end with %q", len(long), len(got), got[max(0, len(got)-20):])
 	}
 }
+
+// One record of a wrong year, long ago, must not be taken for the last time that is known: history would be judged by it.
+func TestTheLastTimeIsThatOfTheLastRecord(t *testing.T) {
+	t.Parallel()
+	o := options(t)
+	l := open(t, o)
+	for i, at := range []time.Time{noon, noon.AddDate(10, 0, 0), noon.Add(time.Hour)} {
+		e := event(i)
+		e.Time = at
+		if err := l.Append(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restored := Event{Time: noon.AddDate(20, 0, 0), Action: StateRestore}
+	if err := l.Append(t.Context(), restored); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := open(t, o).Last(); !got.Equal(noon.Add(time.Hour)) {
+		t.Errorf("the last time is %v, want that of the last record of a server, %v", got, noon.Add(time.Hour))
+	}
+}

@@ -72,8 +72,8 @@ func (l *Log) resume(h *head, points *checkpoints, files []file) error {
 		if r.Seq == files[len(files)-1].first {
 			l.begun = r.Time
 		}
-		if r.Action != StateRestore && r.Time.After(l.newest) {
-			l.newest = r.Time
+		if r.Action != StateRestore {
+			l.recent = r.Time
 		}
 		l.origins.add(r.Origin)
 		return nil
@@ -92,8 +92,8 @@ func (l *Log) resume(h *head, points *checkpoints, files []file) error {
 		return err
 	}
 	l.seq, l.prev = s.seq, s.prev
-	if l.newest.IsZero() && l.seq > 0 {
-		l.newest = h.At
+	if l.recent.IsZero() && l.seq > 0 {
+		l.recent = h.At
 	}
 	if len(files) == 0 {
 		return l.begin()

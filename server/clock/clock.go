@@ -20,7 +20,6 @@ package clock
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -44,6 +43,8 @@ const (
 var (
 	// ErrTrusted: there is nothing to confirm.
 	ErrTrusted = errors.New("clock: it is followed already")
+	// ErrMoved: the clock is not what whoever confirms it saw.
+	ErrMoved = errors.New("clock: it was set since")
 	// ErrClosed: the clock was closed.
 	ErrClosed = errors.New("clock: closed")
 )
@@ -90,7 +91,7 @@ type Clock struct {
 	limit  limit
 	sleep  time.Duration // slept at the last look
 	since  time.Time     // when what is not believed now began; zero = all is well
-	doubt  bool          // the record was damaged: nothing but an operator's word is believed
+	doubt  bool          // the record was damaged, in this run or one before: nothing but an operator's word is believed
 	lie    limit         // the clock as it was when the last run did not believe it; zero = it did
 	based  bool          // limit is a clock that was believed in this run
 	slow   bool          // an operator has confirmed a clock that is behind
@@ -108,7 +109,9 @@ type State struct {
 	Since  time.Time     // when that began, by the server's time; zero if Trusted
 	// Slowed: the server's time runs at half speed until the clock has caught up.
 	Slowed bool
-	// Damaged: the record of the last known time did not authenticate, so no clock is believed unasked.
+	// Confirmed: it is because an operator has said that the clock is right.
+	Confirmed bool
+	// Damaged: the record of the last known time could not be read or did not authenticate, so no clock is believed unasked.
 	Damaged bool
 }
 
@@ -139,8 +142,8 @@ func (l limit) read(elapsed time.Duration) time.Time {
 	return l.from.Add(d + d/drift + l.slack)
 }
 
-// Open reads the record. Until Begin the clock is the system's.
-func Open(o Options) (*Clock, error) {
+// Open makes a clock that is the system's until Begin.
+func Open(o Options) *Clock {
 	if o.MaxOff == 0 {
 		o.MaxOff = defaultMaxOff
 	}
@@ -163,37 +166,34 @@ func Open(o Options) (*Clock, error) {
 	}
 	c.leaps.Store(new([]leap))
 	if err := durable.RemoveTemp(o.Path); err != nil {
-		return nil, fmt.Errorf("reading the last known time: %w", err)
+		c.o.Log.Warn("what a crash left of the record of the last known time stays", "error", err)
 	}
-	return c, nil
+	return c
 }
 
 // Begin judges the clock for the first time, and from then on Every until Close. last is the newest time that is known from
 // elsewhere, for a state without a record; zero says that there is none, and the clock is believed. tell is called from the
 // clock's goroutine when State's Status, Slowed or Damaged are others than before; first if they are not those of a clock that is trusted.
-func (c *Clock) Begin(last time.Time, tell func(State)) error {
-	if err := c.begin(last); err != nil {
-		return err
-	}
+// A record that cannot be read is a damaged one, and one that cannot be written is written later: nobody is kept out for either.
+func (c *Clock) Begin(last time.Time, tell func(State)) {
+	c.begin(last)
 	ctx, cancel := context.WithCancel(context.Background())
 	c.tell, c.stop = tell, cancel
 	go c.run(ctx)
-	return nil
 }
 
-func (c *Clock) begin(last time.Time) error {
+func (c *Clock) begin(last time.Time) {
 	r := remembered{now: last, wall: last}
 	sealed, err := os.ReadFile(c.o.Path)
-	switch {
-	case err == nil:
-		if got, err := c.open(sealed); err == nil {
+	if err == nil {
+		var got remembered
+		if got, err = c.open(sealed); err == nil {
 			r = got
-		} else {
-			c.o.Log.Error("the record of the last known time is damaged", "file", c.o.Path, "error", err)
-			c.doubt = true
 		}
-	case !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("reading the last known time: %w", err)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.o.Log.Error("the record of the last known time is damaged", "file", c.o.Path, "error", err)
+		r.doubt = true
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -203,7 +203,7 @@ func (c *Clock) begin(last time.Time) error {
 	}
 	c.sleep = c.slept()
 	c.leaps.Store(&r.leaps)
-	c.since, c.slow = r.since, r.slow
+	c.since, c.slow, c.doubt = r.since, r.slow, r.doubt
 	if r.ahead {
 		c.lie = limit{from: r.wall, at: now, slack: -c.o.MaxJump}
 	}
@@ -212,7 +212,15 @@ func (c *Clock) begin(last time.Time) error {
 	c.state, c.told = State{Status: Trusted}, State{Status: Trusted}
 	c.began = true
 	c.look(c.o.Wall(), now)
-	return c.save()
+	c.saveLater(now)
+}
+
+// saveLater writes the record as of now; if that fails, another try comes with the next save.
+func (c *Clock) saveLater(now time.Duration) {
+	if err := c.save(); err != nil {
+		c.o.Log.Error("the last known time cannot be written", "error", err)
+		c.saved = now // a minute later
+	}
 }
 
 // Close ends the goroutine and notes the time. Now goes on.
@@ -259,29 +267,43 @@ func (c *Clock) State() State {
 // Confirm says that the system's clock is right: one that is ahead is followed at once and for good, for one that is behind
 // the server's time slows down until it has caught up. It is durable on return. ErrTrusted if there is nothing to confirm.
 func (c *Clock) Confirm() (State, error) {
+	return c.confirm(func(time.Duration) bool { return true })
+}
+
+// ConfirmSeen is Confirm for who saw the clock at an Offset: it passes no other, whatever happened while they thought about it. ErrMoved
+// if it is another by more than a minute.
+func (c *Clock) ConfirmSeen(offset time.Duration) (State, error) {
+	return c.confirm(func(is time.Duration) bool { return (is - offset).Abs() <= smallLeap })
+}
+
+func (c *Clock) confirm(seen func(offset time.Duration) bool) (State, error) {
+	err := c.confirmed(seen)
+	return c.State(), err
+}
+
+func (c *Clock) confirmed(seen func(offset time.Duration) bool) error {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.closed {
-		c.mu.Unlock()
-		return State{}, ErrClosed
+		return ErrClosed
 	}
-	wall, now := c.o.Wall(), c.o.Elapsed()
+	wall, now := c.o.Wall().Round(0), c.o.Elapsed()
 	c.look(wall, now)
-	var err error
 	switch {
 	case c.state.Status == Trusted, c.state.Slowed:
-		err = ErrTrusted
-	case c.state.Status == Behind:
-		was := c.slow
-		c.slow = true
-		if err = c.save(); err != nil {
-			c.slow = was
-		}
-		c.look(wall, now)
-	default:
-		err = c.follow(wall, now, true)
+		return ErrTrusted
+	case !seen(wall.Sub(c.line.Load().read(now))):
+		return ErrMoved
+	case c.state.Status == Ahead:
+		return c.follow(wall, now, true)
 	}
-	c.mu.Unlock()
-	return c.State(), err
+	c.slow = true
+	if err := c.save(); err != nil {
+		c.slow = false
+		return err
+	}
+	c.look(wall, now)
+	return nil
 }
 
 func (c *Clock) run(ctx context.Context) {
@@ -304,10 +326,7 @@ func (c *Clock) Look() {
 	now := c.o.Elapsed()
 	c.look(c.o.Wall(), now)
 	if now-c.saved >= saveEvery || c.state != c.told {
-		if err := c.save(); err != nil {
-			c.o.Log.Error("the last known time cannot be written", "error", err)
-			c.saved = now // a minute later
-		}
+		c.saveLater(now)
 	}
 	news := c.state != c.told
 	c.told = c.state

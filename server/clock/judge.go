@@ -16,16 +16,14 @@ func (c *Clock) look(wall time.Time, now time.Duration) {
 		c.keepOn(own, now, 1)
 		c.note(State{Status: Ahead, Damaged: c.doubt}, own)
 	case behind <= jitter:
-		if c.follow(wall, now, false) == nil {
-			c.slow = false
-		}
+		_ = c.follow(wall, now, false) // it has told
 	case behind <= c.o.MaxOff || c.slow:
 		// Half speed, or just as much as the clock lacks, until the next look.
 		c.keepOn(own, now, max(0.5, 1-float64(behind)/float64(c.o.Every)))
 		if behind <= c.o.MaxJump {
 			c.note(State{Status: Trusted}, own)
 		} else {
-			c.note(State{Status: Behind, Slowed: true}, own)
+			c.note(State{Status: Behind, Slowed: true, Confirmed: c.slow}, own)
 		}
 	default:
 		c.keepOn(own, now, 1)
@@ -89,7 +87,7 @@ func (c *Clock) follow(wall time.Time, now time.Duration, confirmed bool) error 
 	if confirmed || !c.based { // the first clock that is believed in this run is what later ones are measured by
 		c.limit, c.based = limit{from: to, at: now, slack: c.o.MaxJump}, true
 	}
-	c.since, c.doubt, c.lie = time.Time{}, false, limit{}
+	c.since, c.doubt, c.lie, c.slow = time.Time{}, false, limit{}, false
 	c.state = State{Status: Trusted}
 	if len(*c.leaps.Load()) > len(was) || confirmed {
 		if err := c.write(c.remember(to, wall)); err != nil {
@@ -105,8 +103,8 @@ func (c *Clock) follow(wall time.Time, now time.Duration, confirmed bool) error 
 
 // undo puts back what follow changes.
 func (c *Clock) undo() func() {
-	limit, based, since, doubt, lie, state := c.limit, c.based, c.since, c.doubt, c.lie, c.state
+	limit, based, since, doubt, lie, slow, state := c.limit, c.based, c.since, c.doubt, c.lie, c.slow, c.state
 	return func() {
-		c.limit, c.based, c.since, c.doubt, c.lie, c.state = limit, based, since, doubt, lie, state
+		c.limit, c.based, c.since, c.doubt, c.lie, c.slow, c.state = limit, based, since, doubt, lie, slow, state
 	}
 }

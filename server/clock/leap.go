@@ -12,13 +12,17 @@ const maxLeaps = 1000
 
 func (l leap) by() time.Duration { return l.to.Sub(l.from) }
 
-// Settled is when something of an instant happened, as far as is known now.
+// Settled is when something of an instant happened, as far as is known now. An instant between from and to of a leap was given before
+// it, too: by a run that a crash ended, whose time the next one did not reach again.
 func (c *Clock) Settled(at time.Time) time.Time {
 	if c == nil {
 		return at
 	}
 	for _, l := range *c.leaps.Load() {
-		if !at.Before(l.since) && !at.After(l.from) {
+		if !at.Before(l.since) && at.Before(l.to) {
+			if at.After(l.from) {
+				return l.to
+			}
 			return at.Add(l.by())
 		}
 	}

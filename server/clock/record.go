@@ -17,6 +17,7 @@ type remembered struct {
 	since time.Time // when it began not to be followed; zero = it is
 	ahead bool      // because it is ahead
 	slow  bool      // an operator has confirmed that the server's time is to wait for it
+	doubt bool      // a record before this one was damaged, and no operator has confirmed a clock since
 	leaps []leap
 }
 
@@ -25,6 +26,7 @@ const (
 	recordPlace   = "clock"
 	flagAhead     = 1
 	flagSlow      = 2
+	flagDoubt     = 4
 )
 
 var errMalformed = errors.New("clock: the record is malformed")
@@ -36,6 +38,9 @@ func (r *remembered) encode() []byte {
 	}
 	if r.slow {
 		flags |= flagSlow
+	}
+	if r.doubt {
+		flags |= flagDoubt
 	}
 	b := []byte{recordVersion, flags}
 	b = appendTime(b, r.now)
@@ -62,7 +67,7 @@ func decode(b []byte) (r remembered, err error) {
 	if len(b) > 0 && b[0] != recordVersion {
 		return r, fmt.Errorf("version %d of the record is unknown to this program: %w", b[0], errors.ErrUnsupported)
 	}
-	if len(b) < fixed || b[1]&^(flagAhead|flagSlow) != 0 || len(b) != fixed+24*int(binary.BigEndian.Uint16(b[fixed-2:])) {
+	if len(b) < fixed || b[1]&^(flagAhead|flagSlow|flagDoubt) != 0 || len(b) != fixed+24*int(binary.BigEndian.Uint16(b[fixed-2:])) {
 		return r, errMalformed
 	}
 	bad := false
@@ -75,7 +80,7 @@ func decode(b []byte) (r remembered, err error) {
 		}
 		return time.Unix(0, n)
 	}
-	r.ahead, r.slow = b[1]&flagAhead != 0, b[1]&flagSlow != 0
+	r.ahead, r.slow, r.doubt = b[1]&flagAhead != 0, b[1]&flagSlow != 0, b[1]&flagDoubt != 0
 	r.now, r.wall, r.since = instant(), instant(), instant()
 	next = next[2:]
 	last := time.Time{}
@@ -101,7 +106,7 @@ func (c *Clock) open(sealed []byte) (remembered, error) {
 
 // remember is what is to be known at the next start, if the server's time is now.
 func (c *Clock) remember(now, wall time.Time) *remembered {
-	return &remembered{now: now, wall: wall, since: c.since, ahead: c.state.Status == Ahead, slow: c.slow, leaps: *c.leaps.Load()}
+	return &remembered{now: now, wall: wall, since: c.since, ahead: c.state.Status == Ahead, slow: c.slow, doubt: c.doubt, leaps: *c.leaps.Load()}
 }
 
 // save writes the record as of now.
