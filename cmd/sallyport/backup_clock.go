@@ -41,7 +41,7 @@ func (a *app) clockConfirm() *cobra.Command {
 				if err := a.confirm("The system's clock says %s, and the server's own count %s. What is past its time by the clock is destroyed. There is no way back.", stamp(st.System), stamp(st.Now)); err != nil {
 					return err
 				}
-				if st, err = cl.ConfirmClock(ctx, a.change()); err != nil {
+				if st, err = cl.ConfirmClock(ctx, admin.ClockConfirm{Change: a.change(), Offset: st.Offset}); err != nil {
 					return err
 				}
 				return a.showClock(st)

@@ -114,6 +114,12 @@ type Clock struct {
 	Advice  string        `json:"advice,omitempty"`
 }
 
+// ClockConfirm says that the clock at Offset, as Clock told it, is right. It passes no other: the clock can be set while somebody thinks.
+type ClockConfirm struct {
+	Change
+	Offset time.Duration `json:"offset"`
+}
+
 // RestoreAsk asks to bring back a tree of an account as it was. Nothing is overwritten: what is there goes to history, so that
 // restoring the instant before undoes a restore.
 type RestoreAsk struct {

@@ -289,7 +289,7 @@ func (c *Client) BackupClock(ctx context.Context) (Clock, error) {
 }
 
 // ConfirmClock has the server follow the system's clock.
-func (c *Client) ConfirmClock(ctx context.Context, r Change) (Clock, error) {
+func (c *Client) ConfirmClock(ctx context.Context, r ClockConfirm) (Clock, error) {
 	return call[Clock](ctx, c, "backup/clock-confirm", r)
 }
 

@@ -16,10 +16,13 @@ func (s *Server) backupClock(context.Context, Peer, Empty) (Clock, error) {
 }
 
 // clockConfirm records first who lets time pass that the server cannot account for: what that makes old is destroyed within a minute.
-func (s *Server) clockConfirm(ctx context.Context, who Peer, r Change) (Clock, error) {
+func (s *Server) clockConfirm(ctx context.Context, who Peer, r ClockConfirm) (Clock, error) {
 	was := s.o.Clock.State()
 	if was.Status == clock.Trusted || was.Slowed {
 		return Clock{}, explainClock(clock.ErrTrusted)
+	}
+	if (was.Offset - r.Offset).Abs() > time.Minute { // asked again below, but then it is recorded as confirmed
+		return Clock{}, explainClock(clock.ErrMoved)
 	}
 	if strings.TrimSpace(r.Reason) == "" {
 		return Clock{}, newError(CodeRefused, "to confirm the clock needs a reason", "say with --reason how you know that it is right: what it makes old is destroyed within a minute")
@@ -29,7 +32,7 @@ func (s *Server) clockConfirm(ctx context.Context, who Peer, r Change) (Clock, e
 	if err := s.record(ctx, who, e); err != nil {
 		return Clock{}, err
 	}
-	st, err := s.o.Clock.Confirm()
+	st, err := s.o.Clock.ConfirmSeen(r.Offset)
 	if err != nil {
 		return Clock{}, explainClock(err)
 	}
@@ -37,8 +40,11 @@ func (s *Server) clockConfirm(ctx context.Context, who Peer, r Change) (Clock, e
 }
 
 func explainClock(err error) error {
-	if errors.Is(err, clock.ErrTrusted) {
+	switch {
+	case errors.Is(err, clock.ErrTrusted):
 		return newError(CodeRefused, "the clock is followed already: there is nothing to confirm", "")
+	case errors.Is(err, clock.ErrMoved):
+		return newError(CodeRefused, "the system's clock was set after you looked at it: nothing is confirmed", "look again: `sallyport backup clock`")
 	}
 	return err
 }
@@ -72,7 +78,7 @@ func AdviseClock(s clock.State) string {
 	case s.Status == clock.Behind:
 		return "set the system's clock right, then nothing else is to be done; if it is right, `sallyport backup clock confirm --reason WHY` has the server's time wait for it"
 	}
-	return "set the system's clock right, then nothing else is to be done; if it is right (the server was off for long), `sallyport backup clock confirm --reason WHY` has the server follow it"
+	return "set the system's clock right, then nothing else is to be done; if it is right (the server was off for long, or its machine was paused), `sallyport backup clock confirm --reason WHY` has the server follow it"
 }
 
 func describeClock(s clock.State) Clock {
