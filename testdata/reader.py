@@ -3,9 +3,10 @@
 
     reader.py [--history | --keys] STATE KEYFILE
         prints, as JSON, every account's tree with the SHA-256 of each file,
-        the policy and the audit log; with --history also every version that
-        is kept, the names that are gone, events not yet in the log, and
-        up to when history was destroyed;
+        the policy, the audit log, the last known time and when the state was
+        last copied; with --history also every version that is kept, the
+        names that are gone, events not yet in the log, and up to when
+        history was destroyed;
         with --keys nothing but the root epoch and the ids of the accounts
 
     KEYFILE is what opens the seal: the key file; a file with the passphrase;
@@ -43,6 +44,7 @@ except ImportError:
 NOBODY = bytes(16)
 (ENTRY, PAST, INODE, VERSION, EXTENTS, BLOBKEY, WHEN, OUTBOX, DOOMED, HEAD, FOLD) = range(1, 12)
 ROOTKEY, ACCOUNTKEY, POLICYKEY, AUDITKEY, DATAKEY, POLICY, ACCOUNTS, AUDIT, KEYRING, SEALKEY, NAMES = range(32, 43)
+LASTCOPY, CLOCK = 45, 46
 SEGMENT, PLAIN, OVERHEAD = 65568, 65536, 32
 
 
@@ -637,6 +639,43 @@ def audit(state, site):
     return events
 
 
+def site_record(state, site, name, domain):
+    """Returns what a file with one record of the site says; None if there is none."""
+    if not (state / name).exists():
+        return None
+    return open_record(site_key(site.policy, b"record"), site.policy[0], NOBODY, domain, name.encode(), (state / name).read_bytes())
+
+
+def clock(state, site):
+    plain = site_record(state, site, "clock", CLOCK)
+    if plain is None:
+        return None
+    f = Fields(plain)
+    check(f.u8() == 1, "version of the last known time")
+    flags = f.u8()
+    check(flags < 4, "flags of the last known time")
+    found = {"ahead": bool(flags & 1), "confirmed_behind": bool(flags & 2), "now": f.signed(), "wall": f.signed(), "since": f.signed(), "leaps": []}
+    check(found["now"] > 0 and found["wall"] >= 0 and found["since"] >= 0, "instant of the last known time")
+    before = 0
+    for _ in range(num(f.take(2))):
+        leap = {"since": f.signed(), "from": f.signed(), "to": f.signed()}
+        check(before <= leap["since"] <= leap["from"] < leap["to"], "leaps of the last known time")
+        before = leap["to"]
+        found["leaps"].append(leap)
+    f.end()
+    return found
+
+
+def last_copy(state, site):
+    plain = site_record(state, site, "last-copy", LASTCOPY)
+    if plain is None:
+        return None
+    found = json.loads(plain)
+    check(isinstance(found, dict) and set(found) <= {"copy", "drill"}, "when the state was copied")
+    check(set(found.get("copy", {})) <= {"at", "id", "damaged"} and set(found.get("drill", {})) <= {"at", "id", "made"}, "when the state was copied")
+    return found
+
+
 def read(state, key_file, history=False):
     site = Site(state, key_file)
     volumes, past = {}, {}
@@ -647,7 +686,8 @@ def read(state, key_file, history=False):
             volumes[account.hex()] = v.tree(history=history)
             if history:
                 past[account.hex()] = {"gone": v.gone(), "outbox": v.outbox(), "purged": v.purged, "lacking": v.lacking}
-    found = {"epoch": site.epoch, "accounts": volumes, "policy": policy(state, site), "audit": audit(state, site)}
+    found = {"epoch": site.epoch, "accounts": volumes, "policy": policy(state, site), "audit": audit(state, site),
+             "clock": clock(state, site), "last_copy": last_copy(state, site)}
     return {**found, "history": past} if history else found
 
 

@@ -16,6 +16,7 @@ import (
 	"sallyport/crypto/keyring"
 	"sallyport/policy/policydb"
 	"sallyport/server/audit"
+	"sallyport/server/clock"
 )
 
 // TestIndependentReader writes a state directory of every kind of thing and has
@@ -46,6 +47,7 @@ func TestIndependentReader(t *testing.T) {
 	b.open()
 	want := fillVolume(t, b.view())
 	events := fillSite(t, b)
+	leap := fillClock(t, b)
 	copied := copyState(t, b.state) // with an upload under way: its blob is open
 	ok(t, b.fs.Close())
 
@@ -63,6 +65,7 @@ func TestIndependentReader(t *testing.T) {
 				Text     string
 			}
 			Audit []struct{ Action, Path string }
+			Clock readClock
 		}
 		ok(t, json.Unmarshal(out, &got))
 		tree := got.Accounts[b.id.String()]
@@ -84,7 +87,54 @@ func TestIndependentReader(t *testing.T) {
 		if len(got.Audit) != len(events) || got.Audit[1].Path != string(events[1].Path) {
 			t.Errorf("audit: read %v", got.Audit)
 		}
+		if c := got.Clock; c.Ahead || c.Behind || c.Since != 0 || c.Now != leap.To || c.Wall != leap.To || !slices.Equal(c.Leaps, []readLeap{leap}) {
+			t.Errorf("clock: read %+v, want %+v", c, leap)
+		}
 	}
+	sealed, err := os.ReadFile(filepath.Join(copied, "clock"))
+	ok(t, err)
+	sealed[len(sealed)-1] ^= 1
+	ok(t, os.WriteFile(filepath.Join(copied, "clock"), sealed, 0o600))
+	cmd := exec.CommandContext(t.Context(), python, "-", copied, seal.Path)
+	cmd.Stdin = bytes.NewReader(reader)
+	if _, err := cmd.Output(); !bytes.Contains(stderr(err), []byte("reader.py: damaged:")) {
+		t.Errorf("a damaged clock: %v %s", err, stderr(err))
+	}
+}
+
+// readClock is what reader.py says of the last known time; ns since 1970.
+type readClock struct {
+	Ahead  bool
+	Behind bool `json:"confirmed_behind"`
+	Now    int64
+	Wall   int64
+	Since  int64
+	Leaps  []readLeap
+}
+
+type readLeap struct{ Since, From, To int64 }
+
+// fillClock is a server that was off for a hundred days, and an operator who confirms it an hour later.
+func fillClock(t *testing.T, b *bench) readLeap {
+	t.Helper()
+	box, err := b.ring.Policy()
+	ok(t, err)
+	start := time.Date(2026, 3, 1, 12, 0, 0, 7, time.UTC)
+	wall, elapsed := start, time.Duration(0)
+	for day := range 2 {
+		wall = wall.AddDate(0, 0, 100*day)
+		// Between two looks is an hour of the machine's, which is longer than this test.
+		c, err := clock.Open(clock.Options{Path: filepath.Join(b.state, "clock"), Box: box, Every: time.Hour, Wall: func() time.Time { return wall }, Elapsed: func() time.Duration { return elapsed }})
+		ok(t, err)
+		ok(t, c.Begin(time.Time{}, func(clock.State) {}))
+		if day == 1 {
+			wall, elapsed = wall.Add(time.Hour), elapsed+time.Hour
+			_, err := c.Confirm()
+			ok(t, err)
+		}
+		ok(t, c.Close())
+	}
+	return readLeap{Since: start.UnixNano(), From: start.Add(time.Hour).UnixNano(), To: wall.UnixNano()}
 }
 
 // readFile is what reader.py says of a file, as far as it is compared.
