@@ -54,7 +54,7 @@ func TestStories(t *testing.T) {
 		},
 		Condition: condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "await": await, "connection": connect, "listeners": listeners, "mode": mode, "flip": flip, "uproot": uproot, "fill": fill, "signal": sendSignal, "otp": otp, "lastknown": lastKnown, "accounted": accounted, "keyservice": keyservice,
+			"exits": exits, "await": await, "connection": connect, "listeners": listeners, "mode": mode, "flip": flip, "uproot": uproot, "fill": fill, "signal": sendSignal, "otp": otp, "lastknown": lastKnown, "accounted": accounted, "keyservice": keyservice, "inraw": inRaw, "wrappedkeys": wrappedKeys, "inrawkeys": inRawKeys,
 		},
 	})
 }
