@@ -653,8 +653,9 @@ def clock(state, site):
     f = Fields(plain)
     check(f.u8() == 1, "version of the last known time")
     flags = f.u8()
-    check(flags < 4, "flags of the last known time")
-    found = {"ahead": bool(flags & 1), "confirmed_behind": bool(flags & 2), "now": f.signed(), "wall": f.signed(), "since": f.signed(), "leaps": []}
+    check(flags < 8, "flags of the last known time")
+    found = {"ahead": bool(flags & 1), "confirmed_behind": bool(flags & 2), "doubt": bool(flags & 4),
+             "now": f.signed(), "wall": f.signed(), "since": f.signed(), "leaps": []}
     check(found["now"] > 0 and found["wall"] >= 0 and found["since"] >= 0, "instant of the last known time")
     before = 0
     for _ in range(num(f.take(2))):
