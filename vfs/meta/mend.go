@@ -62,7 +62,7 @@ func (m *mender) mendShred() {
 
 // mendMarks takes the safe side: of what is lost nobody knows whether a view of the past had it. Without the head, nor does anybody of what was purged.
 func (m *mender) mendMarks() {
-	if m.damaged {
+	if m.damaged || len(m.losses) > 0 {
 		m.head.lacking = m.at
 	}
 	if m.headless {

@@ -274,3 +274,33 @@ func TestRepairSaysWhatItCannotKnow(t *testing.T) {
 		t.Errorf("%d replayed; suspicious %q, damage %q", replayed, s.Suspicious, s.Damage)
 	}
 }
+
+// TestRepairOfARecordThatNobodyWrote: the file is whole, and what is in it contradicts itself. What is lost may have been in a view of the past.
+func TestRepairOfARecordThatNobodyWrote(t *testing.T) {
+	t.Parallel()
+	d := newDB(t)
+	d.update(t, func(tx *Tx) error {
+		n, err := addFile(tx, Root, "f", 2)
+		if err != nil {
+			return err
+		}
+		tx.remove(record.DomainVersion, versionKey(n.ID, n.Version))
+		tx.head.versions--
+		return nil
+	})
+	if err := d.DB.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, db := d.repair(t, d.path)
+	if len(s.Damage) > 0 || len(s.Losses) == 0 {
+		t.Fatalf("damage %q, losses %+v", s.Damage, s.Losses)
+	}
+	if err := db.View(func(tx *Tx) error {
+		if x := tx.Stats(); x.LackingTo != x.LastInstant {
+			t.Errorf("lacking up to %d, want %d", x.LackingTo, x.LastInstant)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+}
