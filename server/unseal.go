@@ -99,7 +99,7 @@ func (s *Server) unseal(ctx context.Context, seal keyring.Seal, who string) erro
 // openCopier makes the part that hands out copies of the state.
 func (s *Server) openCopier(p *parts) (err error) {
 	p.copier, err = copier.New(copier.Options{
-		Keyring: p.keyring, Policy: p.policy, Volumes: p.volumes, Audit: p.audit, Identity: s.config.readIdentity, Pending: s.notes.whole, Dir: s.config.State.Dir, Program: s.o.Version,
+		Keyring: p.keyring, Policy: p.policy, Volumes: p.volumes, Audit: p.audit, Identity: s.config.readIdentity, Pending: s.notes.whole, Clock: p.clock.Record, Dir: s.config.State.Dir, Program: s.o.Version,
 		Log: s.log.With("part", "copier"),
 	})
 	return err

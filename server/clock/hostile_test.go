@@ -133,3 +133,38 @@ func TestOnlyTheClockThatWasSeenIsConfirmed(t *testing.T) {
 	}
 	w.at(right, 0)
 }
+
+// TestACopyOfTheRecordHasTheLeaps: a state that is restored from a copy counts ages as the one that it was copied from.
+func TestACopyOfTheRecordHasTheLeaps(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start(w.wall)
+	w.passes(time.Hour)
+	w.jumps(90 * day)
+	w.passes(time.Hour)
+	waited := w.c.Now()
+	if _, err := w.c.Confirm(); err != nil {
+		t.Fatal(err)
+	}
+	w.passes(time.Hour)
+	want := w.c.Settled(waited)
+	if want.Sub(waited) < 80*day {
+		t.Fatalf("%v settles at %v", waited, want)
+	}
+	data := w.c.Record()
+	w.stop()
+	restored := *w
+	restored.path = filepath.Join(t.TempDir(), "clock")
+	if err := os.WriteFile(restored.path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	restored.off(time.Hour)
+	restored.start(waited)
+	restored.is(Trusted, false)
+	if got := restored.c.Settled(waited); !got.Equal(want) {
+		t.Errorf("settles at %v, want %v", got, want)
+	}
+	if unborn := Open(Options{Path: w.path, Box: w.box}); unborn.Record() != nil {
+		t.Error("a record before anything is known")
+	}
+}

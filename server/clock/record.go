@@ -109,6 +109,20 @@ func (c *Clock) remember(now, wall time.Time) *remembered {
 	return &remembered{now: now, wall: wall, since: c.since, ahead: c.state.Status == Ahead, slow: c.slow, doubt: c.doubt, leaps: *c.leaps.Load()}
 }
 
+// Record is the record as of now, as it would be on the disk: for a copy of the state. nil before Begin.
+func (c *Clock) Record() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.began {
+		return nil
+	}
+	return c.seal(c.remember(c.Now(), c.o.Wall()))
+}
+
+func (c *Clock) seal(r *remembered) []byte {
+	return c.o.Box.Seal(nil, record.DomainClock, []byte(recordPlace), r.encode())
+}
+
 // save writes the record as of now.
 func (c *Clock) save() error {
 	if !c.began {
@@ -118,8 +132,7 @@ func (c *Clock) save() error {
 }
 
 func (c *Clock) write(r *remembered) error {
-	sealed := c.o.Box.Seal(nil, record.DomainClock, []byte(recordPlace), r.encode())
-	if err := durable.WriteFile(c.o.Path, sealed, 0o600); err != nil {
+	if err := durable.WriteFile(c.o.Path, c.seal(r), 0o600); err != nil {
 		return fmt.Errorf("noting the time: %w", err)
 	}
 	c.saved = c.o.Elapsed()

@@ -48,6 +48,8 @@ type Options struct {
 	Identity func() (map[string][]byte, error)
 	// Pending is the file of what was noted while the server was sealed and is not in the audit log yet; nil = there is none.
 	Pending func() ([]byte, error)
+	// Clock is the record of the server's time; nil = there is none.
+	Clock   func() []byte
 	Dir     string // for files without a name: the state directory
 	Program string // version of the server
 	Now     func() time.Time

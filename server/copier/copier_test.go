@@ -93,6 +93,7 @@ func (h *house) restart(idle time.Duration) {
 		Identity: func() (map[string][]byte, error) {
 			return map[string][]byte{"ssh_host_ed25519_key": []byte("canary host key")}, nil
 		},
+		Clock: func() []byte { return []byte(time.Now().String()) },
 	}))(h.t)
 }
 

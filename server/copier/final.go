@@ -168,6 +168,11 @@ func (l *Lease) compose(ctx context.Context, f *final, image *keyring.Image) err
 			f.small[statecopy.Pending] = data
 		}
 	}
+	if o.Clock != nil { // what a confirmation remembers: without it a restored server would take history for older than it is
+		if data := o.Clock(); data != nil {
+			f.small[statecopy.Clock] = data
+		}
+	}
 	info, err := o.Keyring.SealInfo()
 	if err != nil {
 		return err

@@ -57,6 +57,7 @@ const (
 	PolicyFile = "policy.db"
 	AuditHead  = "audit/head"
 	Pending    = "audit-pending"
+	Clock      = "clock"
 
 	manifestName = "manifest"
 	auditDir     = "audit/"
@@ -88,7 +89,7 @@ func AuditFile(name string) string { return auditDir + name }
 // IdentityFile is the name of a file that says who the server is.
 func IdentityFile(name string) string { return identityDir + name }
 
-var fileNames = regexp.MustCompile(`^(seal\.json|keyring|policy\.db|audit-pending|audit/(head|checkpoints|[0-9]{20}\.log)|identity/[a-z0-9_]{1,40}(\.[a-z]{1,8})?|(accounts|kept)/[0-9a-f]{32}/(tree-[0-9]{1,10}\.db|blobs\.list))$`)
+var fileNames = regexp.MustCompile(`^(seal\.json|keyring|policy\.db|audit-pending|clock|audit/(head|checkpoints|[0-9]{20}\.log)|identity/[a-z0-9_]{1,40}(\.[a-z]{1,8})?|(accounts|kept)/[0-9a-f]{32}/(tree-[0-9]{1,10}\.db|blobs\.list))$`)
 
 // isLog says whether a file is one of the records of the audit log, which only grow.
 func isLog(name string) bool {
