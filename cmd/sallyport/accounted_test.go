@@ -15,7 +15,6 @@ var notCopied = map[string]string{
 	`lock`:         "says which process works on the directory",
 	`[a-z]+\.sock`: "a socket of the running server",
 	`last-copy`:    "says when this state was copied, which a restored one was not yet",
-	`clock`:        "is the last known time, which a restored state has from its audit log",
 	`audit/lost`:   "lies there between two runs only: the next start records it",
 	`accounts/[0-9a-f]{32}/tree-[0-9]+\.db\.damaged-[0-9TZ.]+`: "what a repair put aside; no server reads it, and its records may have been purged since",
 }
