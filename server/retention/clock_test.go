@@ -2,6 +2,7 @@ package retention
 
 import (
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 // machine has a clock that can be set: how far it is from the bubble's.
 type machine struct {
 	path string
-	off  time.Duration
+	off  atomic.Int64 // a time.Duration
 }
 
 // boot is the clock of a server that starts.
@@ -23,7 +24,7 @@ func (m *machine) boot(t *testing.T) *clock.Clock {
 		t.Fatal(err)
 	}
 	begin := time.Now()
-	c := clock.Open(clock.Options{Every: 5 * time.Minute, Path: m.path, Box: box, Wall: func() time.Time { return time.Now().Add(m.off) }, Elapsed: func() time.Duration { return time.Since(begin) }})
+	c := clock.Open(clock.Options{Every: 5 * time.Minute, Path: m.path, Box: box, Wall: func() time.Time { return time.Now().Add(time.Duration(m.off.Load())) }, Elapsed: func() time.Duration { return time.Since(begin) }})
 	c.Begin(time.Time{}, func(clock.State) {})
 	return c
 }
@@ -37,7 +38,7 @@ func TestAClockYearsAheadDestroysNothing(t *testing.T) {
 		s.lose("acme", 1, 1000)
 		later(3 * day)
 		s.lose("acme", 1, 50)
-		m.off = 10 * 365 * day // the year 2010 of the bubble
+		m.off.Store(int64(10 * 365 * day)) // the year 2010 of the bubble
 		later(time.Hour)
 		if n := s.history("acme"); n != 1050 || c.State().Status != clock.Ahead {
 			t.Fatalf("%d bytes of history an hour later, want 1050; the clock is %+v", n, c.State())
@@ -56,7 +57,7 @@ func TestAClockYearsAheadDestroysNothing(t *testing.T) {
 		if n := s.history("acme"); n != 7 {
 			t.Errorf("%d bytes of history a minute after a shorter retention, want 7", n)
 		}
-		m.off = 0
+		m.off.Store(int64(0))
 		s.set("backup.retention_days", "7")
 		later(6 * time.Minute)
 		s.lose("acme", 1, 300)
@@ -144,7 +145,7 @@ func TestAClockThatIsFarBehindMakesNothingOlderOrYounger(t *testing.T) {
 		s.must(s.fs.Close())
 		time.Sleep(12 * time.Hour)
 
-		m.off = -29 * 365 * day
+		m.off.Store(int64(-29 * 365 * day))
 		c = m.boot(t)
 		s.reopen(Options{Clock: c})
 		s.lose("acme", 1, 50)
@@ -152,7 +153,7 @@ func TestAClockThatIsFarBehindMakesNothingOlderOrYounger(t *testing.T) {
 		if c.State().Status != clock.Behind {
 			t.Fatalf("the clock is %+v", c.State())
 		}
-		m.off = 0
+		m.off.Store(int64(0))
 		later(35*time.Hour - 10*time.Minute)
 		if n := s.history("acme"); n != 1050 {
 			t.Errorf("%d bytes of history before the time of the first, want 1050", n)
@@ -183,7 +184,7 @@ func TestPlansGoByTheTimeThatIsBelieved(t *testing.T) {
 		s.set("backup.retention_days", "30")
 		s.lose("acme", 2, 1000)
 		later(10 * day)
-		m.off = 100 * day
+		m.off.Store(int64(100 * day))
 		later(6 * time.Minute)
 		for days, want := range map[string]int{"11": 0, "9": 1} {
 			doc, err := s.policy.Current().Document.Set("site", "backup.retention_days", days)
