@@ -145,7 +145,7 @@ func (d *Draft) WriteAt(p []byte, off int64) (int, error) {
 		at := uint64(off) + uint64(n)
 		k := d.buffer(p[n:], at)
 		if k == 0 {
-			if d.makeRoom() {
+			if d.makeRoom(at) {
 				continue
 			}
 			// Others hold the whole budget, this draft nothing but its tail: go on in order of arrival.
@@ -184,6 +184,9 @@ func (d *Draft) buffer(p []byte, off uint64) int {
 				break
 			}
 			d.window.insert(c, index)
+			if d.held > windowMax { // whoever has the rest of this chunk may be waiting for room
+				d.changes.Broadcast()
+			}
 		}
 		k := copy(c.data[at:], p[n:])
 		c.mark(at, at+k)
@@ -222,9 +225,9 @@ func (d *Draft) freeChunk(c *chunk) {
 	d.store.Budget.giveDirty(segmentPlain)
 }
 
-// makeRoom lets bytes go on their way to the blob, or waits until some did.
+// makeRoom lets bytes go on their way to the blob, or waits until some did, or until there is a chunk for off.
 // False means that there is nothing to let go.
-func (d *Draft) makeRoom() bool {
+func (d *Draft) makeRoom(off uint64) bool {
 	switch {
 	case d.busy:
 		d.changes.Wait()
@@ -232,7 +235,7 @@ func (d *Draft) makeRoom() bool {
 		d.flush(d.ctx, 1)
 	case d.window.empty():
 		return false
-	case d.held >= windowMax && d.window.dense() && d.progressed():
+	case d.held >= windowMax && d.window.dense() && d.progressed(off):
 	default:
 		d.drain()
 	}
@@ -241,9 +244,12 @@ func (d *Draft) makeRoom() bool {
 
 // progressed waits for the piece that an otherwise sequential upload lacks, and
 // says whether it came: a worker may lose the processor for longer than the
-// others need to fill the window.
-func (d *Draft) progressed() bool {
+// others need to fill the window. Pieces may be smaller than a chunk: then the one that begins it lets the others in, long before the log
+// goes on.
+func (d *Draft) progressed(off uint64) bool {
+	index, _ := d.window.place(off)
 	was, expired := d.next, false
+	came := func() bool { return d.next != was || d.window.find(index) != nil }
 	timer := time.AfterFunc(gapPatience, func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -251,8 +257,8 @@ func (d *Draft) progressed() bool {
 		d.changes.Broadcast()
 	})
 	defer timer.Stop()
-	for d.next == was && !expired && d.err == nil {
+	for !came() && !expired && d.err == nil {
 		d.changes.Wait()
 	}
-	return d.next != was
+	return came()
 }
