@@ -32,7 +32,7 @@ func (s *Server) clockConfirm(ctx context.Context, who Peer, r ClockConfirm) (Cl
 	if err := s.record(ctx, who, e); err != nil {
 		return Clock{}, err
 	}
-	st, err := s.o.Clock.ConfirmSeen(r.Offset)
+	st, err := s.o.Clock.Confirm(r.Offset)
 	if err != nil {
 		return Clock{}, explainClock(err)
 	}

@@ -264,24 +264,15 @@ func (c *Clock) State() State {
 	return s
 }
 
-// Confirm says that the system's clock is right: one that is ahead is followed at once and for good, for one that is behind
-// the server's time slows down until it has caught up. It is durable on return. ErrTrusted if there is nothing to confirm.
-func (c *Clock) Confirm() (State, error) {
-	return c.confirm(func(time.Duration) bool { return true })
-}
-
-// ConfirmSeen is Confirm for who saw the clock at an Offset: it passes no other, whatever happened while they thought about it. ErrMoved
-// if it is another by more than a minute.
-func (c *Clock) ConfirmSeen(offset time.Duration) (State, error) {
-	return c.confirm(func(is time.Duration) bool { return (is - offset).Abs() <= smallLeap })
-}
-
-func (c *Clock) confirm(seen func(offset time.Duration) bool) (State, error) {
-	err := c.confirmed(seen)
+// Confirm says that the system's clock is right, for who saw it at an Offset (State): one that is ahead is followed at once and for good,
+// for one that is behind the server's time slows down until it has caught up. It is durable on return. ErrTrusted if there is nothing to
+// confirm, ErrMoved if the clock is another by more than a minute, whatever happened while they thought about it.
+func (c *Clock) Confirm(offset time.Duration) (State, error) {
+	err := c.confirm(offset)
 	return c.State(), err
 }
 
-func (c *Clock) confirmed(seen func(offset time.Duration) bool) error {
+func (c *Clock) confirm(offset time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -292,7 +283,7 @@ func (c *Clock) confirmed(seen func(offset time.Duration) bool) error {
 	switch {
 	case c.state.Status == Trusted, c.state.Slowed:
 		return ErrTrusted
-	case !seen(wall.Sub(c.line.Load().read(now))):
+	case (wall.Sub(c.line.Load().read(now)) - offset).Abs() > smallLeap:
 		return ErrMoved
 	case c.state.Status == Ahead:
 		return c.follow(wall, now, true)

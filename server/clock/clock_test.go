@@ -221,10 +221,10 @@ func TestAfterAConfirmationEverythingHasItsAge(t *testing.T) {
 			w.passes(2 * day)
 			last := w.c.Now()
 			realLast := w.wall
-			if s, err := w.c.Confirm(); err != nil || s.Status != Trusted {
+			if s, err := w.c.Confirm(w.c.State().Offset); err != nil || s.Status != Trusted {
 				t.Fatalf("%+v, %v", s, err)
 			}
-			if _, err := w.c.Confirm(); !errors.Is(err, ErrTrusted) {
+			if _, err := w.c.Confirm(w.c.State().Offset); !errors.Is(err, ErrTrusted) {
 				t.Errorf("a second time: %v", err)
 			}
 			w.at(w.wall, 0)
@@ -310,7 +310,7 @@ func TestAClockThatIsFarBehindCanBeConfirmed(t *testing.T) {
 	was := w.c.Now()
 	w.passes(day)
 	w.at(was.Add(day), 0)
-	if s, err := w.c.Confirm(); err != nil || !s.Slowed {
+	if s, err := w.c.Confirm(w.c.State().Offset); err != nil || !s.Slowed {
 		t.Fatalf("%+v, %v", s, err)
 	}
 	was = w.c.Now()
@@ -363,7 +363,7 @@ func TestARecordThatIsMissingOrDamaged(t *testing.T) {
 			t.Fatalf("with byte %d flipped: %+v", i, s)
 		}
 	}
-	if s, err := w.c.Confirm(); err != nil || s.Status != Trusted || s.Damaged {
+	if s, err := w.c.Confirm(w.c.State().Offset); err != nil || s.Status != Trusted || s.Damaged {
 		t.Errorf("%+v, %v", s, err)
 	}
 	w.at(w.wall, 0)
@@ -383,7 +383,7 @@ func TestALeapThatCannotBeWrittenIsNotMade(t *testing.T) {
 	w.passes(time.Hour)
 	was := w.c.Now()
 	w.c.o.Path = filepath.Join(t.TempDir(), "nowhere", "clock")
-	if _, err := w.c.Confirm(); err == nil {
+	if _, err := w.c.Confirm(w.c.State().Offset); err == nil {
 		t.Fatal("it was confirmed")
 	}
 	w.is(Ahead, false)
@@ -392,7 +392,7 @@ func TestALeapThatCannotBeWrittenIsNotMade(t *testing.T) {
 		t.Error("a leap was noted")
 	}
 	w.c.o.Path = w.path
-	if _, err := w.c.Confirm(); err != nil {
+	if _, err := w.c.Confirm(w.c.State().Offset); err != nil {
 		t.Fatal(err)
 	}
 	w.at(w.wall, 0)

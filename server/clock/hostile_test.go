@@ -27,7 +27,7 @@ func TestDoubtOutlivesARestart(t *testing.T) {
 	if s := w.c.State(); s.Status != Ahead || !s.Damaged {
 		t.Fatalf("after another start the clock is %+v", s)
 	}
-	if s, err := w.c.Confirm(); err != nil || s.Damaged {
+	if s, err := w.c.Confirm(w.c.State().Offset); err != nil || s.Damaged {
 		t.Fatalf("%+v, %v", s, err)
 	}
 	w.stop()
@@ -50,13 +50,13 @@ func TestARecordThatCannotBeReadOrWrittenKeepsNobodyOut(t *testing.T) {
 	}
 	w.passes(2 * time.Hour)
 	w.at(last.Add(2*time.Hour), 0)
-	if _, err := w.c.Confirm(); err == nil {
+	if _, err := w.c.Confirm(w.c.State().Offset); err == nil {
 		t.Error("it was confirmed, and nothing is on the disk")
 	}
 	if err := os.RemoveAll(w.path); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.c.Confirm(); err != nil {
+	if _, err := w.c.Confirm(w.c.State().Offset); err != nil {
 		t.Fatal(err)
 	}
 	w.stop()
@@ -79,7 +79,7 @@ func TestTheMinuteThatACrashTakesIsOnTheRightSideOfALeap(t *testing.T) {
 	if !w.c.Now().Before(at) {
 		t.Fatal("nothing was lost: the test shows nothing")
 	}
-	if _, err := w.c.Confirm(); err != nil {
+	if _, err := w.c.Confirm(w.c.State().Offset); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.c.Settled(at); !got.Equal(w.wall) {
@@ -96,7 +96,7 @@ func TestAConfirmationOfAClockBehindEndsWithOneAhead(t *testing.T) {
 	w := newWorld(t)
 	w.start(time.Time{})
 	w.jumps(-100 * day)
-	if _, err := w.c.Confirm(); err != nil {
+	if _, err := w.c.Confirm(w.c.State().Offset); err != nil {
 		t.Fatal(err)
 	}
 	if s := w.c.State(); !s.Slowed || !s.Confirmed {
@@ -104,7 +104,7 @@ func TestAConfirmationOfAClockBehindEndsWithOneAhead(t *testing.T) {
 	}
 	w.jumps(300 * day)
 	w.is(Ahead, false)
-	if _, err := w.c.Confirm(); err != nil {
+	if _, err := w.c.Confirm(w.c.State().Offset); err != nil {
 		t.Fatal(err)
 	}
 	w.jumps(-100 * day)
@@ -123,12 +123,12 @@ func TestOnlyTheClockThatWasSeenIsConfirmed(t *testing.T) {
 	w.passes(10 * time.Minute) // thinking
 	right := w.wall
 	w.jumps(3650 * day)
-	if _, err := w.c.ConfirmSeen(seen); err != ErrMoved {
+	if _, err := w.c.Confirm(seen); err != ErrMoved {
 		t.Fatalf("a clock that nobody saw was confirmed: %v", err)
 	}
 	w.is(Ahead, false)
 	w.wall = right
-	if _, err := w.c.ConfirmSeen(seen); err != nil {
+	if _, err := w.c.Confirm(seen); err != nil {
 		t.Fatal(err)
 	}
 	w.at(right, 0)
@@ -143,7 +143,7 @@ func TestACopyOfTheRecordHasTheLeaps(t *testing.T) {
 	w.jumps(90 * day)
 	w.passes(time.Hour)
 	waited := w.c.Now()
-	if _, err := w.c.Confirm(); err != nil {
+	if _, err := w.c.Confirm(w.c.State().Offset); err != nil {
 		t.Fatal(err)
 	}
 	w.passes(time.Hour)

@@ -103,7 +103,7 @@ func TestAServerThatWasOffForMonthsPurgesWhenThatIsConfirmed(t *testing.T) {
 			t.Fatalf("%d bytes of history before anybody confirmed the clock, want 1050", n)
 		}
 		before := c.Now()
-		if _, err := c.Confirm(); err != nil {
+		if _, err := c.Confirm(c.State().Offset); err != nil {
 			t.Fatal(err)
 		}
 		if leapt := c.Now().Sub(before); leapt < 89*day || leapt > 91*day {
