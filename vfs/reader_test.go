@@ -129,7 +129,7 @@ func fillClock(t *testing.T, b *bench) readLeap {
 		c.Begin(time.Time{}, func(clock.State) {})
 		if day == 1 {
 			wall, elapsed = wall.Add(time.Hour), elapsed+time.Hour
-			_, err := c.Confirm()
+			_, err := c.Confirm(c.State().Offset)
 			ok(t, err)
 		}
 		ok(t, c.Close())
