@@ -175,21 +175,27 @@ func (l *Level) setRefs(into *[]ref, n *node) *Problem {
 	return nil
 }
 
-func (b *builder) exceptions(n *node) {
+// listed parses the elements of a list, which may be left empty. An element with a problem is left out of it.
+func listed[T any](b *builder, n *node, parse func(*node) (T, *Problem)) (all []T) {
 	if n.shape == isNull {
-		return
+		return nil
 	}
 	if p := n.want(isList); p != nil {
 		b.add(p)
-		return
+		return nil
 	}
 	for _, e := range n.list {
-		x, p := parseException(e)
+		t, p := parse(e)
 		b.add(p)
 		if p == nil {
-			b.doc.exceptions = append(b.doc.exceptions, x)
+			all = append(all, t)
 		}
 	}
+	return all
+}
+
+func (b *builder) exceptions(n *node) {
+	b.doc.exceptions = listed(b, n, parseException)
 }
 
 func parseException(n *node) (Exception, *Problem) {
@@ -247,20 +253,7 @@ var (
 )
 
 func (b *builder) tests(n *node) {
-	if n.shape == isNull {
-		return
-	}
-	if p := n.want(isList); p != nil {
-		b.add(p)
-		return
-	}
-	for _, e := range n.list {
-		t, p := parseTest(e)
-		b.add(p)
-		if p == nil {
-			b.doc.tests = append(b.doc.tests, t)
-		}
-	}
+	b.doc.tests = listed(b, n, parseTest)
 }
 
 func parseTest(n *node) (Test, *Problem) {

@@ -2,6 +2,14 @@ package policy
 
 // suggest returns "did you mean …" for the nearest word, "" if none is near.
 func suggest(word string, known []string) string {
+	if near := Nearest(word, known); near != "" {
+		return "did you mean " + near + "?"
+	}
+	return ""
+}
+
+// Nearest is the known word that somebody may have meant: within two edits, which are at most half of what they wrote. "" if there is none.
+func Nearest(word string, known []string) string {
 	best, bestAt := "", 3
 	if len(word) > 64 {
 		return ""
@@ -11,10 +19,7 @@ func suggest(word string, known []string) string {
 			best, bestAt = k, d
 		}
 	}
-	if best == "" {
-		return ""
-	}
-	return "did you mean " + best + "?"
+	return best
 }
 
 // distance is the number of edits (Levenshtein) between short words.

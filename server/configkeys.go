@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml"
+
+	"sallyport/policy"
 )
 
 // leaf is one key that can be set by itself.
@@ -115,36 +117,11 @@ func (l *Loaded) readEnviron(environ []string) ConfigErrors {
 	return errs
 }
 
-// nearestKey finds a known key (or a last part of one) within two edits.
+// nearestKey finds a known key (or a part of one) that somebody may have meant, "" if there is none.
 func nearestKey(name string) string {
-	best, bestDistance := "", 3
+	var known []string
 	for _, leaf := range leaves(DefaultConfig()) {
-		for _, candidate := range append(strings.Split(leaf.key, "."), leaf.key) {
-			if d := editDistance(name, candidate); candidate != "" && d < bestDistance {
-				best, bestDistance = candidate, d
-			}
-		}
+		known = append(append(known, strings.Split(leaf.key, ".")...), leaf.key)
 	}
-	return best
-}
-
-// editDistance is Levenshtein's.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return policy.Nearest(name, known)
 }

@@ -15,48 +15,58 @@ import (
 	"sallyport/vfs"
 )
 
+// lockOffline takes the lock of the state directory, which no server has until release, and asks the host for the seal. ErrNoState,
+// keyring.ErrInUse, keyring.ErrKeyFile.
+func lockOffline(ctx context.Context, c *Config) (s keyring.Seal, release func(), err error) {
+	if !Initialised(c.State.Dir) {
+		return nil, nil, fmt.Errorf("%w: %s", ErrNoState, c.State.Dir)
+	}
+	release, err = keyring.LockState(c.State.Dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err = HostSeal(ctx, c, nil)
+	if err != nil {
+		release()
+		return nil, nil, err
+	}
+	return s, release, nil
+}
+
+// openOffline is what a server opens, without one, under the lock of the state directory until release.
+func openOffline(ctx context.Context, c *Config) (p *parts, release func(), err error) {
+	seal, release, err := lockOffline(ctx, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err = openParts(ctx, c, seal, slog.New(slog.DiscardHandler))
+	if err != nil {
+		release()
+		return nil, nil, err
+	}
+	return p, release, nil
+}
+
 // VerifyOffline checks volumes without a server: all, or that of one account.
 // It holds the lock of the state directory meanwhile. keyring.ErrKeyFile
 // without the key.
 func VerifyOffline(ctx context.Context, c *Config, account string) (admin.Check, error) {
-	if !Initialised(c.State.Dir) {
-		return admin.Check{}, fmt.Errorf("%w: %s", ErrNoState, c.State.Dir)
-	}
-	release, err := keyring.LockState(c.State.Dir)
+	p, release, err := openOffline(ctx, c)
 	if err != nil {
 		return admin.Check{}, err
 	}
 	defer release()
-	seal, err := HostSeal(ctx, c, nil)
-	if err != nil {
-		return admin.Check{}, err
-	}
-	p, err := openParts(ctx, c, seal, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return admin.Check{}, err
-	}
 	defer p.close()
 	return admin.VerifyVolumes(ctx, p.policy, p.volumes, account)
 }
 
 // RepairOffline plans or executes the repair of one account's volume without a server.
 func RepairOffline(ctx context.Context, c *Config, r admin.VolumeRepair) (vfs.Repair, error) {
-	if !Initialised(c.State.Dir) {
-		return vfs.Repair{}, fmt.Errorf("%w: %s", ErrNoState, c.State.Dir)
-	}
-	release, err := keyring.LockState(c.State.Dir)
+	p, release, err := openOffline(ctx, c)
 	if err != nil {
 		return vfs.Repair{}, err
 	}
 	defer release()
-	seal, err := HostSeal(ctx, c, nil)
-	if err != nil {
-		return vfs.Repair{}, err
-	}
-	p, err := openParts(ctx, c, seal, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return vfs.Repair{}, err
-	}
 	a, err := p.policy.Account(r.Account)
 	if err != nil {
 		return vfs.Repair{}, errors.Join(err, p.close())
@@ -70,22 +80,11 @@ func RepairOffline(ctx context.Context, c *Config, r admin.VolumeRepair) (vfs.Re
 
 // AccountsOffline are the names of all accounts, without a server.
 func AccountsOffline(ctx context.Context, c *Config) ([]string, error) {
-	if !Initialised(c.State.Dir) {
-		return nil, fmt.Errorf("%w: %s", ErrNoState, c.State.Dir)
-	}
-	release, err := keyring.LockState(c.State.Dir)
+	p, release, err := openOffline(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	seal, err := HostSeal(ctx, c, nil)
-	if err != nil {
-		return nil, err
-	}
-	p, err := openParts(ctx, c, seal, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return nil, err
-	}
 	defer p.close()
 	accounts, err := p.policy.Accounts()
 	var names []string
@@ -97,18 +96,11 @@ func AccountsOffline(ctx context.Context, c *Config) ([]string, error) {
 
 // VerifyAuditOffline checks the audit log without a server.
 func VerifyAuditOffline(ctx context.Context, c *Config) (admin.Check, error) {
-	if !Initialised(c.State.Dir) {
-		return admin.Check{}, fmt.Errorf("%w: %s", ErrNoState, c.State.Dir)
-	}
-	release, err := keyring.LockState(c.State.Dir)
+	seal, release, err := lockOffline(ctx, c)
 	if err != nil {
 		return admin.Check{}, err
 	}
 	defer release()
-	seal, err := HostSeal(ctx, c, nil)
-	if err != nil {
-		return admin.Check{}, err
-	}
 	k, err := openKeyring(ctx, c, seal)
 	if err != nil {
 		return admin.Check{}, err
