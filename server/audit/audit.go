@@ -241,15 +241,17 @@ func (l *Log) Failure() error {
 	return nil
 }
 
-// Close writes what is queued, notes the end in the head and lets the files go.
+// Close writes what is queued, notes the end in the head and lets the files go. A second call waits for the first and returns nil:
+// whoever has called it may do with the files what they like.
 func (l *Log) Close() error {
 	l.mu.Lock()
-	if l.closed {
-		l.mu.Unlock()
-		return nil
-	}
+	again := l.closed
 	l.closed = true
 	l.mu.Unlock()
+	if again {
+		<-l.done
+		return nil
+	}
 	close(l.quit)
 	<-l.done
 	err := l.Failure()

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -144,18 +145,26 @@ func TestEventsKeepEveryByte(t *testing.T) {
 func TestConcurrentAppendsShareFsyncs(t *testing.T) {
 	t.Parallel()
 	o := options(t)
-	f := &faulty{}
+	f := &faulty{held: make(chan struct{}, 1)}
 	o.testOnlyFile = f.wrap
 	l := open(t, o)
 	f.hold = make(chan struct{})
 	var wg sync.WaitGroup
-	const n = 200
-	for i := range n {
+	add := func(i int) {
 		wg.Go(func() {
 			if err := l.Append(t.Context(), event(i)); err != nil {
 				t.Error(err)
 			}
 		})
+	}
+	const n = 200
+	add(0)
+	<-f.held // the writer has the first, and the disk is slow
+	for i := 1; i < n; i++ {
+		add(i)
+	}
+	for l.Stats().Queued != n-1 {
+		runtime.Gosched()
 	}
 	close(f.hold)
 	wg.Wait()
@@ -164,8 +173,39 @@ func TestConcurrentAppendsShareFsyncs(t *testing.T) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.syncs >= n {
-		t.Errorf("%d fsyncs for %d records", f.syncs, n)
+	if f.syncs != 2 {
+		t.Errorf("%d fsyncs for %d records, one of them while the others came", f.syncs, n)
+	}
+}
+
+// TestASecondCloseWaits: who closes a log removes its files, as likely as not.
+func TestASecondCloseWaits(t *testing.T) {
+	t.Parallel()
+	o := options(t)
+	f := &faulty{held: make(chan struct{}, 1)}
+	o.testOnlyFile = f.wrap
+	l := open(t, o)
+	f.hold = make(chan struct{})
+	if err := l.AppendAsync(event(1)); err != nil {
+		t.Fatal(err)
+	}
+	first := make(chan error, 1)
+	go func() { first <- l.Close() }()
+	<-f.held // the first writes what was queued
+	second := make(chan error, 1)
+	go func() { second <- l.Close() }()
+	for range 1000 {
+		runtime.Gosched()
+	}
+	select {
+	case err := <-second:
+		t.Errorf("the second returned before the first: %v", err)
+		second <- err
+	default:
+	}
+	close(f.hold)
+	if err := errors.Join(<-first, <-second); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -178,13 +218,18 @@ type faulty struct {
 	failSync  bool
 	full      bool
 	short     int
-	hold      chan struct{}
+	hold      chan struct{} // writes wait for its end
+	held      chan struct{} // and say so here
 }
 
 func (f *faulty) wrap(l logFile) logFile { f.logFile = l; return f }
 
 func (f *faulty) Write(p []byte) (int, error) {
 	if f.hold != nil {
+		select {
+		case f.held <- struct{}{}:
+		default:
+		}
 		<-f.hold
 	}
 	f.mu.Lock()
