@@ -38,16 +38,14 @@ func (d *doctor) seal(ctx context.Context) {
 
 // hostSeal looks at a seal whose key is not in a file.
 func (d *doctor) hostSeal(ctx context.Context, info *keyring.SealInfo) {
-	var k *keyring.Keyring
 	seal, err := HostSeal(ctx, d.c, nil)
 	if err == nil {
-		k, err = openKeyring(ctx, d.c, seal)
+		err = keyring.Check(ctx, d.c.State.Dir, seal)
 	}
 	if err != nil {
-		d.add("seal", Fail, err.Error(), "check seal."+info.Kind+", and whether the key's keeper can be reached")
+		d.add("seal", Fail, err.Error(), cmp.Or(SealHint(err), "check seal."+info.Kind+", and whether the key's keeper can be reached"))
 		return
 	}
-	defer k.Close()
 	d.add("seal", OK, info.Kind+" ("+info.Label+") opens the keyring", "")
 }
 
@@ -87,12 +85,10 @@ func (d *doctor) keyFile(ctx context.Context) {
 		d.add("seal", Fail, "the seal key lies in the state directory", "move it out and set seal.key_file")
 		return
 	}
-	k, err := openKeyring(ctx, d.c, &keyring.KeyFile{Path: path})
-	if err != nil {
+	if err := keyring.Check(ctx, d.c.State.Dir, &keyring.KeyFile{Path: path}); err != nil {
 		d.add("seal", Fail, err.Error(), "check that seal.key_file and state.dir belong together")
 		return
 	}
-	defer k.Close()
 	if sameFilesystem(path, d.c.State.Dir) {
 		d.add("seal", Warn, path+" opens the keyring; it is on the same filesystem as the state", "whoever gets this disk gets both: use a systemd credential, or keep the key on another device")
 		return

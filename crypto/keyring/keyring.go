@@ -159,60 +159,6 @@ func create(ctx context.Context, stateDir string, s Seal, root *root) (*Keyring,
 	return k, nil
 }
 
-// Open unwraps the root with s and authenticates the whole keyring. Errors:
-// fs.ErrNotExist if the directory holds no keyring, ErrWrongKey and ErrDamaged
-// as far as they can be told apart, errors.ErrUnsupported for a newer format,
-// and whatever the seal returns.
-func Open(ctx context.Context, stateDir string, s Seal) (*Keyring, error) {
-	defer forget(s)
-	if err := checkOutside(s, stateDir); err != nil {
-		return nil, err
-	}
-	sealed, err := readSeal(stateDir)
-	if err != nil {
-		return nil, err
-	}
-	// What a crashed process renamed last may not be durable yet; what is removed because of it would be missed.
-	if err := durable.SyncDir(stateDir); err != nil {
-		return nil, fmt.Errorf("opening the keyring: %w", err)
-	}
-	data, err := os.ReadFile(filepath.Join(stateDir, keyringName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s is there, %s is not; if this state directory was never used, remove %[2]s and begin again",
-			ErrDamaged, sealName, keyringName)
-	} else if err != nil {
-		return nil, fmt.Errorf("opening the keyring: %w", err)
-	}
-	epoch, err := ringEpoch(data)
-	if err != nil {
-		return nil, err
-	}
-	root, err := sealed.unseal(ctx, s, epoch)
-	if err != nil {
-		return nil, err
-	}
-	ring, err := decodeRing(data, root)
-	if err != nil {
-		root.destroy()
-		return nil, err
-	}
-	k, err := newKeyring(stateDir, s, sealed, root, ring)
-	if err != nil {
-		root.destroy()
-		return nil, err
-	}
-	for _, name := range []string{sealName, keyringName} {
-		// What a crash left half-written may hold keys that were removed since.
-		if err := durable.RemoveTemp(filepath.Join(stateDir, name)); err != nil {
-			return nil, errors.Join(err, k.Close())
-		}
-	}
-	if err := k.recoverRotation(ctx); err != nil {
-		return nil, errors.Join(err, k.Close())
-	}
-	return k, nil
-}
-
 func newID() (id AccountID) {
 	rand.Read(id[:]) // never fails: crypto/rand ends the process instead
 	return id
