@@ -237,6 +237,12 @@ func nextSteps(d *initData, o initFlags) string {
 	if o.root != "" {
 		config = " --config " + shellQuote(d.ConfigFile)
 	}
+	switch o.seal.Kind {
+	case keyring.KindPassphrase:
+		step("%s unseal%s    # asks for the passphrase, after each start", name, config)
+	case keyring.KindShares:
+		step("%s unseal%s    # asks for a share, of one person after the other, after each start", name, config)
+	}
 	step("%s doctor%s", name, config)
 	step("%s account add NAME --protocols sftp --key FILE.pub --paths /:all%s", name, config)
 	switch o.seal.Kind {

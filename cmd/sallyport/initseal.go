@@ -7,16 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
-	"sallyport/crypto/escrow"
 	"sallyport/crypto/keyring"
-	"sallyport/crypto/shamir"
 	"sallyport/server"
 	"sallyport/server/admin"
 )
@@ -26,16 +22,14 @@ type sealFlags struct {
 	Kind         string // the template of sallyport.yaml reads these three
 	Transit      server.SealTransit
 	Helper       []string
-	shares       string
-	recipients   []string
+	shares       shareFlags
 	passphraseFD int
 	memory       uint32 // MiB
 }
 
 func (o *sealFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&o.Kind, "seal", keyring.KindKeyFile, "`kind` of seal: keyfile, passphrase, shares, transit, helper")
-	f.StringVar(&o.shares, "shares", "2-of-3", "`K-of-N`: any K of N shares unseal")
-	f.StringArrayVar(&o.recipients, "recipient", nil, "encrypt a share to `KEY` (age1… or an SSH public key); once for each share")
+	o.shares.register(f)
 	f.IntVar(&o.passphraseFD, "passphrase-fd", -1, "read the passphrase from file descriptor `N` instead of the terminal")
 	f.Uint32Var(&o.memory, "argon2-memory", keyring.DefaultArgon2.Memory>>10, "memory that each try of a passphrase takes, `MiB`")
 	f.StringVar(&o.Transit.Address, "transit-address", "", "`https://HOST:PORT` of the Vault or OpenBao")
@@ -60,15 +54,15 @@ func (o *sealFlags) fill(s *server.Seal) {
 // when what they open is durable; it must be called once.
 func (a *app) newSeal(o *sealFlags) (s keyring.Seal, handOut func() error, err error) {
 	nothing := func() error { return nil }
-	if len(o.recipients) > 0 && o.Kind != keyring.KindShares {
-		return nil, nil, usage("--recipient is for --seal shares", "")
+	if (len(o.shares.recipients) > 0 || o.shares.out != "") && o.Kind != keyring.KindShares {
+		return nil, nil, usage("--recipient and --out are for --seal shares", "")
 	}
 	switch o.Kind {
 	case keyring.KindPassphrase:
 		s, err = a.newPassphrase(o)
 		return s, nothing, err
 	case keyring.KindShares:
-		return a.newShares(o)
+		return a.newShares(&o.shares)
 	case keyring.KindKeyFile, keyring.KindTransit, keyring.KindHelper:
 		return nil, nothing, nil
 	}
@@ -138,68 +132,21 @@ func (a *app) readNewPassphrase(fd int) ([]byte, error) {
 	return first, nil
 }
 
-// parseThreshold reads "2-of-3".
-func parseThreshold(s string) (k, n int, err error) {
-	left, right, ok := strings.Cut(s, "-of-")
-	k, err1 := strconv.Atoi(left)
-	n, err2 := strconv.Atoi(right)
-	if !ok || err1 != nil || err2 != nil {
-		return 0, 0, usage(fmt.Sprintf("%q is not K-of-N", s), "write it as 2-of-3")
-	}
-	if err := shamir.CheckThreshold(k, n); err != nil {
-		return 0, 0, usage(err.Error(), "")
-	}
-	return k, n, nil
-}
-
-func (a *app) newShares(o *sealFlags) (keyring.Seal, func() error, error) {
-	k, n, err := parseThreshold(o.shares)
+func (a *app) newShares(o *shareFlags) (keyring.Seal, func() error, error) {
+	k, n, to, err := o.parse()
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(o.recipients) > 0 && len(o.recipients) != n {
-		return nil, nil, usage(fmt.Sprintf("%d recipients for %d shares", len(o.recipients), n), "give --recipient once for each share, or not at all")
-	}
-	var to []*escrow.Recipient
-	for _, text := range o.recipients {
-		r, err := escrow.ParseRecipient(text)
-		if err != nil {
-			return nil, nil, &admin.Error{Code: admin.CodeInvalid, Message: fmt.Sprintf("--recipient %q: %v", text, err)}
-		}
-		to = append(to, r)
-	}
-	s, shares, err := keyring.NewShares(k, n)
+	s, set, err := admin.NewShares(k, n, to)
 	if err != nil {
 		return nil, nil, err
 	}
 	return s, func() error {
-		defer func() { clear(shares) }()
-		return handOut(a.stdout, shares, to)
-	}, nil
-}
-
-// handOut prints each share once, in clear or encrypted to its recipient.
-func handOut(w io.Writer, shares []shamir.Share, to []*escrow.Recipient) error {
-	if len(to) == 0 {
-		fmt.Fprintln(w, "These shares are shown once. Give each to one person; nothing keeps them here.")
-		if err := shamir.WriteText(w, shares); err != nil {
-			return fmt.Errorf("printing the shares, which are lost now: %w", err)
+		if err := a.handOut(set, o.out); err != nil {
+			return fmt.Errorf("handing out the shares, without which nobody opens what was made: remove it, and begin again: %w", err)
 		}
 		return nil
-	}
-	for i := range shares {
-		s := &shares[i]
-		text := s.Text()
-		armoured, err := escrow.Encrypt(to[i], append(text, '\n'))
-		clear(text)
-		if err == nil {
-			_, err = fmt.Fprintf(w, "share %d of %d (any %d unseal), set %x, for %s\n%s\n", s.X, s.N, s.K, s.Set, to[i], armoured)
-		}
-		if err != nil {
-			return fmt.Errorf("handing out the shares, which are lost now: %w", err)
-		}
-	}
-	return nil
+	}, nil
 }
 
 // createState makes the state directory under the chosen seal.

@@ -39,7 +39,7 @@ func (a *app) sealRotate() *cobra.Command {
 	f.BoolVar(&accounts, "accounts", false, "new keys of all accounts, too")
 	f.StringSliceVar(&only, "account", nil, "new keys of these `accounts` only")
 	f.StringVar(&o.to, "to", "", "`kind` of the new seal")
-	o.ofShares(c)
+	o.shares.register(f)
 	f.BoolVar(&o.secret.stdin, "stdin", false, "read the new passphrase from standard input")
 	f.IntVar(&o.secret.fd, "passphrase-fd", -1, "read the new passphrase from this open `descriptor`")
 	return c

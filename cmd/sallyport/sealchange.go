@@ -15,26 +15,16 @@ import (
 
 // sealChangeFlags say what the new seal is.
 type sealChangeFlags struct {
-	to                string
-	threshold, shares int
-	recipients        []string
-	out               string
-	secret            unsealFlags
-}
-
-func (o *sealChangeFlags) ofShares(c *cobra.Command) {
-	f := c.Flags()
-	f.IntVar(&o.threshold, "threshold", 2, "how many `shares` unseal")
-	f.IntVar(&o.shares, "shares", 3, "how many shares there are")
-	f.StringArrayVar(&o.recipients, "recipient", nil, "encrypt one share to this age recipient or SSH public key (`KEY`, or @FILE); once for each share")
-	f.StringVar(&o.out, "out", "", "write each share to a file of its own in this `directory`, instead of printing it")
+	to     string
+	shares shareFlags
+	secret unsealFlags
 }
 
 func (a *app) sealShares() *cobra.Command {
 	o := sealChangeFlags{to: keyring.KindShares}
 	c := &cobra.Command{Use: "shares", Short: "Make a new set of shares; those of the old set are worth nothing then", Args: exactly(),
 		RunE: func(c *cobra.Command, _ []string) error { return a.changeSeal(c.Context(), &o) }}
-	o.ofShares(c)
+	o.shares.register(c.Flags())
 	return c
 }
 

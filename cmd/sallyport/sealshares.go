@@ -7,12 +7,10 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/term"
 
-	"sallyport/crypto/durable"
 	"sallyport/server/admin"
 )
 
@@ -20,18 +18,12 @@ import (
 // by them only when somebody has confirmed to have them. Until then, and if this
 // program, the server or the machine ends in between, the old seal is in force.
 func (a *app) changeToShares(ctx context.Context, o *sealChangeFlags, r admin.SealChange) error {
-	r.Threshold, r.Shares = o.threshold, o.shares
-	var err error
-	if r.Recipients, err = recipients(o.recipients); err != nil {
-		return err
-	}
 	if err := a.canAsk(); err != nil {
 		return err
 	}
-	if o.out != "" {
-		if err := os.MkdirAll(o.out, 0o700); err != nil {
-			return err
-		}
+	var err error
+	if r.Threshold, r.Shares, r.Recipients, err = o.shares.parse(); err != nil {
+		return err
 	}
 	var set admin.SealPrepared
 	err = a.call(ctx, unsealTime, func(ctx context.Context, cl *admin.Client) (err error) {
@@ -41,7 +33,7 @@ func (a *app) changeToShares(ctx context.Context, o *sealChangeFlags, r admin.Se
 	if err != nil {
 		return err
 	}
-	if err = a.handOut(set, o.out); err == nil {
+	if err = a.handOut(set, o.shares.out); err == nil {
 		err = a.confirmShares(set, len(r.Recipients) > 0)
 	}
 	if err != nil {
@@ -95,30 +87,4 @@ func askGroup(in io.Reader, out io.Writer, share admin.Share, group int) error {
 		}
 	}
 	return &admin.Error{Code: admin.CodeTimeout, Message: "not confirmed", Hint: "run the command again: it makes another set"}
-}
-
-// handOut prints the shares, once, or writes each to a file.
-func (a *app) handOut(set admin.SealPrepared, dir string) error {
-	if dir == "" && a.output != "table" {
-		return a.show(view{value: set})
-	}
-	for _, s := range set.Shares {
-		if dir != "" {
-			name := filepath.Join(dir, fmt.Sprintf("share-%s-%d", set.Set, s.Number))
-			if err := durable.WriteFile(name, []byte(s.Text+"\n"), 0o600); err != nil {
-				return err
-			}
-			a.say("wrote %s", name)
-			continue
-		}
-		to := ""
-		if s.Recipient != "" {
-			to = ", for " + s.Recipient
-		}
-		if _, err := fmt.Fprintf(a.stdout, "Share %d of %d, set %s%s\n%s\n\n", s.Number, len(set.Shares), set.Set, to, string(s.Text)); err != nil {
-			return err
-		}
-	}
-	a.say("These shares are not kept anywhere. Give each to another person; keep them off this host.")
-	return nil
 }

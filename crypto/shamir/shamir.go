@@ -18,7 +18,6 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 )
 
@@ -210,19 +209,4 @@ func Parse(b []byte) (*Share, error) {
 func checksum(body []byte) []byte {
 	sum := sha256.Sum256(slices.Concat([]byte(checkLabel), body))
 	return sum[:checkSize]
-}
-
-// WriteText writes the text form of every share to w, one to a paragraph, with
-// a heading that says which it is.
-func WriteText(w io.Writer, shares []Share) error {
-	for i := range shares {
-		s := &shares[i]
-		text := s.Text()
-		_, err := fmt.Fprintf(w, "share %d of %d (any %d unseal), set %x\n%s\n", s.X, s.N, s.K, s.Set, text)
-		clear(text)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -49,9 +49,10 @@ type SealChange struct {
 // SealPrepared has the shares of a new set, once and never again. Nothing is
 // sealed by them before SealConfirm.
 type SealPrepared struct {
-	Set    string    `json:"set"`
-	Shares []Share   `json:"shares"`
-	Until  time.Time `json:"until"` // the set is forgotten then
+	Set       string    `json:"set"`
+	Threshold int       `json:"threshold"` // so many of Shares unseal
+	Shares    []Share   `json:"shares"`
+	Until     time.Time `json:"until,omitzero"` // the set is forgotten then
 }
 
 // SealConfirm says that the shares of a prepared set are in safe hands, and

@@ -79,7 +79,7 @@ func (s *Server) sealPrepare(_ context.Context, _ Peer, r SealChange) (SealPrepa
 	if r.To != keyring.KindShares {
 		return SealPrepared{}, newError(CodeUsage, "only a seal by shares is prepared", "")
 	}
-	to, out, err := newShares(r)
+	to, out, err := NewShares(r.Threshold, r.Shares, r.Recipients)
 	if err != nil {
 		return SealPrepared{}, err
 	}
@@ -107,35 +107,36 @@ func (s *Server) sealConfirm(ctx context.Context, who Peer, r SealConfirm) (Seal
 		fmt.Sprintf("destroy the shares of this set and make new ones: a set waits for %v, and not beyond a restart", preparedTime))
 }
 
-// newShares splits a new secret. The recipients are read before anything is
+// NewShares splits a new secret: threshold of n shares open the seal. They are encrypted each to its recipient (an age recipient or
+// SSH public key), if there are any. An *Error says what is wrong with what was asked for. The recipients are read before anything is
 // made: a mistake in the last one must not leave a set half handed out.
-func newShares(r SealChange) (keyring.Seal, SealPrepared, error) {
-	var out SealPrepared
-	if len(r.Recipients) > 0 && len(r.Recipients) != r.Shares {
-		return nil, out, newError(CodeUsage, fmt.Sprintf("%d recipients for %d shares", len(r.Recipients), r.Shares), "give one recipient for each share, or none")
+func NewShares(threshold, n int, to []string) (keyring.Seal, SealPrepared, error) {
+	out := SealPrepared{Threshold: threshold}
+	if len(to) > 0 && len(to) != n {
+		return nil, out, newError(CodeUsage, fmt.Sprintf("%d recipients for %d shares", len(to), n), "give one recipient for each share, or none")
 	}
-	recipients := make([]*escrow.Recipient, len(r.Recipients))
-	for i, text := range r.Recipients {
+	recipients := make([]*escrow.Recipient, len(to))
+	for i, text := range to {
 		var err error
 		if recipients[i], err = escrow.ParseRecipient(text); err != nil {
-			return nil, out, err
+			return nil, out, newError(CodeInvalid, fmt.Sprintf("recipient %q: %v", text, err), "give an age recipient (age1…) or an SSH public key")
 		}
 	}
-	to, shares, err := keyring.NewShares(r.Threshold, r.Shares)
+	seal, shares, err := keyring.NewShares(threshold, n)
 	if err != nil {
-		return nil, out, newError(CodeUsage, err.Error(), "for example --threshold 2 --shares 3")
+		return nil, out, newError(CodeUsage, err.Error(), "for example 2-of-3")
 	}
 	out.Set = hex.EncodeToString(shares[0].Set[:])
 	for i := range shares {
 		one, err := shareText(&shares[i], recipients, i)
 		shares[i].Wipe()
 		if err != nil {
-			to.(keyring.Forgetter).Forget()
+			seal.(keyring.Forgetter).Forget()
 			return nil, out, err
 		}
 		out.Shares = append(out.Shares, one)
 	}
-	return to, out, nil
+	return seal, out, nil
 }
 
 func shareText(share *shamir.Share, recipients []*escrow.Recipient, i int) (Share, error) {
