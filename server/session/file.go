@@ -32,7 +32,12 @@ func (g *Guard) OpenFile(ctx context.Context, name string, flag int, perm fs.Fil
 		return nil, err
 	}
 	if at := clean(name); at == policy.Reserved || strings.HasPrefix(at, policy.Reserved+"/") {
-		return nil, g.s.denied(policy.Permit(p, policy.OpOverwrite, at), policy.OpOverwrite, at)
+		if flag&os.O_CREATE != 0 && !g.was(at) {
+			op = policy.OpWrite
+		} else {
+			op = policy.OpOverwrite
+		}
+		return nil, g.s.denied(policy.Permit(p, op, at), op, at)
 	}
 	if !p.Uniform() {
 		g.s.account.names.RLock()

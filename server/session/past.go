@@ -162,6 +162,26 @@ func (h *past) stat(follow bool) (*vfs.Info, error) {
 	return i, nil
 }
 
+// was tells whether there is something at a name of the history, as far as the account may see it: of a refusal to write there, whether it
+// would have made a name or changed one. It records nothing.
+func (g *Guard) was(name string) bool {
+	h, err := g.past(name)
+	switch {
+	case h == nil || err != nil:
+		return false
+	case h.root:
+		return true
+	case h.versions:
+		if policy.Permit(h.p, policy.OpStat, h.rest) != nil {
+			return false
+		}
+		_, err = h.statVersion(h.rest)
+	default:
+		_, err = h.look(policy.OpStat).Lstat(h.rest)
+	}
+	return err == nil
+}
+
 func (h *past) readlink() (string, error) {
 	if !h.root && !h.versions {
 		then := h.look(policy.OpStat)

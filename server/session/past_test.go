@@ -141,6 +141,39 @@ func TestTheHistoryCannotBeChanged(t *testing.T) {
 	}
 }
 
+// TestARefusalToWriteHistorySaysWhatItWouldHaveBeen: making a name, or changing what is there; and of what may not be seen, making one.
+func TestARefusalToWriteHistorySaysWhatItWouldHaveBeen(t *testing.T) {
+	t.Parallel()
+	h, s := furnished(t, narrow)
+	g := s.Files()
+	then := "/.backups/" + instantNow()
+	version := "/.backups/versions/out/report/" + names(t, g, "/.backups/versions/out/report")[0]
+	for _, c := range []struct {
+		name string
+		flag int
+		op   string
+	}{
+		{then + "/out/report", wrNew, "overwrite"},
+		{then + "/out/report", os.O_WRONLY, "overwrite"},
+		{then + "/out/new", wrNew, "create"},
+		{then + "/out/new", os.O_RDONLY | os.O_CREATE, "create"},
+		{then + "/out/absent", os.O_WRONLY, "overwrite"}, // it would have made nothing
+		{then + "/secret/plan", wrNew, "create"},
+		{version, wrNew, "overwrite"},
+		{version + "x", wrNew, "create"},
+		{"/.backups/report", wrNew, "create"},
+		{"/.backups", wrNew, "overwrite"},
+	} {
+		before := len(h.records(t))
+		_, err := g.OpenFile(t.Context(), c.name, c.flag, 0)
+		wantCode(t, c.name, err, policy.CodeReserved)
+		got := slices.DeleteFunc(h.records(t)[before:], func(r audit.Record) bool { return r.Action != audit.Refused })
+		if len(got) != 1 || got[0].Op != c.op || got[0].Code != policy.CodeReserved || string(got[0].Path) != c.name {
+			t.Errorf("%s with %#x: recorded %+v, want one %s", c.name, c.flag, got, c.op)
+		}
+	}
+}
+
 // TestRightsHoldInTheHistory: those on the path behind the instant, as they are now.
 func TestRightsHoldInTheHistory(t *testing.T) {
 	t.Parallel()
