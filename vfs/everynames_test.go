@@ -254,7 +254,7 @@ func TestHowOftenSomethingCameAndWentCostsNobody(t *testing.T) {
 	cost := func() (out [3]float64) {
 		out[0] = testing.AllocsPerRun(3, func() { h.Last("/d/f") })
 		out[1] = testing.AllocsPerRun(3, func() { h.Names(t.Context(), "/d", func([]*Info) error { return nil }) })
-		out[2] = testing.AllocsPerRun(3, func() { h.versionPage(t.Context(), "/d/f", math.MinInt64, 50) })
+		out[2] = testing.AllocsPerRun(3, func() { (&versionReader{h: h, name: "/d/f", most: 50, from: math.MinInt64}).view(t.Context()) })
 		return out
 	}
 	again(200)
@@ -297,9 +297,11 @@ func TestBrokenOverwritesComeInPages(t *testing.T) {
 	breakOff(broken)
 	states := map[VersionState]int{}
 	var last, replaced time.Time
-	h := w.History(nil)
-	for from := int64(math.MinInt64); from != math.MaxInt64; {
-		page, next, err := h.versionPage(t.Context(), "/f", from, stayPage)
+	r := &versionReader{h: w.History(nil), name: "/f", most: stayPage, from: math.MinInt64}
+	for more := true; more; {
+		var page []PathVersion
+		var err error
+		page, more, err = r.view(t.Context())
 		ok(t, err)
 		if len(page) > versionPage+1 {
 			t.Errorf("%d versions in a page", len(page))
@@ -314,7 +316,6 @@ func TestBrokenOverwritesComeInPages(t *testing.T) {
 				replaced = v.Until
 			}
 		}
-		from = next
 	}
 	want := map[VersionState]int{VersionSuperseded: 1, VersionLive: 1, VersionInterrupted: 2 * broken}
 	if fmt.Sprint(states) != fmt.Sprint(want) {

@@ -15,6 +15,8 @@ const (
 	foldBlobs   = 64
 	// foldLong is an extent that reads well where it is, bytes.
 	foldLong = 1 << 20
+	// foldBack is how many versions before the current one are folded with it, if they have the same bytes.
+	foldBack = 64
 	// foldMultiple bounds the copying: never more than so many times the bytes that do not lie in the file's largest blob,
 	// that is, roughly, what was written since it was uploaded or folded last.
 	foldMultiple = 32
@@ -124,6 +126,12 @@ func (c *core) fold(ctx context.Context, id meta.Inode, all bool) (copied uint64
 		}
 		if done, err = tx.Relayout(id, v.N, &v.Layout, now); err != nil || !done {
 			return err
+		}
+		// Those before it of which only times or mode were changed: they would keep the old blobs, and look like other bytes.
+		for i, same := uint64(1), true; same && i <= min(foldBack, v.N-1); i++ {
+			if same, err = tx.Relayout(id, v.N-i, &v.Layout, now); err != nil {
+				return err
+			}
 		}
 		if err := r.seal(tx); err != nil {
 			return err

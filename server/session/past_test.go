@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -138,6 +139,45 @@ func TestTheHistoryCannotBeChanged(t *testing.T) {
 		must(t, err)
 		wantCode(t, "setattr of a handle", f.SetAttr(vfs.AttrChange{}), policy.CodeReserved)
 		must(t, f.Close())
+	}
+}
+
+// TestAnUploadThatPreservesTimesIsOneVersion: its name stays when times are set later, it shows the times that were set, and restoring it
+// brings them back.
+func TestAnUploadThatPreservesTimesIsOneVersion(t *testing.T) {
+	t.Parallel()
+	h := build(t, nil)
+	h.addAccount(t, "alice", everything)
+	_, s := h.login(t, "alice")
+	g := s.Files()
+	const dir = "/.backups/versions/f.csv"
+	stamp := func(second int64) {
+		at := time.Unix(second, 0)
+		must(t, g.SetAttr("/f.csv", vfs.AttrChange{Mtime: &at}))
+	}
+	put(t, g, "/f.csv", "one")
+	before := names(t, g, dir)
+	stamp(1000)
+	if got := names(t, g, dir); !slices.Equal(got, before) || len(got) != 1 {
+		t.Fatalf("versions %q, before its time was set %q", got, before)
+	}
+	put(t, g, "/f.csv", "two")
+	stamp(2000)
+	if got := names(t, g, dir); len(got) != 2 || got[0] != before[0] {
+		t.Fatalf("versions %q of two uploads", got)
+	}
+	version := dir + "/" + before[0]
+	if i, err := g.Stat(version); err != nil || i.ModTime().Unix() != 1000 {
+		t.Errorf("%s: %+v, %v", version, i, err)
+	}
+	if _, err := g.Restore(t.Context(), version, ""); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := get(g, "/f.csv"); got != "one" || err != nil {
+		t.Errorf("restored %q, %v", got, err)
+	}
+	if i, err := g.Stat("/f.csv"); err != nil || i.ModTime().Unix() != 1000 {
+		t.Errorf("restored with %v, %v", i.ModTime(), err)
 	}
 }
 
@@ -350,7 +390,7 @@ func TestALongListingOfVersionsEndsWithItsSession(t *testing.T) {
 		if dir == "/.backups/versions/f" {
 			must(t, g.Mkdir("/d", 0))
 			for i := range 600 {
-				put(t, g, "/f", "x")
+				put(t, g, "/f", strconv.Itoa(i))
 				must(t, g.Symlink("x", fmt.Sprintf("/d/%d", i)))
 			}
 		}

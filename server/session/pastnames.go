@@ -62,14 +62,14 @@ var errEnough = errors.New("session: found")
 
 const versionTime = "2006-01-02T150405Z"
 
-// versionName is the name of a version in the listing of its path: the second since when the path had it, its number, and the
-// extension, so that programs know what it is. Names sort by time.
+// versionName is the name of a version in the listing of its path: the second since when the path had it, its number, which later changes of
+// its times do not change, and the extension, so that programs know what it is. Names sort by time.
 func versionName(of string, v *vfs.PathVersion) string {
 	base, ext := path.Base(of), path.Ext(of)
 	if ext == base { // a name that begins with its only dot has none
 		ext = ""
 	}
-	name := v.At.UTC().Format(versionTime) + "_" + strconv.FormatUint(v.Version(), 10)
+	name := v.At.UTC().Format(versionTime) + "_" + strconv.FormatUint(v.Number, 10)
 	if v.State == vfs.VersionInterrupted {
 		name += ".interrupted"
 	}

@@ -165,7 +165,7 @@ func (g *Guard) meant(name, instant string) (from string, at time.Time, err erro
 		if v.State == vfs.VersionInterrupted { // it never was what the path was
 			return "", at, none
 		}
-		return path.Dir(h.rest), v.At, nil
+		return path.Dir(h.rest), v.AttrAt, nil // as it is shown
 	}
 	return h.rest, h.at, nil
 }

@@ -199,14 +199,16 @@ func (tx *Tx) NameHistory(dir Inode, name string, after int64, fn func(Entry) bo
 }
 
 // VersionsAfter calls fn with the versions of an inode that were made after an instant, oldest first, interrupted ones
-// included, and before them with the one that was current at it; without the extents that lie in pages. It ends when fn returns false.
-func (tx *Tx) VersionsAfter(n *Node, after int64, fn func(*Version) bool) error {
+// included, and before them with the one that was current at it; without the extents that lie in pages. alike says that it took the place of
+// the last one before it that was current, and has the same bytes: only attributes differ. It ends when fn returns false.
+func (tx *Tx) VersionsAfter(n *Node, after int64, fn func(v *Version, alike bool) bool) error {
 	from := uint64(0)
 	if s, err := tx.current(n, after); err == nil {
 		from = s.n
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	var last *storedVersion
 	for f := range tx.scan(record.DomainVersion, inodeKey(n.ID), versionKey(n.ID, from)) {
 		s, err := tx.openVersion(f)
 		if err != nil {
@@ -215,26 +217,61 @@ func (tx *Tx) VersionsAfter(n *Node, after int64, fn func(*Version) bool) error 
 		if s.N != from && s.At <= after { // interrupted between, or left by a purge
 			continue
 		}
-		if !fn(&s.Version) {
+		alike := last != nil && s.alike(last)
+		if s.State != Interrupted {
+			last = s
+		}
+		if !fn(&s.Version, alike) {
 			return nil
 		}
 	}
 	return nil
 }
 
-// ReplacedAt is when another version took the place of one that was current, MaxInt64 if none has: by a search that does not read what
-// broke off in between. Of what is purged it knows the next that is left.
+// alike tells whether a version took the place of another one and has the same bytes. Where its extents lie in pages it is as if they did
+// not: a page that was written anew for it has another place and the same hash.
+func (s *storedVersion) alike(was *storedVersion) bool {
+	return s.prev == was.N && s.State == was.State && s.Layout.Size == was.Layout.Size &&
+		slices.Equal(s.Layout.Blobs, was.Layout.Blobs) && slices.Equal(s.Layout.Extents, was.Layout.Extents) && bytes.Equal(s.Layout.Inline, was.Layout.Inline) &&
+		slices.EqualFunc(s.pages, was.pages, func(a, b pageRef) bool { return a.count == b.count && a.hash == b.hash })
+}
+
+// alikeMost is how many changes of attributes ReplacedAt passes over.
+const alikeMost = 64
+
+// ReplacedAt is when other bytes took the place of a version that was current, MaxInt64 if none have: by searches that do not read what
+// broke off in between. Of what is purged it knows the next that is left. After very many changes of attributes alone it gives up, and says
+// MaxInt64, too.
 func (tx *Tx) ReplacedAt(n *Node, version uint64) (int64, error) {
-	if n.Version == version {
-		return math.MaxInt64, nil
+	was, err := tx.stored(n.ID, version)
+	if err != nil {
+		return 0, err
 	}
+	for range alikeMost {
+		if n.Version == was.N {
+			return math.MaxInt64, nil
+		}
+		next, err := tx.replacedBy(n, was.N)
+		if err != nil {
+			return 0, err
+		}
+		if !next.alike(was) {
+			return next.At, nil
+		}
+		was = next
+	}
+	return math.MaxInt64, nil
+}
+
+// replacedBy is the version that took the place of one that was current and is not any more.
+func (tx *Tx) replacedBy(n *Node, version uint64) (*storedVersion, error) {
 	next := n.Version
 	for lo, hi := version+1, n.Versions+1; lo < hi; {
 		mid := lo + (hi-lo)/2
 		s, err := tx.storedAt(n.ID, mid)
 		switch {
 		case err != nil:
-			return 0, err
+			return nil, err
 		case s == nil:
 			hi = mid
 		case s.prev > version: // of those that were made after it was replaced, the first says by which
@@ -247,10 +284,7 @@ func (tx *Tx) ReplacedAt(n *Node, version uint64) (int64, error) {
 	if err == nil && s == nil {
 		err = dangling(record.DomainVersion)
 	}
-	if err != nil {
-		return 0, err
-	}
-	return s.At, nil
+	return s, err
 }
 
 // Ended calls fn in order of time with what was superseded from an instant on, until fn returns false: a version, or, with id 0, a name.
