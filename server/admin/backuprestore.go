@@ -45,6 +45,9 @@ func (s *Server) backupRestore(ctx context.Context, who Peer, r RestoreAsk) (fun
 	if err != nil {
 		return nil, errors.Join(refusedRestore(err), w.Close())
 	}
+	if s.o.HoldNames != nil { // it may put a symlink where a session has just asked for its rights on a directory
+		plan.Enter = func() func() { return s.o.HoldNames(a.ID) }
+	}
 	return func(send func(Restored) error) (err error) {
 		defer func() { err = errors.Join(err, w.Close()) }()
 		if r.DryRun {

@@ -61,7 +61,9 @@ type Options struct {
 	Clock *clock.Clock
 	// HoldsChanged tells that holds of an account came or went.
 	HoldsChanged func(keyring.AccountID)
-	Facts        func(session string) (account string, f policy.Facts, ok bool)
+	// HoldNames keeps sessions of an account from using paths until release (session.Manager.HoldNames); nil = there are none.
+	HoldNames func(keyring.AccountID) (release func())
+	Facts     func(session string) (account string, f policy.Facts, ok bool)
 
 	// Copier hands out copies of the whole state.
 	Copier *copier.Copier

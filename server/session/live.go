@@ -47,8 +47,10 @@ type accountState struct {
 	policy atomic.Pointer[policy.Effective]
 	// names is held for reading from resolving a path to using it, and for writing by what can change where a path leads
 	// (renames, symlinks), if rights differ from path to path: else somebody could swap a directory for a symlink in between.
-	names    sync.RWMutex
-	sessions map[*Session]struct{} // guarded by Manager.mu
+	names sync.RWMutex
+	// sessions, and how many others hold names. Guarded by Manager.mu: the last of them takes it out of the table.
+	sessions map[*Session]struct{}
+	holders  int
 
 	flowIn, flowOut flow
 }
@@ -102,17 +104,48 @@ func (m *Manager) admit(c *Conn, a *policydb.Account, how proof, f policy.Facts)
 	if m.closed || c.closed || c.ended.Load() != nil {
 		return nil
 	}
-	state := m.accounts[a.ID]
-	if state == nil {
-		state = &accountState{id: a.ID, sessions: map[*Session]struct{}{}}
-		m.accounts[a.ID] = state
-	}
+	state := m.stateOf(a.ID)
 	m.seq++
 	s := &Session{conn: c, account: state, name: a.Name, proof: how, seq: m.seq, since: f.Since}
 	s.active.Store(f.Since.UnixNano())
 	state.sessions[s] = struct{}{}
 	c.facts, c.session = f, s
 	return s
+}
+
+// stateOf is what the sessions of an account share; made if it has none. Called with mu held.
+func (m *Manager) stateOf(id keyring.AccountID) *accountState {
+	state := m.accounts[id]
+	if state == nil {
+		state = &accountState{id: id, sessions: map[*Session]struct{}{}}
+		m.accounts[id] = state
+	}
+	return state
+}
+
+// forget takes it out of the table if nobody needs it. Called with mu held.
+func (m *Manager) forget(a *accountState) {
+	if len(a.sessions) == 0 && a.holders == 0 && m.accounts[a.id] == a {
+		delete(m.accounts, a.id)
+	}
+}
+
+// HoldNames is for who changes names of an account from outside of its sessions: until release none of them, nor one that comes meanwhile, is
+// between asking for the rights on a path and using it, if rights differ from path to path. It waits for those that are, and they wait for
+// release: hold names for one transaction, and claim nothing in the volume before.
+func (m *Manager) HoldNames(id keyring.AccountID) (release func()) {
+	m.mu.Lock()
+	state := m.stateOf(id)
+	state.holders++
+	m.mu.Unlock()
+	state.names.Lock()
+	return func() {
+		state.names.Unlock()
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		state.holders--
+		m.forget(state)
+	}
 }
 
 // leave takes the session out of the table and ends its view.
@@ -126,9 +159,7 @@ func (s *Session) leave() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(s.account.sessions, s)
-	if len(s.account.sessions) == 0 && m.accounts[s.account.id] == s.account {
-		delete(m.accounts, s.account.id)
-	}
+	m.forget(s.account)
 	s.conn.mu.Lock()
 	s.conn.session = nil
 	s.conn.mu.Unlock()

@@ -1,10 +1,13 @@
 package session
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 	"testing"
+	"time"
 
 	"sallyport/policy"
 	"sallyport/server/audit"
@@ -241,5 +244,80 @@ func TestALargeRemovalHoldsNobodyUpAndStopsWhereItsDirectoryIsTakenElsewhere(t *
 	must(t, g.RemoveAll("/in/sub"))
 	if _, err := g.Stat("/in/sub"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("stat of what was removed: %v", err)
+	}
+}
+
+// TestARestoreOfAnOperatorSwapsNothingUnderASession: what was a symlink at that time takes the place of the directory that a session has
+// just asked for its rights on; also for who logs in while it runs.
+func TestARestoreOfAnOperatorSwapsNothingUnderASession(t *testing.T) {
+	t.Parallel()
+	h, s := furnished(t, map[string]string{"paths": "[{path: /in, allow: [all]}, {path: /, allow: [list]}]"})
+	g := s.Files()
+	must(t, g.Symlink("/secret", "/in/d"))
+	then := time.Now()
+	must(t, g.Remove("/in/d"))
+	must(t, g.Mkdir("/in/d", 0))
+	put(t, g, "/in/d/plan", "harmless")
+	restored := make(chan error, 1)
+	restore := func() {
+		w := g.view.Volume().View(vfs.ViewOptions{Writer: "operator"})
+		plan, err := w.History(nil).PlanRestore(context.Background(), vfs.RestoreAsk{At: then, From: "/in/d", Exact: true})
+		if err == nil {
+			plan.Enter = func() func() { return h.m.HoldNames(s.account.id) }
+			err = plan.Execute(context.Background())
+		}
+		restored <- errors.Join(err, w.Close())
+	}
+	// As an attacker wants it: the restore begins when the path has been decided on, and has all the time it needs.
+	g.testOnlyUsing = sync.OnceFunc(func() {
+		go restore()
+		select {
+		case err := <-restored:
+			t.Errorf("the directory was replaced while its path was in use: %v", err)
+			restored <- err
+		case <-time.After(50 * time.Millisecond): // it waits
+		}
+	})
+	if got, err := get(g, "/in/d/plan"); err != nil || got != "harmless" {
+		t.Fatalf("read %q, %v", got, err)
+	}
+	must(t, <-restored)
+	_, err := get(g, "/in/d/plan")
+	wantCode(t, "through the symlink", err, policy.CodeRead)
+}
+
+// TestNamesAreHeldForWhoComesMeanwhile: an account without a session, of which one logs in while they are held.
+func TestNamesAreHeldForWhoComesMeanwhile(t *testing.T) {
+	t.Parallel()
+	h := build(t, nil)
+	for _, name := range []string{"alice", "bob"} {
+		h.addAccount(t, name, everything)
+		h.set(t, policy.AccountTarget(name), "paths", narrow["paths"])
+	}
+	_, bob := h.login(t, "bob")
+	a, err := h.db.Account("alice")
+	must(t, err)
+	release := h.m.HoldNames(a.ID)
+	_, s := h.login(t, "alice")
+	looked := make(chan struct{})
+	go func() { defer close(looked); _, _ = s.Files().Stat("/in") }()
+	if _, err := bob.Files().Stat("/in"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("another account waits, or %v", err)
+	}
+	select {
+	case <-looked:
+		t.Error("a path was used while names were held")
+	case <-time.After(50 * time.Millisecond): // it waits
+	}
+	release()
+	<-looked
+	h.m.HoldNames(a.ID)() // of a live session
+	s.conn.Close()
+	release = h.m.HoldNames(a.ID)
+	release()
+	h.m.mu.Lock()
+	defer h.m.mu.Unlock()
+	if n := len(h.m.accounts); n != 1 {
+		t.Errorf("%d accounts are remembered", n)
 	}
 }
