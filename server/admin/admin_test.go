@@ -32,6 +32,9 @@ type fixture struct {
 	mu       sync.Mutex
 	acts     []audit.Event
 	actError error
+
+	names sync.Mutex // held by restores
+	holds []keyring.AccountID
 }
 
 func start(t testing.TB) *fixture {
@@ -76,6 +79,11 @@ func start(t testing.TB) *fixture {
 			defer f.mu.Unlock()
 			f.acts = append(f.acts, a)
 			return uint64(len(f.acts)), f.actError
+		},
+		HoldNames: func(id keyring.AccountID) func() {
+			f.names.Lock()
+			f.holds = append(f.holds, id)
+			return f.names.Unlock
 		},
 		Tail: f.tail,
 		ReadAudit: func(ctx context.Context, seq uint64) (rec audit.Record, err error) {
