@@ -73,12 +73,24 @@ func (a *app) root() *cobra.Command {
 	f.BoolVar(&a.quiet, "quiet", false, "say nothing on standard error but errors")
 	f.BoolVar(&a.noColor, "no-color", false, "no colours (NO_COLOR is honoured too)")
 	f.DurationVar(&a.timeout, "timeout", 0, "give up after this `time` (default 30s; checks and follows have none)")
-	root.AddCommand(
-		a.demoCommand(), a.initCommand(), a.serveCommand(), a.reloadCommand(), a.statusCommand(), a.doctorCommand(), a.versionCommand(),
-		a.configCommand(), a.accountCommand(), a.groupCommand(), a.caCommand(), a.sessionCommand(), a.banCommand(), a.policyCommand(), a.auditCommand(),
-		a.hostkeyCommand(), a.certCommand(), a.vfsCommand(), a.backupCommand(), a.sealCommand(), a.unsealCommand(),
-	)
+	a.addCommands(root)
 	return root
+}
+
+// addCommands puts the commands under headings: who reads the help for the first time looks for an errand, not for a letter.
+func (a *app) addCommands(root *cobra.Command) {
+	add := func(title string, subs ...*cobra.Command) {
+		root.AddGroup(&cobra.Group{ID: title, Title: title + ":"})
+		for _, c := range subs {
+			c.GroupID = title
+		}
+		root.AddCommand(subs...)
+	}
+	add("The server", a.demoCommand(), a.initCommand(), a.serveCommand(), a.reloadCommand(), a.statusCommand(), a.doctorCommand(), a.configCommand())
+	add("Who may do what", a.accountCommand(), a.groupCommand(), a.policyCommand(), a.caCommand(), a.sessionCommand(), a.banCommand(), a.auditCommand())
+	add("Files and history", a.backupCommand(), a.vfsCommand())
+	add("Keys", a.sealCommand(), a.unsealCommand(), a.hostkeyCommand(), a.certCommand())
+	root.AddCommand(a.versionCommand())
 }
 
 // group makes a command that only holds others.
