@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,9 @@ import (
 type RestoreOptions struct {
 	From   string    // directory of a copy
 	Stream io.Reader // or an archive of one
+	// Temp is where a trial makes its directory; "" = beside the copy, where blobs can be linked, or, of an archive, where the system has
+	// its temporary files.
+	Temp string
 	// Deep reads and authenticates every byte of every blob, and not only their ends.
 	Deep bool
 	// Damaged says what becomes of accounts that are not whole in the copy; statecopy.ErrIncomplete without it if there are any.
@@ -118,29 +122,54 @@ func openCopy(ctx context.Context, to string, o *RestoreOptions) (*statecopy.Dir
 	return statecopy.UnpackInto(ctx, o.Stream, to)
 }
 
-// DrillState tries the restore of a copy in a directory beside it, which is removed at the end, and changes nothing
+// openTrial opens the copy, unpacked if it is an archive, and makes the directory of a trial, which end removes.
+func openTrial(ctx context.Context, o *RestoreOptions) (dir *statecopy.Dir, tmp string, end func() error, err error) {
+	var ending []func() error
+	end = func() (err error) {
+		for _, one := range slices.Backward(ending) {
+			err = errors.Join(err, one())
+		}
+		return err
+	}
+	if o.Stream == nil {
+		if dir, err = statecopy.OpenDir(o.From, false); err != nil {
+			return nil, "", nil, err
+		}
+		ending = append(ending, dir.Close)
+		tmp, err = dir.Drill(o.Temp)
+	} else {
+		tmp, err = os.MkdirTemp(o.Temp, "sallyport-drill-")
+	}
+	if err == nil {
+		ending = append(ending, func() error { return os.RemoveAll(tmp) })
+		err = statecopy.Prepare(tmp, "")
+	}
+	if err == nil && o.Stream != nil {
+		if dir, err = statecopy.UnpackInto(ctx, o.Stream, tmp); err == nil {
+			ending = append(ending, dir.Close)
+		}
+	}
+	if err != nil {
+		return nil, "", nil, errors.Join(fmt.Errorf("preparing the trial: %w", err), end())
+	}
+	return dir, tmp, end, nil
+}
+
+// DrillState tries the restore of a copy in a directory beside it or elsewhere, which is removed at the end, and changes nothing
 // anywhere: it destroys no root at the seal, and runs no upkeep.
 func DrillState(ctx context.Context, c *Config, o RestoreOptions) (out *Restored, err error) {
 	began := time.Now()
-	dir, err := statecopy.OpenDir(o.From, false)
+	dir, tmp, end, err := openTrial(ctx, &o)
 	if err != nil {
 		return nil, err
 	}
-	defer dir.Close()
-	tmp, err := dir.Drill()
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
-	if err := statecopy.Prepare(tmp, ""); err != nil {
-		return nil, err
-	}
+	defer func() { err = errors.Join(err, end()) }()
 	trial := *c
 	trial.State.Dir, trial.HostKeys.Dir = tmp, ""
 	trial.TLS.Certificates = nil
 	o.Damaged = statecopy.Newest
 	r := &restorer{c: &trial, o: o, to: tmp, trial: true}
-	err = r.run(ctx, dir, statecopy.RestoreOptions{Link: true})
+	err = r.run(ctx, dir, statecopy.RestoreOptions{Link: o.Stream == nil, Move: o.Stream != nil})
 	if r.keys != nil {
 		defer r.keys.Close()
 	}
@@ -202,20 +231,39 @@ func incomplete(m *statecopy.Manifest) error {
 	return fmt.Errorf("%w: %d accounts were damaged at the server when it was made:%s", statecopy.ErrIncomplete, n, b.String())
 }
 
-func lastGood(d statecopy.Damage) string {
-	if d.Last.IsZero() {
-		return "no whole copy of it is kept"
+func lastGood(d statecopy.Damage) (text string) {
+	switch last := d.Last.UTC().Format(time.RFC3339); {
+	case d.Last.IsZero():
+		text = "no whole copy of it is kept"
+	case d.Lacking > 0:
+		text = fmt.Sprintf("of its last whole copy, of %s, %d blobs are missing", last, d.Lacking)
+	default:
+		text = "its last whole copy is of " + last
 	}
-	return "its last whole copy is of " + d.Last.UTC().Format(time.RFC3339)
+	return text + olderTree(d)
+}
+
+// olderTree says that what could be copied of an account is of an earlier copy.
+func olderTree(d statecopy.Damage) string {
+	if d.Newest.IsZero() {
+		return ""
+	}
+	return ", and what could be copied of it is of " + d.Newest.UTC().Format(time.RFC3339)
 }
 
 // lacking are the findings that the copy itself tells of.
 func (r *restorer) lacking(m *statecopy.Manifest) (found []string) {
 	for _, d := range m.Damage {
 		did := "what could be copied of it is restored"
+		if !d.Newest.IsZero() {
+			did = "what could be copied of it on " + d.Newest.UTC().Format(time.RFC3339) + " is restored"
+		}
 		switch {
 		case r.o.Damaged == statecopy.LastGood && !d.Last.IsZero():
 			did = "its last whole copy, of " + d.Last.UTC().Format(time.RFC3339) + ", is restored: what came since is not in it"
+			if d.Lacking > 0 {
+				did += fmt.Sprintf(", nor are %d blobs that the disk of the copy had lost", d.Lacking)
+			}
 		case r.o.Damaged == statecopy.LastGood:
 			did = "it is left out: no whole copy of it is kept"
 		case r.o.Damaged == statecopy.LeaveOut:

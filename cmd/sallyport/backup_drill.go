@@ -23,31 +23,34 @@ func (a *app) tellDrilled(ctx context.Context, r *server.Restored, deep bool) {
 
 // backupDrill tries a restore.
 func (a *app) backupDrill() *cobra.Command {
-	var from string
+	var from, temp string
 	var quick bool
 	var secret unsealFlags
 	c := &cobra.Command{Use: "drill", Short: "Try the restore of a copy and say what came of it; exit 1 on findings", Args: exactly(),
 		Long: "Restore the copy into a directory beside it (mode 0700, removed at the end; blobs are linked, not copied, where\n" +
 			"the file system can), open it with the seal's secret, read and authenticate every byte, and report each\n" +
-			"account, the age of the copy and the time it took. Nothing else changes, also not at a key service.",
+			"account, the age of the copy and the time it took. Nothing else changes, also not at a key service. --temp\n" +
+			"makes that directory elsewhere, if nothing can be written beside the copy: all of it must fit there. --from -\n" +
+			"reads a tar archive, and unpacks it there or in $TMPDIR.",
 		RunE: func(c *cobra.Command, _ []string) error {
-			if from == "" {
-				return usage("--from says where the copy is", "the directory of `sallyport backup state --to`")
+			o := server.RestoreOptions{From: from, Deep: !quick, Temp: temp, Who: fmt.Sprintf("uid %d, offline", os.Getuid())}
+			if err := a.copyFrom(&o, secret, "the directory of `sallyport backup state --to`, or - for a tar archive on standard input"); err != nil {
+				return err
 			}
 			l, err := server.LoadConfig(a.configSource())
 			if err != nil {
 				return err
 			}
-			r, err := server.DrillState(c.Context(), l.Config, server.RestoreOptions{
-				From: from, Deep: !quick, Seal: a.sealOf(l.Config, secret), Who: fmt.Sprintf("uid %d, offline", os.Getuid()),
-			})
+			o.Seal = a.sealOf(l.Config, secret)
+			r, err := server.DrillState(c.Context(), l.Config, o)
 			if err != nil {
 				return err
 			}
 			a.tellDrilled(c.Context(), r, !quick)
 			return a.showRestored(r, "the copy")
 		}}
-	c.Flags().StringVar(&from, "from", "", "`directory` of the copy")
+	c.Flags().StringVar(&from, "from", "", "`directory` of the copy, or - for a tar archive on standard input")
+	c.Flags().StringVar(&temp, "temp", "", "try it in a new directory in this `directory`, and not beside the copy")
 	c.Flags().BoolVar(&quick, "quick", false, "read the ends of blobs only")
 	secret.register(c)
 	return c

@@ -114,10 +114,17 @@ func (a *app) sayDamaged(lost []admin.CopyDamaged) error {
 		for _, what := range d.What {
 			a.say("damaged: %s: %s", d.Account, what)
 		}
-		if d.Last.IsZero() {
+		last := d.Last.UTC().Format(time.RFC3339)
+		switch {
+		case d.Last.IsZero():
 			a.say("damaged: %s: there is no whole copy of it here", d.Account)
-		} else {
-			a.say("damaged: %s: its last whole copy, of %s, is kept beside", d.Account, d.Last.UTC().Format(time.RFC3339))
+		case d.Lacking > 0:
+			a.say("damaged: %s: its last whole copy, of %s, is whole no more: %d blobs of it are missing here; what is left is kept beside", d.Account, last, d.Lacking)
+		default:
+			a.say("damaged: %s: its last whole copy, of %s, is kept beside", d.Account, last)
+		}
+		if !d.Newest.IsZero() {
+			a.say("damaged: %s: what could be copied of it stays that of %s", d.Account, d.Newest.UTC().Format(time.RFC3339))
 		}
 	}
 	return &admin.Error{Code: admin.CodeFindings, Message: fmt.Sprintf("the copy is in force, and incomplete: %d accounts are damaged at the server", len(lost)),
@@ -136,22 +143,18 @@ func (a *app) backupRestoreState() *cobra.Command {
 			"passphrase or shares, which are asked for. An interrupted restore of the same copy goes on. Never run a\n" +
 			"restored server beside the one that the copy is of.",
 		RunE: func(c *cobra.Command, _ []string) error {
-			o := server.RestoreOptions{From: from, Deep: deep, Damaged: statecopy.Choice(damaged)}
-			switch {
-			case damaged != "" && !slices.Contains([]statecopy.Choice{statecopy.Newest, statecopy.LastGood, statecopy.LeaveOut}, o.Damaged):
+			o := server.RestoreOptions{From: from, Deep: deep, Damaged: statecopy.Choice(damaged), Who: fmt.Sprintf("uid %d, offline", os.Getuid())}
+			if damaged != "" && !slices.Contains([]statecopy.Choice{statecopy.Newest, statecopy.LastGood, statecopy.LeaveOut}, o.Damaged) {
 				return usage(fmt.Sprintf("--damaged %q", damaged), "newest, last-good or leave-out")
-			case from == "":
-				return usage("--from says where the copy is", "a directory, or - for a tar archive on standard input")
-			case from == "-" && secret.stdin:
-				return usage("the archive comes on standard input, so the secret cannot", "use --passphrase-fd")
-			case from == "-":
-				o.Stream = a.stdin
+			}
+			if err := a.copyFrom(&o, secret, "a directory, or - for a tar archive on standard input"); err != nil {
+				return err
 			}
 			l, err := server.LoadConfig(a.configSource())
 			if err != nil {
 				return err
 			}
-			o.Seal, o.Who = a.sealOf(l.Config, secret), fmt.Sprintf("uid %d, offline", os.Getuid())
+			o.Seal = a.sealOf(l.Config, secret)
 			r, err := server.RestoreState(c.Context(), l.Config, o)
 			if err != nil {
 				return err
@@ -163,6 +166,19 @@ func (a *app) backupRestoreState() *cobra.Command {
 	c.Flags().StringVar(&damaged, "damaged", "", "accounts that were damaged when the copy was made: newest (what could be copied of them), last-good (their last whole copy) or leave-out")
 	secret.register(c)
 	return c
+}
+
+// copyFrom takes what --from says.
+func (a *app) copyFrom(o *server.RestoreOptions, secret unsealFlags, hint string) error {
+	switch {
+	case o.From == "":
+		return usage("--from says where the copy is", hint)
+	case o.From == "-" && secret.stdin:
+		return usage("the archive comes on standard input, so the secret cannot", "use --passphrase-fd")
+	case o.From == "-":
+		o.Stream = a.stdin
+	}
+	return nil
 }
 
 // register adds the flags that say where a secret comes from.
@@ -257,6 +273,8 @@ func copyFailed(e *admin.Error, err error) bool {
 		e.Code, e.Hint = admin.CodeNotFound, "make one with `sallyport backup state --to DIR`"
 	case errors.Is(err, statecopy.ErrInUse):
 		e.Code, e.Hint = admin.CodeConflict, "wait for its end"
+	case errors.Is(err, statecopy.ErrPlace):
+		e.Code, e.Hint = admin.CodeRefused, "choose a directory on another disk, or on another machine"
 	case errors.Is(err, statecopy.ErrNotEmpty):
 		e.Code, e.Hint = admin.CodeRefused, "choose a directory of its own: what no copy names would be removed from it, and nothing is overwritten"
 	case errors.Is(err, statecopy.ErrOtherRestore):

@@ -68,7 +68,7 @@ func (s *Server) copyNote(ctx context.Context, _ Peer, r CopyNotes) (Empty, erro
 		if err != nil {
 			return Empty{}, err
 		}
-		notes[i] = statecopy.Note{Account: id, Kept: n.Kept, Retained: n.Retained, What: n.What}
+		notes[i] = statecopy.Note{Account: id, Kept: n.Kept, Retained: statecopy.Retained(n.Retained), What: n.What}
 	}
 	return Empty{}, l.Note(ctx, notes)
 }
@@ -97,7 +97,7 @@ func (s *Server) copyDrilled(ctx context.Context, who Peer, r CopyDrilled) (Copy
 func (s *Server) named(damage []statecopy.Damage) (list []CopyDamaged) {
 	for _, d := range damage { // in order of accounts
 		if n := len(list); n == 0 || list[n-1].ID != hexID(d.Account) {
-			one := CopyDamaged{Account: hexID(d.Account), ID: hexID(d.Account), Last: d.Last}
+			one := CopyDamaged{Account: hexID(d.Account), ID: hexID(d.Account), Last: d.Last, Lacking: d.Lacking, Newest: d.Newest}
 			if a, err := s.o.Policy.AccountByID(d.Account); err == nil {
 				one.Account = a.Name
 			}

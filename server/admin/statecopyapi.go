@@ -37,10 +37,17 @@ type CopyNotes struct {
 
 // CopyNote is a statecopy.Note.
 type CopyNote struct {
-	Account  string `json:"account"`
-	Kept     bool   `json:"kept,omitempty"`
-	Retained bool   `json:"retained,omitempty"`
-	What     string `json:"what,omitempty"`
+	Account  string       `json:"account"`
+	Kept     bool         `json:"kept,omitempty"`
+	Retained CopyRetained `json:"retained,omitzero"`
+	What     string       `json:"what,omitempty"`
+}
+
+// CopyRetained is a statecopy.Retained.
+type CopyRetained struct {
+	Whole   bool   `json:"whole,omitempty"`
+	Lacking uint64 `json:"lacking,omitempty"`
+	Newest  bool   `json:"newest,omitempty"`
 }
 
 // CopyAsk asks for an account, for blobs of it, or for a file.
@@ -78,7 +85,9 @@ type CopyDrilled struct {
 type CopyDamaged struct {
 	Account string    `json:"account"` // its name, or its id if nobody has it
 	ID      string    `json:"id"`
-	Last    time.Time `json:"last_good,omitzero"` // when the copy was made of which its last whole state is kept
+	Last    time.Time `json:"last_good,omitzero"`        // when the copy was made of which its last whole state is kept
+	Lacking uint64    `json:"last_good_lacks,omitempty"` // blobs that are missing in that
+	Newest  time.Time `json:"newest,omitzero"`           // when the copy was made that its newest tree is of; zero = this one, or there is none
 	What    []string  `json:"what"`
 }
 

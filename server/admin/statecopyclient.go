@@ -76,7 +76,7 @@ func (s *StateCopy) Next(ctx context.Context) ([]statecopy.Todo, error) {
 func (s *StateCopy) Note(ctx context.Context, notes []statecopy.Note) error {
 	ask := CopyNotes{Lease: s.lease}
 	for _, n := range notes {
-		ask.Notes = append(ask.Notes, CopyNote{Account: hexID(n.Account), Kept: n.Kept, Retained: n.Retained, What: n.What})
+		ask.Notes = append(ask.Notes, CopyNote{Account: hexID(n.Account), Kept: n.Kept, Retained: CopyRetained(n.Retained), What: n.What})
 	}
 	_, err := call[Empty](ctx, s.c, "backup/state/note", ask)
 	return err

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"sallyport/crypto/keyring"
-	"sallyport/server/copier"
 	"sallyport/server/statecopy"
 	"sallyport/vfs"
 	"sallyport/vfs/blob"
@@ -27,7 +26,7 @@ func (s *Server) copyHave(w http.ResponseWriter, r *http.Request) {
 	const name = "backup/state/have"
 	l, err := s.o.Copier.Lease(r.URL.Query().Get("lease"))
 	if err == nil {
-		err = l.Have(r.Context(), &arriving{r: r.Body, rc: http.NewResponseController(w), l: l})
+		err = l.Have(r.Context(), &arriving{r.Body, http.NewResponseController(w)})
 	}
 	s.taken(w, name, err)
 }
@@ -44,11 +43,10 @@ func (s *Server) taken(w http.ResponseWriter, name string, err error) {
 	}
 }
 
-// arriving reads from a client that must send each piece in time, and keeps the copy alive meanwhile.
+// arriving reads from a client that must send each piece in time.
 type arriving struct {
 	r  io.Reader
 	rc *http.ResponseController
-	l  *copier.Lease
 }
 
 func (a *arriving) Read(p []byte) (int, error) {

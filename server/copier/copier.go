@@ -92,7 +92,7 @@ func New(o Options) (*Copier, error) {
 func (c *Copier) Begin(ctx context.Context, who, reason string) (*Lease, error) {
 	l := &Lease{
 		c: c, who: who, reason: reason, Token: rand.Text(), copied: map[keyring.AccountID]*part{}, damage: map[keyring.AccountID][]string{},
-		retained: map[keyring.AccountID]*statecopy.Held{}, began: c.o.Now(),
+		retained: map[keyring.AccountID]statecopy.Holding{}, began: c.o.Now(),
 	}
 	var id [16]byte
 	rand.Read(id[:])

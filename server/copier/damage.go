@@ -26,7 +26,7 @@ func (l *Lease) Have(ctx context.Context, manifest io.Reader) error {
 		return err
 	}
 	defer end()
-	m, accounts, err := statecopy.ReadHeld(manifest)
+	m, accounts, err := statecopy.ReadHoldings(manifest, l.known)
 	if errors.Is(err, statecopy.ErrDamaged) || errors.Is(err, errors.ErrUnsupported) {
 		return nil
 	}
@@ -38,7 +38,7 @@ func (l *Lease) Have(ctx context.Context, manifest io.Reader) error {
 		return err
 	}
 	if !m.SignedBy(key.Public().(ed25519.PublicKey)) {
-		if !l.knows(accounts) { // and a manifest that the disk changed still names accounts of this server
+		if len(accounts) == 0 { // and a manifest that the disk changed still names accounts of this server
 			return fmt.Errorf("%w: this server did not sign it, and has none of its accounts", statecopy.ErrOther)
 		}
 		return nil
@@ -81,19 +81,15 @@ func (l *Lease) follows(ctx context.Context, e statecopy.Entry) (bool, error) {
 	return false, nil
 }
 
-// knows says whether an account of a copy is one of this server's.
-func (l *Lease) knows(accounts map[keyring.AccountID]*statecopy.Held) bool {
-	for id := range accounts {
-		if _, err := l.c.o.Keyring.Age(id); !errors.Is(err, keyring.ErrNoAccount) {
-			return true
-		}
-	}
-	return false
+// known says whether an account of a copy is one of this server's.
+func (l *Lease) known(id keyring.AccountID) bool {
+	_, err := l.c.o.Keyring.Age(id)
+	return !errors.Is(err, keyring.ErrNoAccount)
 }
 
 // same says whether the target has an account's database as it is now. Called with mu held.
 func (l *Lease) same(id keyring.AccountID, version uint32) bool {
-	h := l.have[id]
+	h := l.have[id].Whole
 	if h == nil || h.Kept || h.Version != version {
 		return false
 	}
@@ -109,7 +105,7 @@ func (l *Lease) Note(ctx context.Context, notes []statecopy.Note) error {
 	}
 	defer end()
 	for _, n := range notes {
-		h := l.have[n.Account]
+		h := l.have[n.Account].Whole
 		if n.Kept {
 			if h == nil || h.Kept {
 				return fmt.Errorf("%w: account %v was not there", ErrNoLease, n.Account)
@@ -120,11 +116,26 @@ func (l *Lease) Note(ctx context.Context, notes []statecopy.Note) error {
 		if n.What != "" {
 			l.damaged(n.Account, n.What)
 		}
-		if n.Retained && h != nil {
-			l.retained[n.Account] = h
-		}
+		l.retain(n.Account, n.Retained)
 	}
 	return nil
+}
+
+// retain notes what the target keeps of a damaged account. Called with mu held.
+func (l *Lease) retain(id keyring.AccountID, r statecopy.Retained) {
+	has := l.have[id]
+	keeps := statecopy.Holding{}
+	if r.Whole && has.Whole != nil {
+		whole := *has.Whole
+		whole.Lacking = r.Lacking
+		keeps.Whole = &whole
+	}
+	if r.Newest {
+		keeps.Newest = has.Newest
+	}
+	if keeps != (statecopy.Holding{}) {
+		l.retained[id] = keeps
+	}
 }
 
 // maxDamage bounds what is noted of one account.
@@ -227,28 +238,47 @@ func (l *Lease) count(f *final) (files []statecopy.Entry) {
 			files = append(files, p.tree, p.list)
 		}
 	}
-	for id, h := range l.retained {
-		if l.keeps(id) {
+	for id := range l.retained {
+		keeps := l.keeps(id)
+		if h := keeps.Whole; h != nil {
 			tree, list := h.Tree, h.List
 			tree.Name, list.Name = statecopy.Kept(id, h.Version)
 			files = append(files, tree, list)
+		}
+		if h := keeps.Newest; h != nil {
+			files = append(files, h.Tree, h.List)
 		}
 	}
 	return files
 }
 
-// keeps says whether what the target keeps of a damaged account is of use: under a key that the account has no more, it is not.
-func (l *Lease) keeps(id keyring.AccountID) bool {
-	h, p := l.retained[id], l.copied[id]
-	return h != nil && p != nil && len(l.damage[id]) > 0 && h.Version == p.version
+// keeps is what the target keeps of a damaged account and is of use: under a key that the account has no more, nothing is; and what could be
+// copied of it before is not if it could be now.
+func (l *Lease) keeps(id keyring.AccountID) (keeps statecopy.Holding) {
+	p := l.copied[id]
+	if p == nil || len(l.damage[id]) == 0 {
+		return keeps
+	}
+	has := l.retained[id]
+	if h := has.Whole; h != nil && h.Version == p.version {
+		keeps.Whole = h
+	}
+	if h := has.Newest; h != nil && h.Version == p.version && p.broken {
+		keeps.Newest = h
+	}
+	return keeps
 }
 
 // allDamage is what could not be copied, in order of accounts. Called with mu held.
 func (l *Lease) allDamage() (list []statecopy.Damage) {
 	for _, id := range l.damagedIDs() {
 		d := statecopy.Damage{Account: id}
-		if l.keeps(id) {
-			d.Last = l.retained[id].Made
+		keeps := l.keeps(id)
+		if h := keeps.Whole; h != nil {
+			d.Last, d.Lacking = h.Made, h.Lacking
+		}
+		if h := keeps.Newest; h != nil {
+			d.Newest = h.Made
 		}
 		for _, d.What = range l.damage[id] {
 			list = append(list, d)

@@ -262,3 +262,49 @@ func TestADiskThatCannotBeReadCostsTheBlob(t *testing.T) {
 type brokenDisk struct{}
 
 func (brokenDisk) Read([]byte) (int, error) { return 0, errors.New("input/output error") }
+
+// TestWhatWasCopiedOfADamagedAccountStays: a blob was lost before the account was ever copied, and then its database. The tree that the first copy has,
+// and every file but the lost one, are in all later ones.
+func TestWhatWasCopiedOfADamagedAccountStays(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	a := h.account(map[string][]byte{"bad": noise(200_000, 1)})
+	bad := h.blobOf(a, map[string]bool{})
+	h.write(a, map[string][]byte{"good": noise(150_000, 2)})
+	if err := os.Remove(bad); err != nil {
+		t.Fatal(err)
+	}
+	to := filepath.Join(t.TempDir(), "copy")
+	first := must(h.copyTo(to, statecopy.Options{}, nil))(t)
+	if first.Damaged != 1 || !first.Damage[0].Last.IsZero() || !first.Damage[0].Newest.IsZero() {
+		t.Fatalf("the first: %+v", first.Damage)
+	}
+	mend := h.spoil(a)
+	for range 3 {
+		done := must(h.copyTo(to, statecopy.Options{}, nil))(t)
+		if done.Damaged != 1 || !done.Damage[0].Last.IsZero() || !done.Damage[0].Newest.Equal(first.Made) {
+			t.Fatalf("%+v", done.Damage)
+		}
+		h.wantRestored(to, statecopy.Newest, a, "good", noise(150_000, 2))
+		if _, err := h.restoredFile(to, statecopy.LeaveOut, a, "good"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("left out: %v", err)
+		}
+	}
+	// under another key of the account nobody could open it
+	mend()
+	if err := h.fs.Rotate(t.Context(), []keyring.AccountID{a}, func(r vfs.Rotated) {
+		if r.Err != nil {
+			t.Error(r.Err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	h.spoil(a)
+	done := must(h.copyTo(to, statecopy.Options{}, nil))(t)
+	if done.Damaged != 1 || !done.Damage[0].Newest.IsZero() {
+		t.Fatalf("%+v", done.Damage)
+	}
+	if left := must(filepath.Glob(filepath.Join(to, "meta-*/accounts/*")))(t); len(left) > 0 {
+		t.Errorf("not named, and there: %q", left)
+	}
+}

@@ -37,15 +37,15 @@ type Lease struct {
 	mu       sync.Mutex // guards what follows: one call at a time
 	rounds   int
 	copied   map[keyring.AccountID]*part
-	have     map[keyring.AccountID]*statecopy.Held // what the target has of an earlier copy
-	damage   map[keyring.AccountID][]string        // what could not be copied
-	retained map[keyring.AccountID]*statecopy.Held // what the target keeps of damaged accounts
-	now      keyring.AccountID                     // the account that is being copied
-	volume   *vfs.VolumeCopy                       // of it; nil = none
-	list     *os.File                              // of its blobs
-	final    *final                                // what Next found to fit together; nil before
-	checking *keyring.AccountID                    // whose volume was opened for Check alone
-	done     bool                                  // Finish was called
+	have     map[keyring.AccountID]statecopy.Holding // what the target has of an earlier copy
+	damage   map[keyring.AccountID][]string          // what could not be copied
+	retained map[keyring.AccountID]statecopy.Holding // what the target keeps of damaged accounts
+	now      keyring.AccountID                       // the account that is being copied
+	volume   *vfs.VolumeCopy                         // of it; nil = none
+	list     *os.File                                // of its blobs
+	final    *final                                  // what Next found to fit together; nil before
+	checking *keyring.AccountID                      // whose volume was opened for Check alone
+	done     bool                                    // Finish was called
 }
 
 // Context ends with the lease.

@@ -3,6 +3,7 @@ package statecopy
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -26,6 +27,10 @@ type Damage struct {
 	Account AccountID `json:"-"`
 	// Last is when the copy was made of which the account's last whole state is kept; zero = none is.
 	Last time.Time `json:"last_good,omitzero"`
+	// Lacking are blobs of that state that the disk of the copy has lost.
+	Lacking uint64 `json:"last_good_lacks,omitempty"`
+	// Newest is when the copy was made that the newest tree is of, if that is an earlier one: nothing could be copied for this one.
+	Newest time.Time `json:"newest,omitzero"`
 	// What is damaged, without names: blobs by their ids.
 	What string `json:"what"`
 }
@@ -39,6 +44,12 @@ func (d *Damage) line() string {
 	last := "-"
 	if !d.Last.IsZero() {
 		last = d.Last.UTC().Format(time.RFC3339Nano)
+	}
+	if d.Lacking > 0 {
+		last += fmt.Sprintf(",lacking=%d", d.Lacking)
+	}
+	if !d.Newest.IsZero() {
+		last += ",newest=" + d.Newest.UTC().Format(time.RFC3339Nano)
 	}
 	return fmt.Sprintf("damage %x %s %s", d.Account[:], last, printable(d.What))
 }
@@ -59,16 +70,36 @@ func printable(text string) string {
 
 func parseDamage(text string) (d Damage, err error) {
 	id, rest, _ := strings.Cut(text, " ")
-	last, what, _ := strings.Cut(rest, " ")
+	states, what, _ := strings.Cut(rest, " ")
 	account, err := blob.ParseID(id)
-	if err == nil && last != "-" {
-		d.Last, err = time.Parse(time.RFC3339Nano, last)
-	}
-	if err != nil || what == "" || printable(what) != what {
-		return d, damaged("a line of the manifest cannot be read")
-	}
 	d.Account, d.What = AccountID(account), what
+	if err == nil {
+		err = d.parseStates(strings.Split(states, ","))
+	}
+	if err != nil || what == "" || d.line() != "damage "+text {
+		return Damage{}, damaged("a line of the manifest cannot be read")
+	}
 	return d, nil
+}
+
+// parseStates reads what a copy has of the account; that they are in order and none twice, the line shows that is written of them.
+func (d *Damage) parseStates(parts []string) (err error) {
+	if parts[0] != "-" {
+		d.Last, err = time.Parse(time.RFC3339Nano, parts[0])
+	}
+	for _, part := range parts[1:] {
+		name, value, _ := strings.Cut(part, "=")
+		switch {
+		case err != nil:
+		case name == "lacking":
+			d.Lacking, err = strconv.ParseUint(value, 10, 64)
+		case name == "newest":
+			d.Newest, err = time.Parse(time.RFC3339Nano, value)
+		default:
+			err = errors.ErrUnsupported
+		}
+	}
+	return err
 }
 
 func parseAccount(text string) (a Account, err error) {

@@ -74,15 +74,6 @@ func (r *blobs) lost(ctx context.Context, b Blob, format string, args ...any) er
 	return ctx.Err()
 }
 
-// dropBlob removes a blob that is not what was written.
-func (d *Dir) dropBlob(account AccountID, b Blob) error {
-	err := os.Remove(d.blob(account, b))
-	if errors.Is(err, os.ErrNotExist) {
-		err = nil
-	}
-	return err
-}
-
 // fetch copies a batch.
 func (r *blobs) fetch(ctx context.Context) error {
 	batch := r.batch
@@ -164,7 +155,7 @@ func (r *runner) check(ctx context.Context, account AccountID, b Blob) error {
 	if !ok || b.Open { // a stream cannot be read back; what an open blob ends with, its next opening finds out
 		return nil
 	}
-	f, _, err := openPart(d.blob(account, b))
+	f, _, err := d.openPart(d.blob(account, b))
 	if err != nil {
 		return err
 	}

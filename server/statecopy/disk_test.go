@@ -20,7 +20,7 @@ import (
 func smallDisk(t *testing.T, size int) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := unix.Mount("none", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
+	if err := unix.Mount("none", dir, "tmpfs", 0, fmt.Sprintf("size=%d,nr_inodes=400", size)); err != nil {
 		t.Skipf("a full disk needs a mount: %v", err)
 	}
 	t.Cleanup(func() {
@@ -218,5 +218,78 @@ func TestKilledInTheMiddle(t *testing.T) {
 				same(t, got, f.want())
 			}
 		})
+	}
+}
+
+// TestEveryPageAndEveryInodeCanBeTheLast: a second copy on a disk with k pages, or k inodes, free, for all k until it fits. Each failure says so,
+// leaves the first copy whole, and gives back all the room that it took, but for whole blobs and the directories around them.
+func TestEveryPageAndEveryInodeCanBeTheLast(t *testing.T) {
+	t.Parallel()
+	for _, inodes := range []bool{false, true} {
+		full := 0
+		for free := 0; ; free++ {
+			f, ids := someState()
+			disk := smallDisk(t, 2<<20)
+			path := filepath.Join(disk, "copy")
+			f.wantCopy(t, path)
+			before := f.want()
+			f.change(ids)
+			fill(t, disk, free, inodes)
+			_, err := f.run(t, path, Options{})
+			if err == nil {
+				break
+			}
+			if full++; !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("inodes %v, %d free: %v", inodes, free, err)
+			}
+			if left := append(must(filepath.Glob(path+"/meta-new/*")), must(filepath.Glob(path+"/*.tmp-*"))...); len(left) > 0 || len(must(filepath.Glob(path+"/meta-*"))) > 2 {
+				t.Errorf("inodes %v, %d free: left: %q", inodes, free, left)
+			}
+			got, err := restore(t, path, filepath.Join(t.TempDir(), "new"), RestoreOptions{})
+			if err != nil {
+				t.Fatalf("inodes %v, %d free: %v", inodes, free, err)
+			}
+			same(t, got, before)
+			if err := os.RemoveAll(filepath.Join(disk, "fill")); err != nil {
+				t.Fatal(err)
+			}
+			f.wantCopy(t, path)
+		}
+		if full < 10 {
+			t.Errorf("inodes %v: full only %d times", inodes, full)
+		}
+	}
+}
+
+// fill leaves that many pages, or inodes, free.
+func fill(t *testing.T, disk string, free int, inodes bool) {
+	t.Helper()
+	dir := filepath.Join(disk, "fill")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if inodes {
+		n := 0
+		var err error
+		for ; err == nil; n++ {
+			err = os.WriteFile(filepath.Join(dir, strconv.Itoa(n)), nil, 0o600)
+		}
+		for k := range free {
+			if err := os.Remove(filepath.Join(dir, strconv.Itoa(k))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return
+	}
+	f := must(os.Create(filepath.Join(dir, "pages")))
+	defer f.Close()
+	size := int64(0)
+	for ; ; size += 4096 {
+		if _, err := f.WriteAt(make([]byte, 4096), size); err != nil {
+			break
+		}
+	}
+	if err := f.Truncate(max(0, size-int64(free)*4096)); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -32,9 +32,9 @@ type fake struct {
 	// step is called before each thing that is handed out, with its name; nil = nothing.
 	step func(name string) error
 
-	have   map[AccountID]*Held
+	have   map[AccountID]Holding
 	damage map[AccountID][]string
-	last   map[AccountID]*Held
+	last   map[AccountID]Holding
 	sums   map[AccountID][2]Entry
 	text   []byte
 }
@@ -79,7 +79,7 @@ func (f *fake) at(name string) error {
 func (a *fakeAccount) commit() [32]byte { return sha256.Sum256(a.tree) }
 
 func (f *fake) Have(_ context.Context, manifest io.Reader) error {
-	m, have, err := ReadHeld(manifest)
+	m, have, err := ReadHoldings(manifest, nil)
 	if err == nil && m.SignedBy(f.key.Public().(ed25519.PublicKey)) {
 		f.have = have
 	}
@@ -88,11 +88,11 @@ func (f *fake) Have(_ context.Context, manifest io.Reader) error {
 
 func (f *fake) Next(context.Context) (list []Todo, err error) {
 	if f.sums == nil {
-		f.sums, f.damage, f.last = map[AccountID][2]Entry{}, map[AccountID][]string{}, map[AccountID]*Held{}
+		f.sums, f.damage, f.last = map[AccountID][2]Entry{}, map[AccountID][]string{}, map[AccountID]Holding{}
 	}
 	for id, a := range f.accounts {
 		if _, done := f.sums[id]; !done && f.damage[id] == nil {
-			h := f.have[id]
+			h := f.have[id].Whole
 			list = append(list, Todo{id, h != nil && !h.Kept && h.Commit == a.commit()})
 		}
 	}
@@ -189,16 +189,23 @@ func (f *fake) Check(_ context.Context, account AccountID, id blob.ID, header, s
 
 func (f *fake) Note(_ context.Context, notes []Note) error {
 	for _, n := range notes {
-		h := f.have[n.Account]
+		has := f.have[n.Account]
 		if n.Kept {
-			f.sums[n.Account] = [2]Entry{h.Tree, h.List}
+			f.sums[n.Account] = [2]Entry{has.Whole.Tree, has.Whole.List}
 		}
 		if n.What != "" {
 			f.damage[n.Account] = append(f.damage[n.Account], n.What)
 		}
-		if n.Retained {
-			f.last[n.Account] = h
+		keeps := Holding{}
+		if n.Retained.Whole {
+			whole := *has.Whole
+			whole.Lacking = n.Retained.Lacking
+			keeps.Whole = &whole
 		}
+		if n.Retained.Newest {
+			keeps.Newest = has.Newest
+		}
+		f.last[n.Account] = keeps
 	}
 	return f.at("note")
 }
@@ -216,17 +223,25 @@ func (f *fake) manifest() ([]byte, error) {
 	}
 	order := func(a, b AccountID) int { return slices.Compare(a[:], b[:]) }
 	for id, last := range f.last {
-		tree, list := last.Tree, last.List
-		tree.Name, list.Name = Kept(id, last.Version)
-		files = append(files, tree, list)
+		if h := last.Whole; h != nil {
+			tree, list := h.Tree, h.List
+			tree.Name, list.Name = Kept(id, h.Version)
+			files = append(files, tree, list)
+		}
+		if h := last.Newest; h != nil {
+			files = append(files, h.Tree, h.List)
+		}
 	}
 	slices.SortFunc(files, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
 	var b bytes.Buffer
 	m, err := NewManifest(&b, h)
 	for _, id := range slices.SortedFunc(maps.Keys(f.damage), order) {
 		d := Damage{Account: id}
-		if last := f.last[id]; last != nil {
-			d.Last = last.Made
+		if h := f.last[id].Whole; h != nil {
+			d.Last, d.Lacking = h.Made, h.Lacking
+		}
+		if h := f.last[id].Newest; h != nil {
+			d.Newest = h.Made
 		}
 		for _, d.What = range f.damage[id] {
 			err = errors.Join(err, m.Damage(d))

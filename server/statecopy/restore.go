@@ -1,12 +1,9 @@
 package statecopy
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -112,12 +109,17 @@ func UnpackInto(ctx context.Context, archive io.Reader, to string) (*Dir, error)
 // Restore writes the state into a prepared directory, checks every file against the manifest, whose signature the caller
 // has checked, and makes all of it durable. seal.json comes last: before that it is no state directory. What is damaged of the site is an error.
 func (c *Copy) Restore(ctx context.Context, to string, o RestoreOptions) error {
-	r := &restorer{c: c, o: o, to: &Dir{path: to, made: map[string]bool{}, sync: map[string]bool{}}}
-	var seal []byte
 	if c.Damaged > 0 && o.Damaged == "" {
 		return ErrIncomplete
 	}
-	err := c.Each(func(e Entry) error {
+	target, err := dirAt(to)
+	if err != nil {
+		return err
+	}
+	defer target.root.Close()
+	r := &restorer{c: c, o: o, to: target}
+	var seal []byte
+	err = c.Each(func(e Entry) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -172,44 +174,12 @@ type restorer struct {
 
 // file copies a file to a name and compares it with the manifest on the way.
 func (r *restorer) file(ctx context.Context, e Entry, name string) error {
-	f, size, err := openPart(r.c.dir.file(e.Name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return damaged("%s is missing", e.Name)
-	} else if err != nil {
+	f, err := r.c.dir.openEntry(r.c.dir.file(e.Name), e)
+	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if size > e.Size && !isLog(e.Name) {
-		return damaged("%s is not the one that the manifest names: it has %d bytes and not %d", e.Name, size, e.Size)
-	}
-	return r.to.put(ctx, filepath.Join(r.to.path, name), e.Size, &checked{r: f, e: e, sum: sha256.New(), left: e.Size})
-}
-
-// checked reads a file as the manifest has it: its last bytes come with an error if it is another one.
-type checked struct {
-	r    io.Reader
-	e    Entry
-	sum  hash.Hash
-	left int64
-}
-
-func (c *checked) Read(p []byte) (int, error) {
-	if c.left == 0 {
-		if !bytes.Equal(c.sum.Sum(nil), c.e.Sum[:]) {
-			return 0, damaged("%s is not the one that the manifest names: it was changed, or is of another copy", c.e.Name)
-		}
-		return 0, io.EOF
-	}
-	n, err := c.r.Read(p[:min(int64(len(p)), c.left)])
-	c.sum.Write(p[:n])
-	c.left -= int64(n)
-	if err == io.EOF && c.left > 0 {
-		return n, damaged("%s ends %d bytes early", c.e.Name, c.left)
-	}
-	if err == io.EOF {
-		err = nil
-	}
-	return n, err
+	return r.to.put(ctx, name, e.Size, wholly(f, e))
 }
 
 func (r *restorer) identity(ctx context.Context, e Entry) error {
@@ -228,7 +198,7 @@ func (r *restorer) account(ctx context.Context, id AccountID, e Entry, name stri
 	if err := r.c.dir.Verify(ctx, e); err != nil {
 		return r.tolerate(err)
 	}
-	if err := r.to.mkdir(filepath.Join(r.to.path, fmt.Sprintf("%s%x/blobs", accountsDir, id[:]))); err != nil {
+	if err := r.to.mkdir(accountDir(accountsDir, id) + "/blobs"); err != nil {
 		return err
 	}
 	err := r.c.Blobs(id, e.Name, func(b Blob, path string, err error) error {
@@ -256,8 +226,8 @@ func (r *restorer) tolerate(err error) error {
 
 func (r *restorer) blob(ctx context.Context, account AccountID, b Blob, from string) error {
 	id := b.ID.String()
-	to := filepath.Join(r.to.path, fmt.Sprintf("%s%x/blobs/%s/%s", accountsDir, account[:], id[:2], id[2:]))
-	if info, err := os.Lstat(to); err == nil && !b.Open && info.Size() == b.Size {
+	to := filepath.Join(accountDir(accountsDir, account), "blobs", id[:2], id[2:])
+	if info, err := r.to.root.Lstat(to); err == nil && !b.Open && info.Size() == b.Size {
 		return nil // of an interrupted restore: files get their names when they are whole
 	}
 	if err := r.to.mkdir(filepath.Dir(to)); err != nil {
@@ -268,16 +238,16 @@ func (r *restorer) blob(ctx context.Context, account AccountID, b Blob, from str
 		if r.o.Move {
 			place = os.Rename
 		}
-		err := place(from, to)
+		err := place(filepath.Join(r.c.dir.path, from), filepath.Join(r.to.path, to))
 		if err == nil {
 			r.to.sync[filepath.Dir(to)] = true
 			return nil
 		}
-		if !errors.Is(err, unix.EXDEV) && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EMLINK) && !errors.Is(err, unix.EOPNOTSUPP) {
+		if !noLinks(err) {
 			return err
 		}
 	}
-	f, size, err := openPart(from)
+	f, size, err := r.c.dir.openPart(from)
 	if err != nil {
 		return err
 	}
@@ -285,8 +255,17 @@ func (r *restorer) blob(ctx context.Context, account AccountID, b Blob, from str
 	return r.to.put(ctx, to, size, f)
 }
 
-// Drill makes a directory for a trial beside the copy, where blobs can be linked; the caller removes it.
-func (d *Dir) Drill() (string, error) { return os.MkdirTemp(d.path, drillPrefix) }
+// Drill makes a directory for a trial: beside the copy, where blobs can be linked, or in another one. The caller removes it; one that was
+// killed before it could is removed here.
+func (d *Dir) Drill(in string) (string, error) {
+	if in != "" {
+		return os.MkdirTemp(in, "sallyport-"+drillPrefix)
+	}
+	if err := d.removePrefixed(drillPrefix, ""); err != nil {
+		return "", err
+	}
+	return os.MkdirTemp(d.path, drillPrefix)
+}
 
 // Keys is the directory that holds seal.json and keyring of the copy, checked against the manifest: package keyring opens it.
 func (c *Copy) Keys(ctx context.Context) (string, error) {
@@ -296,5 +275,5 @@ func (c *Copy) Keys(ctx context.Context) (string, error) {
 	if err := c.verified(ctx, RingFile, maxRing); err != nil {
 		return "", err
 	}
-	return c.dir.meta, nil
+	return filepath.Join(c.dir.path, c.dir.meta), nil
 }

@@ -22,8 +22,8 @@ type Note struct {
 	Account AccountID
 	// Kept: it was Same, and the target has all of it.
 	Kept bool
-	// Retained: it is damaged, and the target keeps its last whole state.
-	Retained bool
+	// Retained is what the target keeps of it, if it is damaged.
+	Retained Retained
 	// What is damaged of it and could not be copied; "" = nothing.
 	What string
 }
@@ -57,11 +57,12 @@ const ManifestName = manifestName
 
 // Target is where a copy goes: a Dir, or a Stream.
 type Target interface {
-	Begin() error
+	// Begin begins a copy; replace: what is there is of something else, and stays untouched until Commit.
+	Begin(replace bool) error
 	Have() (io.ReadCloser, error)
 	Drop(AccountID) error
 	Keep(ctx context.Context, id AccountID, deep bool, blob func(Blob) error) (bool, error)
-	Retain(context.Context, AccountID) (ok bool, lacking int, err error)
+	Retain(ctx context.Context, id AccountID, broken bool) (Retained, error)
 	File(ctx context.Context, name string, size int64, r io.Reader) error
 	HasFile(context.Context, Entry) bool
 	HasBlob(AccountID, Blob) bool
@@ -69,7 +70,7 @@ type Target interface {
 	Settle() error
 	Sync() error
 	Verify(context.Context, Entry) error
-	Commit(ctx context.Context, m *Manifest, text io.Reader) error
+	Commit(ctx context.Context, m *Manifest, text io.ReadSeeker) error
 }
 
 // Done is what Run did.
@@ -100,7 +101,7 @@ type Options struct {
 // Run makes a copy, verifies it, and puts it in force. What is damaged at the source is left out, and no error: see Done.Damage.
 func Run(ctx context.Context, from Source, to Target, o Options) (*Done, error) {
 	r := &runner{from: from, to: to, o: o, done: &Done{}, same: map[AccountID]bool{}}
-	err := to.Begin()
+	err := to.Begin(o.Replace)
 	if err == nil && !o.Replace {
 		err = r.have(ctx)
 	}
@@ -178,21 +179,18 @@ func (r *runner) one(ctx context.Context, x Todo) ([]Note, error) {
 		}
 	}
 	notes, err := r.account(ctx, x.ID)
+	broken := errors.Is(err, ErrAtSource)
 	switch {
 	case errors.Is(err, ErrGone):
 		return nil, r.to.Drop(x.ID)
-	case errors.Is(err, ErrAtSource):
+	case broken:
 		err = r.to.Drop(x.ID)
 		notes = []Note{{Account: x.ID}}
 	}
 	if err != nil || len(notes) == 0 {
 		return nil, err
 	}
-	ok, lacking, err := r.to.Retain(ctx, x.ID)
-	notes[0].Retained = ok
-	if ok && lacking > 0 {
-		notes = append(notes, Note{Account: x.ID, What: fmt.Sprintf("%d blobs of its last whole state are missing in the copy", lacking)})
-	}
+	notes[0].Retained, err = r.to.Retain(ctx, x.ID, broken)
 	return notes, err
 }
 
@@ -258,7 +256,7 @@ func (r *runner) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	read := func() io.Reader { return io.NewSectionReader(text, 0, size) }
+	read := func() *io.SectionReader { return io.NewSectionReader(text, 0, size) }
 	m, err := ReadManifest(read(), func(e Entry) error {
 		if ofAccount(e.Name) || r.to.HasFile(ctx, e) {
 			return nil

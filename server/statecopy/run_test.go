@@ -258,7 +258,7 @@ func TestABlobLessIsNotEverythingLess(t *testing.T) {
 	f.accounts[ids[0]].broken = true
 	for range 2 {
 		done, err := f.run(t, path, Options{})
-		if err != nil || len(done.Damage) != 2 || done.Damage[0].Last.IsZero() || done.Damage[1].What != "1 blobs of its last whole state are missing in the copy" {
+		if err != nil || len(done.Damage) != 1 || done.Damage[0].Last.IsZero() || done.Damage[0].Lacking != 1 {
 			t.Fatalf("%+v, %v", done.Damage, err)
 		}
 		d := must(OpenDir(path, true))

@@ -11,6 +11,7 @@
 //	meta-<id>/kept/<account>/         the last whole database of an account that is damaged at the server, and its list
 //	blobs/<account>/<2 hex>/<30 hex>  sealed blobs, which never change, of all copies
 //	audit/<20 digits>.log             files of the audit log, which only grow, of all copies
+//	meta-<id>/audit/<20 digits>.log   those of a copy that took the place of one of something else, until they are at their place
 package statecopy
 
 import (
@@ -41,6 +42,8 @@ var (
 	ErrAtSource = errors.New("damaged at the server")
 	// ErrOther: the copy in force at the target is of another server, or of a state that is no ancestor of the one to be copied.
 	ErrOther = errors.New("the copy there is of another state")
+	// ErrPlace: a copy does not belong there.
+	ErrPlace = errors.New("no place for a copy")
 	// ErrIncomplete: accounts were damaged at the server when the copy was made, and nobody said what to restore of them.
 	ErrIncomplete = errors.New("incomplete copy")
 )
@@ -95,6 +98,9 @@ var fileNames = regexp.MustCompile(`^(seal\.json|keyring|policy\.db|audit-pendin
 func isLog(name string) bool {
 	return strings.HasPrefix(name, auditDir) && strings.HasSuffix(name, ".log")
 }
+
+// accountDir is the directory of an account below accountsDir or keptDir.
+func accountDir(dir string, id AccountID) string { return fmt.Sprintf("%s%x", dir, id[:]) }
 
 // accountOf is the account that a file belongs to; ok is false for those of the site, and what is kept of an account.
 func accountOf(name string) (id AccountID, ok bool) {

@@ -3,13 +3,13 @@ package statecopy
 import (
 	"archive/tar"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -29,7 +29,7 @@ func NewStream(w io.Writer) *Stream {
 	return &Stream{tar.NewWriter(w), map[string][sha256.Size]byte{}, map[AccountID][]string{}}
 }
 
-func (s *Stream) Begin() error                        { return nil }
+func (s *Stream) Begin(bool) error                    { return nil }
 func (s *Stream) Settle() error                       { return nil }
 func (s *Stream) Sync() error                         { return nil }
 func (s *Stream) HasFile(context.Context, Entry) bool { return false }
@@ -37,7 +37,7 @@ func (s *Stream) HasBlob(AccountID, Blob) bool        { return false }
 func (s *Stream) Have() (io.ReadCloser, error)        { return nil, nil }
 
 // Retain keeps nothing either.
-func (s *Stream) Retain(context.Context, AccountID) (bool, int, error) { return false, 0, nil }
+func (s *Stream) Retain(context.Context, AccountID, bool) (Retained, error) { return Retained{}, nil }
 
 // Keep keeps nothing: an archive has no earlier copy beside it.
 func (s *Stream) Keep(context.Context, AccountID, bool, func(Blob) error) (bool, error) {
@@ -110,19 +110,15 @@ func (s *Stream) Verify(_ context.Context, e Entry) error {
 }
 
 // Commit ends the archive with its manifest.
-func (s *Stream) Commit(ctx context.Context, _ *Manifest, text io.Reader) error {
-	size, err := io.Copy(io.Discard, text)
+func (s *Stream) Commit(ctx context.Context, _ *Manifest, text io.ReadSeeker) error {
+	size, err := text.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = text.Seek(0, io.SeekStart)
+	}
+	if err == nil {
+		err = s.put(ctx, manifestName, size, text, nil)
+	}
 	if err != nil {
-		return err
-	}
-	again, ok := text.(io.Seeker)
-	if !ok {
-		return errors.New("statecopy: internal error: a manifest that cannot be read twice")
-	}
-	if _, err := again.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	if err := s.put(ctx, manifestName, size, text, nil); err != nil {
 		return err
 	}
 	return s.tar.Close()
@@ -131,7 +127,7 @@ func (s *Stream) Commit(ctx context.Context, _ *Manifest, text io.Reader) error 
 // Unpack makes a directory of copies out of an archive. What is no part of a copy is refused. The copy is in force when the
 // archive was read to its end.
 func Unpack(ctx context.Context, r io.Reader, to *Dir) error {
-	if err := to.Begin(); err != nil {
+	if err := to.Begin(false); err != nil {
 		return err
 	}
 	files := tar.NewReader(r)
@@ -177,7 +173,7 @@ func sparse(h *tar.Header) bool {
 // placeOf is where a name of an archive lies in a Dir.
 func (d *Dir) placeOf(name string) (string, bool) {
 	if fileNames.MatchString(name) {
-		return d.file(name), true
+		return d.usual(name), true
 	}
 	parts := strings.Split(name, "/")
 	if len(parts) != 4 {
@@ -197,26 +193,24 @@ func (d *Dir) placeOf(name string) (string, bool) {
 }
 
 func (d *Dir) unpacked(ctx context.Context, r io.Reader) error {
-	text, err := os.CreateTemp(d.path, manifestName+tempInfix)
+	name := manifestName + tempInfix + rand.Text()
+	text, err := d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(text.Name())
+	defer d.root.Remove(name)
 	defer text.Close()
-	if _, err := io.Copy(text, r); err != nil {
+	if _, err := io.Copy(text, patient{ctx, r}); err != nil {
 		return damaged("the archive ends in its manifest")
 	}
 	if _, err := text.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
 	m, err := ReadManifest(text, func(Entry) error { return nil })
+	if err == nil {
+		err = d.mkdir(writing)
+	}
 	if err != nil {
-		return err
-	}
-	if _, err := text.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Join(d.path, writing), 0o700); err != nil {
 		return err
 	}
 	return d.Commit(ctx, m, text)
