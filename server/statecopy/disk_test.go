@@ -250,6 +250,9 @@ func TestEveryPageAndEveryInodeCanBeTheLast(t *testing.T) {
 				t.Fatalf("inodes %v, %d free: %v", inodes, free, err)
 			}
 			same(t, got, before)
+			if full%4 != 1 {
+				continue
+			}
 			if err := os.RemoveAll(filepath.Join(disk, "fill")); err != nil {
 				t.Fatal(err)
 			}

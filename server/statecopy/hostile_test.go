@@ -32,11 +32,9 @@ func TestNoDirectoryOfACopyLeadsElsewhere(t *testing.T) {
 		t.Fatalf("%q, %v", dirs, err)
 	}
 	for _, dir := range dirs {
-		for _, changed := range []bool{false, true} {
-			for _, inside := range []bool{false, true} {
-				leadElsewhere(t, dir, changed, inside)
-			}
-		}
+		leadElsewhere(t, dir, false, false)
+		leadElsewhere(t, dir, true, false)
+		leadElsewhere(t, dir, true, true)
 	}
 }
 
