@@ -17,6 +17,7 @@ var floors = map[string]int{
 	"sallyport/crypto/locked":                -1, // memory for keys
 	"sallyport/crypto/approved/approvedtest": 0,  // tests only
 	"sallyport/policy":                       0, "sallyport/policy/breached": 0, "sallyport/vfs/blob": 0, "sallyport/vfs/extent": 0,
+	"sallyport/vfs/rawtest":   0,                                        // tests only
 	"sallyport/vfs/pagecheck": 0, "sallyport/vfs/pagecheck/pagetest": 1, // tests only
 	"sallyport/crypto/keyring": 1, "sallyport/policy/policydb": 1, "sallyport/vfs/blob/blobdir": 1, "sallyport/vfs/blob/blobtest": 1,
 	"sallyport/vfs/content": 1, "sallyport/vfs/meta": 1, "sallyport/server/audit": 1, "sallyport/server/clock": 1,

@@ -2,73 +2,30 @@ package retention
 
 import (
 	"bytes"
-	"encoding/hex"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"sallyport/vfs"
+	"sallyport/vfs/rawtest"
 )
 
-// raw is every byte of a state directory, its names included, as one who takes the disk has it.
-func (s *site) raw() map[string][]byte {
+// raw is every byte of the state directory, as one who takes the disk has it.
+func (s *site) raw() rawtest.Files {
 	s.t.Helper()
-	files := map[string][]byte{}
-	s.must(filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		files[path] = data
-		return err
-	}))
+	files, err := rawtest.Read(s.dir)
+	s.must(err)
 	return files
 }
 
-// find tells in which files, or in which of their names, some bytes are.
-func find(files map[string][]byte, what []byte) (in []string) {
-	for path, data := range files {
-		if bytes.Contains(data, what) || strings.Contains(path, string(what)) {
-			in = append(in, path)
-		}
-	}
-	return in
-}
-
-// sealedKeys finds the record of each blob's wrapped key in the bytes of the database, free pages included: the blob's id, and behind
-// it what begins with a record's version, 1, and the account key's (FORMAT.md). 109 bytes are header, nonce, tag and the smallest text.
-func (s *site) sealedKeys(files map[string][]byte) map[string][][]byte {
+// sealedKeys are the wrapped keys of the blobs that are there.
+func (s *site) sealedKeys(files rawtest.Files) map[string][][]byte {
 	s.t.Helper()
-	keys := map[string][][]byte{}
-	for path := range files {
-		dir, name := filepath.Split(path)
-		id, err := hex.DecodeString(filepath.Base(dir) + name)
-		if err != nil || len(id) != 16 || !strings.Contains(dir, "/blobs/") {
-			continue
-		}
-		for tree, data := range files {
-			if !strings.HasPrefix(filepath.Base(tree), "tree-") {
-				continue
-			}
-			begins := append(bytes.Clone(id), 1, 0, 0, 0)
-			for at := bytes.Index(data, begins); at >= 0 && at+16+109 <= len(data); { // earlier forms of it lie in free pages
-				keys[string(id)] = append(keys[string(id)], bytes.Clone(data[at+16:at+16+109]))
-				next := bytes.Index(data[at+1:], begins)
-				if next < 0 {
-					break
-				}
-				at += 1 + next
-			}
-		}
-		if keys[string(id)] == nil {
-			s.t.Errorf("the wrapped key of blob %x is not found: the scan proves nothing", id)
-		}
-	}
+	keys, err := files.WrappedKeys()
+	s.must(err)
 	return keys
 }
 
@@ -86,11 +43,11 @@ func TestLoweredRetentionLeavesNeitherCanariesNorWrappedKeys(t *testing.T) {
 			s.must(err)
 			s.must(f.Close())
 		}
-		unseen := func(when string) map[string][]byte {
+		unseen := func(when string) rawtest.Files {
 			t.Helper()
 			files := s.raw()
 			for _, canary := range []string{"content-canary", "name-canary"} {
-				if in := find(files, []byte(canary)); len(in) > 0 {
+				if in := files.In([]byte(canary)); len(in) > 0 {
 					t.Errorf("%s: %s is in clear in %q", when, canary, in)
 				}
 			}
@@ -120,7 +77,7 @@ func TestLoweredRetentionLeavesNeitherCanariesNorWrappedKeys(t *testing.T) {
 		control := filepath.Join(s.dir, "control name-canary")
 		s.must(os.WriteFile(control, []byte("some content-canary here"), 0o600))
 		for _, canary := range []string{"content-canary", "name-canary"} {
-			if in := find(s.raw(), []byte(canary)); len(in) != 1 || in[0] != control {
+			if in := s.raw().In([]byte(canary)); len(in) != 1 || in[0] != filepath.Base(control) {
 				t.Fatalf("the scan finds %s in %q, want it in the control file only", canary, in)
 			}
 		}
@@ -138,7 +95,7 @@ func TestLoweredRetentionLeavesNeitherCanariesNorWrappedKeys(t *testing.T) {
 				t.Errorf("%d blobs are left a minute after %s days, want %d", len(live), c.days, c.blobs)
 			}
 			for id, forms := range keys {
-				if live[id] != nil && !slices.ContainsFunc(forms, func(key []byte) bool { return len(find(files, key)) > 0 }) {
+				if live[id] != nil && !slices.ContainsFunc(forms, func(key []byte) bool { return len(files.In(key)) > 0 }) {
 					t.Errorf("the wrapped key of %x, which is in use, is not found: the scan proves nothing", id)
 				}
 			}
@@ -150,11 +107,11 @@ func TestLoweredRetentionLeavesNeitherCanariesNorWrappedKeys(t *testing.T) {
 			files = unseen(c.days + " days, shredded")
 			for id, forms := range keys {
 				for _, key := range forms {
-					if in := find(files, key); len(in) > 0 {
+					if in := files.In(key); len(in) > 0 {
 						t.Errorf("after %s days and the epoch the wrapped key of %x is still in %q", c.days, id, in)
 					}
 				}
-				if in := find(files, []byte(id)); (len(in) > 0) != (live[id] != nil) {
+				if in := files.In([]byte(id)); (len(in) > 0) != (live[id] != nil) {
 					t.Errorf("after %s days and the epoch blob %x is named in %q; in use: %v", c.days, id, in, live[id] != nil)
 				}
 			}
