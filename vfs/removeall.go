@@ -36,9 +36,7 @@ func (w *View) RemoveAllJudged(name string, enter func() (leave func()), judge f
 			}
 		}
 		if p.node == nil {
-			if err := p.own.yield(ctx, &p); err != nil || p.node == nil {
-				return err
-			}
+			return r.giveUp(ctx, c, p.own, &p)
 		}
 		return r.step(c, []place{p}, func() error { return absentIsFine(w.unlink(ctx, c, &p)) })
 	})
@@ -80,6 +78,17 @@ func (r *remover) step(c *core, names []place, do func() error) error {
 	return do()
 }
 
+// giveUp removes the session's own new file, whose name is no one else's yet: what came of it goes to history. It becomes visible first, for a
+// moment, so it is judged before that: of a removal that is refused, nobody sees half a file.
+func (r *remover) giveUp(ctx context.Context, c *core, in *inode, p *place) error {
+	return r.step(c, []place{*p}, func() error {
+		if err := in.yield(ctx, p); err != nil || p.node == nil {
+			return err
+		}
+		return absentIsFine(r.w.unlink(ctx, c, p))
+	})
+}
+
 // removeBatch is how many files RemoveAll takes into one transaction.
 const removeBatch = 128
 
@@ -109,17 +118,15 @@ func (r *remover) clear(ctx context.Context, c *core, p *place) error {
 				continue
 			}
 			if i.node.ID == 0 { // the session's own new file
-				in := w.ownNew(child.slot)
-				if child.node = nil; in == nil {
-					continue
+				if in := w.ownNew(child.slot); in != nil {
+					child.node = nil
+					if err := r.giveUp(ctx, c, in, &child); err != nil {
+						return err
+					}
 				}
-				if err := in.yield(ctx, &child); err != nil {
-					return err
-				}
+				continue
 			}
-			if child.node != nil {
-				files = append(files, child)
-			}
+			files = append(files, child)
 		}
 		for some := range slices.Chunk(files, removeBatch) {
 			err := r.step(c, some, func() error {
