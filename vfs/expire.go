@@ -84,7 +84,8 @@ func (v *Volume) Superseded(ctx context.Context, from, before time.Time, fn func
 }
 
 // SupersededBelow is Superseded for what is, or ever was, at and below a path, wherever it was moved since. Paths are those of
-// now, or the last ones.
+// now, or the last ones. Of what has the path now it tells former names, too, which may lie where an account has no rights: it is for operators,
+// who may see all of a volume, and no session has a way to it (sessions have History, which is asked by path).
 func (v *Volume) SupersededBelow(ctx context.Context, name string, from, before time.Time, fn func(Superseded) error) error {
 	w := v.View(ViewOptions{})
 	defer w.Close()

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -194,6 +195,14 @@ func TestOrphansGoWhenOld(t *testing.T) {
 		t.Fatalf("%q", files)
 	}
 	wantContent(t, b.view(), "a", noise(1, 100_000))
+
+	// The housekeeper does the same for a volume that is never closed.
+	ok(t, os.WriteFile(old, []byte("noise"), 0o600))
+	ok(t, os.Chtimes(old, long, long))
+	b.tidy(TidyOptions{})
+	if files := b.blobFiles(); len(files) != 2 || slices.Contains(files, old) {
+		t.Errorf("after housekeeping: %q", files)
+	}
 	ok(t, os.Remove(young))
 }
 
