@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -239,5 +240,43 @@ func TestTheListOfVersionsIsThatOfContents(t *testing.T) {
 		if !slices.Equal(got, want) || broken != 0 {
 			t.Fatalf("seed %d: versions %q, want %q; %d broken ones are missing", seed, got, want, broken)
 		}
+	}
+}
+
+// TestHandlesOnThePastCountAsTheViews: of instants and of versions, with those on the present, and what could not be opened does not.
+func TestHandlesOnThePastCountAsTheViews(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	const most = 6
+	w := b.viewWith(ViewOptions{MaxOpen: most})
+	put(t, w, "/f", noise(1, 100_000))
+	then := b.instant()
+	put(t, w, "/f", noise(2, 100_000))
+	h := w.History(nil)
+	old := b.versions(w, "/f")[0]
+	opens := []func() (*File, error){
+		func() (*File, error) { return w.OpenHandle(t.Context(), "/f", os.O_RDONLY, 0) },
+		func() (*File, error) { return h.At(then).OpenHandle(t.Context(), "/f") },
+		func() (*File, error) { return h.OpenVersion(t.Context(), "/f", old) },
+	}
+	var open []*File
+	for i := range most {
+		open = append(open, must(opens[i%len(opens)]())(t))
+	}
+	for _, try := range opens {
+		_, err := try()
+		wantErr(t, err, ErrTooMany)
+	}
+	ok(t, open[1].Close())
+	for range 2 * most {
+		_, err := h.At(then).OpenHandle(t.Context(), "/none")
+		wantErr(t, err, fs.ErrNotExist)
+	}
+	open[1] = must(opens[2]())(t)
+	_, err := opens[1]()
+	wantErr(t, err, ErrTooMany)
+	ok(t, w.Close()) // with all of them
+	if n := b.vol.core.handles.Load(); n != 0 {
+		t.Errorf("%d handles are left", n)
 	}
 }
