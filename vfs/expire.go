@@ -12,8 +12,11 @@ import (
 // PurgeOptions of Purge.
 type PurgeOptions struct {
 	Before time.Time // what was superseded before this instant goes
-	Most   uint64    // items, rounded up to whole transactions; 0 = all
-	Pace   func(ctx context.Context, items int) error
+	// Below leaves everything but what is, or ever was, at and below this path, wherever it was moved since: what SupersededBelow tells.
+	// Empty = everything goes.
+	Below string
+	Most  uint64 // items, rounded up to whole transactions; 0 = all
+	Pace  func(ctx context.Context, items int) error
 	// Still is asked inside of each transaction, before it destroys: an error ends the purge. For who decided something that may
 	// have changed since. It must be quick and not call the volume. nil = nothing changes.
 	Still func() error
@@ -24,7 +27,7 @@ type PurgeOptions struct {
 // Purge is PlanPurgeBefore and Execute without counting first: for who purges by the clock. What is on hold or being written
 // stays.
 func (v *Volume) Purge(ctx context.Context, o PurgeOptions) (PurgeReceipt, error) {
-	p := &PurgePlan{v: v, any: true, expired: func(Superseded) bool { return true }, until: nanos(o.Before), most: o.Most, Pace: o.Pace, still: o.Still}
+	p := &PurgePlan{v: v, any: o.Below == "", below: o.Below, expired: func(Superseded) bool { return true }, until: nanos(o.Before), most: o.Most, Pace: o.Pace, still: o.Still}
 	err := p.Execute(ctx, o.Emit)
 	return p.Result(), err
 }
@@ -87,14 +90,12 @@ func (v *Volume) Superseded(ctx context.Context, from, before time.Time, fn func
 // now, or the last ones. Of what has the path now it tells former names, too, which may lie where an account has no rights: it is for operators,
 // who may see all of a volume, and no session has a way to it (sessions have History, which is asked by path).
 func (v *Volume) SupersededBelow(ctx context.Context, name string, from, before time.Time, fn func(Superseded) error) error {
-	w := v.View(ViewOptions{})
-	defer w.Close()
 	err := v.do(ctx, func(c *core) error {
 		h, _, err := c.held(ctx)
 		if err != nil {
 			return err
 		}
-		only, err := c.everAt(ctx, w.History(nil), name)
+		only, err := c.everAt(ctx, name)
 		if err != nil {
 			return err
 		}

@@ -230,7 +230,10 @@ func (w *way) judge(p *past, at slot) error {
 }
 
 // everAt covers what is, or ever was, at and below a path, as far as history knows.
-func (c *core) everAt(ctx context.Context, history *History, name string) (*held, error) {
+func (c *core) everAt(ctx context.Context, name string) (*held, error) {
+	w := c.vol.View(ViewOptions{})
+	defer w.Close()
+	history := w.History(nil)
 	h := &held{paths: []string{norm.NFC.String(path.Clean("/" + name))}, exact: true, moved: map[meta.Inode]bool{}}
 	err := c.db.View(func(tx *meta.Tx) error {
 		at, err := history.stays(ctx, tx, name)

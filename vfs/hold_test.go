@@ -29,7 +29,7 @@ func (b *bench) purgeAll() PurgeReceipt {
 func (b *bench) items() (list []string) {
 	b.t.Helper()
 	ok(b.t, b.vol.do(b.t.Context(), func(c *core) error {
-		return c.history(b.t.Context(), 1<<62, func(page []past) error {
+		return c.history(b.t.Context(), 1<<62, purgePage, nil, func(page []past) error {
 			for i := range page {
 				s := page[i].Path + " " + strconv.FormatUint(page[i].Version, 10)
 				if page[i].Held {
@@ -229,7 +229,7 @@ func TestPurgeKeepsWhatIsYoungEnough(t *testing.T) {
 			time.Sleep(time.Hour) // of the bubble
 		}
 		ok(t, b.vol.do(t.Context(), func(c *core) error {
-			return c.history(t.Context(), 1<<62, func(page []past) error {
+			return c.history(t.Context(), 1<<62, purgePage, nil, func(page []past) error {
 				for i := range page {
 					at = append(at, page[i].At)
 				}

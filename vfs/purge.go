@@ -42,6 +42,7 @@ type PurgePlan struct {
 	v       *Volume
 	expired func(Superseded) bool
 	any     bool   // expired admits everything
+	below   string // only what is, or ever was, at and below this path; "" = everything
 	most    uint64 // items; Execute ends after them. 0 = all
 	still   func() error
 	until   int64 // instants below this one only: what was superseded after the plan was made is not part of it
@@ -87,16 +88,24 @@ func (v *Volume) PlanPurge(ctx context.Context, expired func(Superseded) bool) (
 
 // PlanPurgeBefore is PlanPurge for what was superseded before an instant. It reads nothing that is younger.
 func (v *Volume) PlanPurgeBefore(ctx context.Context, before time.Time, expired func(Superseded) bool) (*PurgePlan, error) {
-	p := &PurgePlan{v: v, expired: expired, until: nanos(before)}
+	return v.planPurge(ctx, &PurgePlan{v: v, expired: expired, until: nanos(before)})
+}
+
+// PlanPurgeBelow is PlanPurgeBefore for everything that is, or ever was, at and below a path, wherever it was moved since: what SupersededBelow tells.
+func (v *Volume) PlanPurgeBelow(ctx context.Context, name string, before time.Time) (*PurgePlan, error) {
+	return v.planPurge(ctx, &PurgePlan{v: v, below: name, expired: func(Superseded) bool { return true }, until: nanos(before)})
+}
+
+func (v *Volume) planPurge(ctx context.Context, p *PurgePlan) (*PurgePlan, error) {
 	err := v.do(ctx, func(c *core) error {
 		err := c.db.View(func(tx *meta.Tx) error { p.until = min(p.until, tx.Stats().LastInstant+1); return nil })
 		if err != nil {
 			return err
 		}
-		return c.history(ctx, p.until, func(batch []past) error {
+		return p.history(ctx, c, func(batch []past) error {
 			for i := range batch {
 				s := &batch[i].Superseded
-				if s.Held || !expired(*s) {
+				if s.Held || !p.expired(*s) {
 					p.Kept++
 					continue
 				}
@@ -146,7 +155,7 @@ func (p *PurgePlan) Items(ctx context.Context) iter.Seq2[Superseded, error] {
 	return func(yield func(Superseded, error) bool) {
 		stop := errors.New("enough")
 		err := p.v.do(ctx, func(c *core) error {
-			return c.history(ctx, p.until, func(batch []past) error {
+			return p.history(ctx, c, func(batch []past) error {
 				for i := range batch {
 					if s := batch[i].Superseded; !s.Held && p.expired(s) && !yield(s, nil) {
 						return stop
@@ -189,8 +198,12 @@ func (p *PurgePlan) execute(ctx context.Context, c *core, emit func(PurgeReceipt
 	if c.usages == nil {
 		c.usages = meta.NewUsages()
 	}
-	e := purge{plan: p, c: c, emit: emit, held: h, known: c.usages}
-	look := describing(h, nil)
+	only, err := p.only(ctx, c)
+	if err != nil {
+		return err
+	}
+	e := purge{plan: p, c: c, emit: emit, held: h, only: only, known: c.usages}
+	look := describing(h, only)
 	if h == nil && p.any {
 		look = undescribed
 	}
@@ -205,6 +218,23 @@ func (p *PurgePlan) execute(ctx context.Context, c *core, emit func(PurgeReceipt
 		return err
 	}
 	return c.removeDoomed(ctx)
+}
+
+// only is what the plan is bounded to; nil = nothing.
+func (p *PurgePlan) only(ctx context.Context, c *core) (*held, error) {
+	if p.below == "" {
+		return nil, nil
+	}
+	return c.everAt(ctx, p.below)
+}
+
+// history hands out what the plan is asked about, oldest first.
+func (p *PurgePlan) history(ctx context.Context, c *core, fn func(page []past) error) error {
+	only, err := p.only(ctx, c)
+	if err != nil {
+		return err
+	}
+	return c.history(ctx, p.until, purgePage, only, fn)
 }
 
 // tidy makes the caller the only housekeeper of the volume.
@@ -225,6 +255,7 @@ type purge struct {
 	gathered []meta.Superseded // what they are called is found out again when that matters: there are many
 	known    *meta.Usages
 	held     *held // as the items are judged by
+	only     *held // nothing else is looked at; nil = everything is
 	loose    bool  // something was met that is not held
 }
 
@@ -243,7 +274,7 @@ func (e *purge) take(ctx context.Context, page []past) error {
 			}
 		}
 	}
-	if e.held != nil && !e.loose && len(page) > 0 {
+	if e.held != nil && e.only == nil && !e.loose && len(page) > 0 {
 		e.c.pass(e.held, page[len(page)-1].item.At+1)
 	}
 	return nil
@@ -314,18 +345,14 @@ type past struct {
 	at   slot
 }
 
-// history hands out what was superseded before an instant, oldest first, a page at a time, each from a view of its own.
-func (c *core) history(ctx context.Context, until int64, fn func(page []past) error) error {
-	return c.historyBy(ctx, until, purgePage, fn)
-}
-
-// historyBy is history by pages of a size.
-func (c *core) historyBy(ctx context.Context, until int64, size int, fn func(page []past) error) error {
+// history hands out what was superseded before an instant, oldest first, by pages of a size, each from a view of its own; only is what
+// historyOf has.
+func (c *core) history(ctx context.Context, until int64, size int, only *held, fn func(page []past) error) error {
 	h, _, err := c.held(ctx)
 	if err != nil {
 		return err
 	}
-	return c.historyFrom(ctx, 0, until, size, h, fn)
+	return c.historyOf(ctx, 0, until, size, h, only, fn)
 }
 
 // historyFrom ends a page only between two instants, and goes on from the next: within an instant names are in the order of

@@ -92,7 +92,7 @@ func TestHistoryIsReadWholeAcrossRotations(t *testing.T) {
 	ok(t, w.Close())
 	pages, seen, pairs := 0, map[string]int{}, map[int64]int{}
 	ok(t, b.vol.do(t.Context(), func(c *core) error {
-		return c.historyBy(t.Context(), 1<<62, 1, func(page []past) error {
+		return c.history(t.Context(), 1<<62, 1, nil, func(page []past) error {
 			for i := range page {
 				seen[page[i].Path]++
 				pairs[page[i].item.At]++

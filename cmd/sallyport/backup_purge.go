@@ -16,10 +16,14 @@ func (a *app) backupPurge() *cobra.Command {
 	c := &cobra.Command{Use: "purge", Short: "Destroy history before its time, and make what was purged unreadable now", Args: exactly(),
 		Long: "Without --before: destroy what policy has let go and the server has not got to yet. With --before TIME, all\n" +
 			"that the account replaced or deleted before then, though not what backup.min_retention_days keeps or what is\n" +
-			"on hold. --dry-run only counts.\n\n" +
+			"on hold. With --path, everything that was replaced and deleted at and below the path, also under the names that\n" +
+			"it had before and has now: what `backup list --path` shows. What is current stays: delete it first, as the\n" +
+			"account, if it must go, too. --dry-run only counts.\n\n" +
 			"With --now, run the shred epoch after it: accounts from which something was purged get new keys and compact\n" +
 			"databases, the keyring gets a new root, and the seal destroys the old root where it can. Prints the receipt\n" +
 			"that is in the audit log. The server does that by itself at shred.at.",
+		Example: "  sallyport backup purge --account acme --path /cv/smith.pdf --dry-run\n" +
+			"  sallyport backup purge --account acme --path /cv/smith.pdf --now --reason 'request of 3 March'",
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			if r.Before, err = instant(before); err != nil {
 				return err
@@ -27,14 +31,15 @@ func (a *app) backupPurge() *cobra.Command {
 			if r.DryRun && now {
 				return usage("--dry-run and --now exclude each other", "")
 			}
-			if before != "" && !r.DryRun {
-				if err := a.confirm("This destroys what account %s replaced or deleted before %s. There is no way back.", r.Account, stamp(r.Before)); err != nil {
+			chosen := before != "" || r.Path != ""
+			if chosen && !r.DryRun {
+				if err := a.confirm("%s", purgeQuestion(r)); err != nil {
 					return err
 				}
 			}
 			return a.call(c.Context(), 0, func(ctx context.Context, cl *admin.Client) error {
 				r.Change = a.change()
-				if !now || before != "" {
+				if !now || chosen {
 					if err := a.purge(ctx, cl, r, now); err != nil {
 						return err
 					}
@@ -53,8 +58,21 @@ func (a *app) backupPurge() *cobra.Command {
 	f.BoolVar(&now, "now", false, "make what was purged unreadable now")
 	f.StringVar(&r.Account, "account", "", "only this `account`; with --now, whether something awaits shredding in it or not")
 	f.StringVar(&before, "before", "", "what was replaced or deleted before this `time`, whether policy keeps it or not")
+	f.StringVar(&r.Path, "path", "", "only what is, or was, at and below this `path`, whether policy keeps it or not")
 	f.BoolVar(&r.DryRun, "dry-run", false, "only say what would be destroyed")
 	return c
+}
+
+// purgeQuestion says what somebody is about to choose.
+func purgeQuestion(r admin.PurgeAsk) string {
+	what := "This destroys what account " + r.Account + " replaced or deleted"
+	if r.Path != "" {
+		what += " at and below " + r.Path + ", under all names that it had"
+	}
+	if !r.Before.IsZero() {
+		what += ", before " + stamp(r.Before)
+	}
+	return what + ". There is no way back."
 }
 
 // purge shows what is destroyed, or would be; quietly if the receipt of a shred epoch follows on standard output.

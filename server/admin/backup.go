@@ -3,18 +3,14 @@ package admin
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
-	"sallyport/policy"
 	"sallyport/policy/policydb"
 	"sallyport/server/audit"
-	"sallyport/server/clock"
-	"sallyport/server/retention"
 	"sallyport/vfs"
 )
 
@@ -180,99 +176,4 @@ func (s *Server) doers(ctx context.Context, id audit.ID, items []HistoryItem) er
 		}
 		return nil
 	})
-}
-
-// backupDestroy purges now, or tells what that would destroy: one answer for each account, and before it some that say how far it is.
-func (s *Server) backupDestroy(_ context.Context, who Peer, r PurgeAsk) (func(func(PurgedAccount) error) error, error) {
-	if !r.Before.IsZero() && r.Account == "" {
-		return nil, newError(CodeUsage, "a purge before a time is of one account", "say which with --account")
-	}
-	if !r.Before.IsZero() && !r.DryRun && strings.TrimSpace(r.Reason) == "" {
-		return nil, newError(CodeRefused, "a purge of what policy keeps needs a reason", "say why with --reason")
-	}
-	accounts, err := volumesOf(s.o.Policy, r.Account)
-	if err != nil {
-		return nil, err
-	}
-	rev := s.o.Policy.Current()
-	before := make([]time.Time, len(accounts))
-	for i, a := range accounts {
-		if before[i], err = cutoff(rev.Resolve(a.Name), r.Before, s.o.Clock); err != nil {
-			return nil, err
-		}
-	}
-	return func(send func(PurgedAccount) error) error {
-		for i, a := range accounts {
-			x := PurgedAccount{Account: a.Name}
-			if !before[i].IsZero() { // else it keeps everything
-				x = s.purgeOne(who, a, r, before[i], rev, send)
-			}
-			if x.Done = true; x.Names+x.Versions+x.Stays+x.Busy > 0 || x.Error != "" || r.Account != "" {
-				if err := send(x); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	}, nil
-}
-
-// cutoff is the instant before which history goes: that of policy, or the one asked for if the least retention allows it.
-func cutoff(p *policy.Effective, asked time.Time, c *clock.Clock) (time.Time, error) {
-	if asked.IsZero() {
-		if p.Backup.Kept() == policy.Forever {
-			return time.Time{}, nil
-		}
-		return c.Before(p.Backup.Kept()).Add(1), nil
-	}
-	if p.Backup.Least == policy.Forever || asked.After(c.Before(p.Backup.Least).Add(1)) {
-		_, origin := p.Value("backup.min_retention_days")
-		text, _ := p.Value("backup.min_retention_days")
-		return time.Time{}, newError(CodeRefused, fmt.Sprintf("history is kept for at least %s days: backup.min_retention_days of %s", text, origin),
-			"ask for an earlier time, or lower that setting first, with its own reason")
-	}
-	return asked, nil
-}
-
-// purgeOne goes on to the end of its transaction when the client goes away, and no further.
-func (s *Server) purgeOne(who Peer, a *policydb.Account, r PurgeAsk, before time.Time, rev *policy.Revision, send func(PurgedAccount) error) PurgedAccount {
-	ctx := context.Background()
-	out := PurgedAccount{Account: a.Name}
-	v, err := s.o.Volumes.Volume(ctx, a.ID)
-	if err != nil {
-		out.Error = err.Error()
-		return out
-	}
-	if r.DryRun {
-		plan, err := v.PlanPurgeBefore(ctx, before, func(vfs.Superseded) bool { return true })
-		if err != nil {
-			out.Error = err.Error()
-			return out
-		}
-		out.Names, out.Versions, out.Bytes, out.Stays, out.Oldest, out.Newest = plan.Names, plan.Versions, plan.Bytes, plan.Kept, plan.Oldest, plan.Newest
-		return out
-	}
-	told, done := time.Now(), PurgedAccount{Account: a.Name}
-	// With a time it is not the policy's retention that decides, but its least one, which may be raised meanwhile.
-	still := func() error { _, err := cutoff(s.o.Policy.Current().Resolve(a.Name), before, s.o.Clock); return err }
-	if r.Before.IsZero() {
-		still = retention.Still(s.o.Policy, a.Name, rev)
-	}
-	got, err := v.Purge(ctx, vfs.PurgeOptions{Before: before, Still: still,
-		Pace: func(context.Context, int) error {
-			if time.Since(told) < time.Second {
-				return nil
-			}
-			told = time.Now()
-			return send(done)
-		},
-		Emit: func(x vfs.PurgeReceipt) []byte {
-			done.Names, done.Versions, done.Bytes = done.Names+x.Names, done.Versions+x.Versions, done.Bytes+x.Bytes
-			return retention.Event(a.ID, x, who.String(), join("superseded before "+before.UTC().Format(time.RFC3339), r.Reason), rev.N).Encode()
-		}})
-	out.Names, out.Versions, out.Bytes, out.Busy, out.Oldest, out.Newest = got.Names, got.Versions, got.Bytes, got.Busy, got.Oldest, got.Newest
-	if err != nil {
-		out.Error = err.Error()
-	}
-	return out
 }

@@ -80,11 +80,13 @@ type PastWhole struct {
 
 func pastWhole(w vfs.Whole) PastWhole { return PastWhole{WholeSince: w.Purged, ExactSince: w.Since()} }
 
-// PurgeAsk asks to destroy what was replaced or deleted: what policy lets go, or with Before all that was superseded before an instant.
+// PurgeAsk asks to destroy what was replaced or deleted: what policy lets go, or with Before all that was superseded before an instant, or with
+// Path all that is, or ever was, at and below a path, as HistoryAsk finds it; with both, what was superseded before the instant of that.
 type PurgeAsk struct {
 	Change
-	Account string    `json:"account,omitempty"` // "" = all; required with Before
+	Account string    `json:"account,omitempty"` // "" = all; required with Before and Path
 	Before  time.Time `json:"before,omitzero"`
+	Path    string    `json:"path,omitempty"` // "" = everything
 	DryRun  bool      `json:"dry_run,omitempty"`
 }
 

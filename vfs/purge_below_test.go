@@ -1,0 +1,83 @@
+package vfs
+
+import (
+	"errors"
+	"testing"
+	"time"
+)
+
+// purgeBelow purges what is, or was, at and below a path, and returns what it took.
+func (b *bench) purgeBelow(name string, before time.Time) PurgeReceipt {
+	b.t.Helper()
+	plan := must(b.vol.PlanPurgeBelow(b.t.Context(), name, before))(b.t)
+	got := must(b.vol.Purge(b.t.Context(), PurgeOptions{Before: before, Below: name}))(b.t)
+	if got.Names != plan.Names || got.Versions < plan.Versions || got.Bytes != plan.Bytes {
+		b.t.Errorf("purging below %s took %d names, %d versions, %d bytes, planned were %d, %d, %d", name, got.Names, got.Versions, got.Bytes, plan.Names, plan.Versions, plan.Bytes)
+	}
+	b.verify()
+	return got
+}
+
+// TestAPurgeOfAPathTakesWhatIsAndWasThere, under each name that it had, and nothing else: what is current stays, and so does all other history.
+func TestAPurgeOfAPathTakesWhatIsAndWasThere(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	w := b.view()
+	ok(t, w.MkdirAll("/cv/old", 0o755))
+	for _, name := range []string{"/cv/smith", "/cv/old/jones", "/cv2", "/other"} {
+		put(t, w, name, noise(1, 100_000))
+		put(t, w, name, noise(2, 50_000))
+	}
+	ok(t, w.Rename("/cv/smith", "/moved"))
+	twice(t, w, "/moved")
+	ok(t, w.Remove("/cv/old/jones"))
+
+	b.purgeBelow("/cv/smith", endOfTime)
+	b.wantBelow("/", "/cv/old/jones 0", "/cv/old/jones 1", "/cv2 1", "/other 1")
+	wantContent(t, w, "/moved", noise(2, 100))
+
+	if r := b.purgeBelow("/cv", endOfTime); r.Inodes != 1 {
+		t.Errorf("purged %+v", r)
+	}
+	b.wantBelow("/", "/cv2 1", "/other 1")
+	if r := b.purgeBelow("/never", endOfTime); r.Names+r.Versions != 0 {
+		t.Errorf("purged %+v of what never was", r)
+	}
+	if b.vol.Stats().OpenHandles != 0 {
+		t.Error("handles are left")
+	}
+	if w := must(b.vol.Whole(t.Context()))(t); w.Since().IsZero() || !w.Purged.IsZero() {
+		t.Errorf("the past is whole as of %+v after a choice", w)
+	}
+}
+
+// TestAPurgeOfAPathHeedsHoldsAndTime, and lets no purge of all believe that there is nothing before what it did not look at.
+func TestAPurgeOfAPathHeedsHoldsAndTime(t *testing.T) {
+	t.Parallel()
+	b, paths := heldBench(t)
+	w := b.view()
+	ok(t, w.Mkdir("/d", 0o755))
+	twice(t, w, "/first")
+	twice(t, w, "/d/held")
+	twice(t, w, "/d/early")
+	middle := b.instant().Add(1)
+	twice(t, w, "/d/late")
+	paths.Store(&[]string{"/d/held"})
+	plan := must(b.vol.PlanPurgeBelow(t.Context(), "/d", middle))(t)
+	if plan.Kept != 1 || plan.Versions != 1 {
+		t.Errorf("the plan takes %d versions and leaves %d", plan.Versions, plan.Kept)
+	}
+	b.purgeBelow("/d/held", endOfTime)
+	b.purgeBelow("/d", middle)
+	b.wantBelow("/", "/first 1", "/d/held 1*", "/d/late 1")
+
+	no := errors.New("not any more")
+	if _, err := b.vol.Purge(t.Context(), PurgeOptions{Before: endOfTime, Below: "/d/late", Still: func() error { return no }}); err != no {
+		t.Errorf("got %v", err)
+	}
+	must(b.vol.Purge(t.Context(), PurgeOptions{Before: endOfTime}))(t)
+	b.wantBelow("/", "/d/held 1*")
+	paths.Store(&[]string{})
+	b.purgeBelow("/", endOfTime)
+	b.wantBelow("/")
+}
