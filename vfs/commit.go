@@ -251,7 +251,7 @@ func (in *inode) target(tx *meta.Tx) (n *meta.Node, link bool, err error) {
 // published brings the session's state to what the transaction made.
 func (in *inode) published(p *publication, last bool) {
 	if p.d != nil && p.got != nil {
-		p.d.rely(p.got)
+		p.d.rely(in.c, p.got)
 	}
 	w := in.view
 	if !last && p.d != nil && p.d.own(p.node.ID) {

@@ -27,6 +27,7 @@ type core struct {
 	content *content.Store // over blobs; shared by all sessions for its buffers
 	claims  *claims
 	pins    *pins
+	spares  spares
 	holds   holds
 	updates atomic.Uint64 // transactions that were asked for
 	moves   atomic.Uint64 // grows before and after each transaction of housekeeping
@@ -96,7 +97,7 @@ func openError(v *Volume, err error) error {
 }
 
 func (c *core) close() error {
-	return errors.Join(c.db.Close(), c.files.Close())
+	return errors.Join(c.dropSpares(), c.db.Close(), c.files.Close())
 }
 
 // update is meta.Update that remembers a failed commit.

@@ -2,7 +2,6 @@ package vfs
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"io/fs"
 	"sync"
@@ -22,6 +21,7 @@ type draft struct {
 
 	mu    sync.Mutex
 	blobs map[blob.ID]bool // made by this draft -> a committed version relies on it
+	next  *newBlob         // becomes spare when the draft is committed; nil = none
 	pin   meta.Inode       // pinned until the draft ends; 0 = none
 }
 
@@ -72,28 +72,52 @@ type draftKey struct{}
 type blobKeys struct{ c *core }
 
 // New implements content.Keys. The key record is durable before the first segment leaves memory, so that a crash leaves
-// a blob that can be read, ended and offered for resuming.
-func (k blobKeys) New(ctx context.Context, linearFrom uint64) (blob.ID, *record.Key, error) {
+// a blob that can be read, ended and offered for resuming. Of a whole one there is nothing to resume, so that the record may be
+// a spare one: then it costs no transaction.
+func (k blobKeys) New(ctx context.Context, linearFrom uint64, whole bool) (blob.ID, *record.Key, error) {
 	d, ok := ctx.Value(draftKey{}).(*draft)
 	if !ok {
 		panic("vfs: internal error: a blob without a draft")
 	}
-	var id blob.ID
-	rand.Read(id[:]) // never fails (crypto/rand)
-	key := record.NewKey()
-	bk := d.plan
-	bk.ID, bk.State, bk.LinearFrom = id, meta.BlobOpen, linearFrom
+	var next *newBlob
+	if whole {
+		id, ok, more := k.c.spares.take()
+		if ok {
+			return k.spare(ctx, d, id)
+		}
+		if more {
+			next = nextBlob()
+		}
+	}
+	own, plan := nextBlob(), d.plan
+	plan.LinearFrom, plan.Scattered = linearFrom, whole
 	err := k.c.update(ctx, func(tx *meta.Tx) error {
-		b := bk
-		b.Wrapped = tx.Keys().WrapDataKey(id, key) // in here: the account may get a new key at any time
-		return tx.PutBlob(&b)
+		return errors.Join(own.put(tx, plan), next.put(tx, meta.BlobKey{Scattered: true}))
 	})
+	if err != nil {
+		return own.id, nil, err
+	}
+	if next != nil {
+		k.c.spares.add(next)
+	}
+	d.mu.Lock()
+	d.blobs[own.id] = false
+	d.mu.Unlock()
+	return own.id, own.key, nil
+}
+
+// spare gives the draft a blob that was spare, and has its commit make another one.
+func (k blobKeys) spare(ctx context.Context, d *draft, id blob.ID) (blob.ID, *record.Key, error) {
+	key, err := k.Key(ctx, id)
 	if err != nil {
 		return id, nil, err
 	}
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.blobs[id] = false
-	d.mu.Unlock()
+	if !k.c.spares.full() {
+		d.next = nextBlob()
+	}
 	return id, key, nil
 }
 
@@ -130,6 +154,9 @@ func (k blobKeys) Key(_ context.Context, id blob.ID) (*record.Key, error) {
 func (d *draft) settle(tx *meta.Tx, l *extent.Layout, owner meta.Inode, done bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := d.next.put(tx, meta.BlobKey{Scattered: true}); err != nil {
+		return err
+	}
 	for id, relied := range d.blobs {
 		ref := findRef(l, id)
 		if ref == nil {
@@ -144,6 +171,9 @@ func (d *draft) settle(tx *meta.Tx, l *extent.Layout, owner meta.Inode, done boo
 		if err != nil {
 			return err
 		}
+		if isSpare(b) {
+			b.Dir, b.Name, b.Base, b.Writer = d.plan.Dir, d.plan.Name, d.plan.Base, d.plan.Writer
+		}
 		b.Inode = owner
 		if !ref.Open {
 			b.State, b.Size = meta.BlobSealed, ref.Bytes
@@ -156,9 +186,13 @@ func (d *draft) settle(tx *meta.Tx, l *extent.Layout, owner meta.Inode, done boo
 }
 
 // rely remembers which blobs a committed version uses.
-func (d *draft) rely(l *extent.Layout) {
+func (d *draft) rely(c *core, l *extent.Layout) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.next != nil {
+		c.spares.add(d.next)
+		d.next = nil
+	}
 	for id := range d.blobs {
 		if findRef(l, id) != nil {
 			d.blobs[id] = true

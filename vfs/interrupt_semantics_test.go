@@ -289,6 +289,7 @@ var interruptSentences = map[string]func(*testing.T){
 		c.reopen() // a second recovery finds nothing more to do
 		wantContent(t, c.view(), "new", data)
 		wantContent(t, b.view(), "new", data)
+		crashDuringClose(t)
 	},
 	"I9": func(t *testing.T) {
 		b := newBench(t)

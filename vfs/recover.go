@@ -31,11 +31,11 @@ func (c *core) later(ctx context.Context, err error) bool {
 }
 
 func (c *core) rescueUploads(ctx context.Context) error {
-	var cut []blob.ID
+	var cut []rescue
 	err := c.db.View(func(tx *meta.Tx) error {
 		return tx.Blobs(func(b *meta.BlobKey) bool {
 			if b.State == meta.BlobOpen {
-				cut = append(cut, b.ID)
+				cut = append(cut, rescue{c: c, id: b.ID, spare: isSpare(b)})
 			}
 			return true
 		})
@@ -43,10 +43,8 @@ func (c *core) rescueUploads(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, id := range cut {
-		r := rescue{c: c, id: id}
-		r.bytes, err = c.content.Recover(ctx, id)
-		if err != nil {
+	for _, r := range cut {
+		if r.bytes, err = r.whole(ctx); err != nil {
 			if err = c.damage(c.blobFailed(err)); !errors.Is(err, ErrIntegrity) {
 				if c.later(ctx, err) {
 					continue
@@ -66,8 +64,17 @@ func (c *core) rescueUploads(ctx context.Context) error {
 type rescue struct {
 	c     *core
 	id    blob.ID
+	spare bool   // or of a file that was being committed as a whole: nothing of it is kept
 	bytes uint64 // plaintext that is whole
 	lost  bool   // no file, or not even its header
+}
+
+// whole ends the blob and tells how much of it is whole.
+func (r *rescue) whole(ctx context.Context) (uint64, error) {
+	if r.spare {
+		return 0, nil
+	}
+	return r.c.content.Recover(ctx, r.id)
 }
 
 func (r *rescue) apply(tx *meta.Tx) error {
@@ -76,6 +83,9 @@ func (r *rescue) apply(tx *meta.Tx) error {
 		return err
 	}
 	b := *key
+	if r.spare {
+		return r.giveUp(tx, &b)
+	}
 	n, err := owner(tx, &b)
 	if err != nil {
 		return err

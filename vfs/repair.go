@@ -270,7 +270,7 @@ func (k salvagedKeys) Key(_ context.Context, id blob.ID) (*record.Key, error) {
 	return k.keys.DataKey(id, b.Wrapped)
 }
 
-func (salvagedKeys) New(context.Context, uint64) (blob.ID, *record.Key, error) {
+func (salvagedKeys) New(context.Context, uint64, bool) (blob.ID, *record.Key, error) {
 	panic("vfs: internal error: a repair writes no blob")
 }
 

@@ -20,10 +20,11 @@ func (v *Volume) Stats() Stats {
 	ctx := context.Background()
 	_ = v.do(ctx, func(c *core) error {
 		var doomed [][16]byte
+		spare := uint64(c.spares.count()) // before: what is spare by now has its record
 		err := c.db.View(func(tx *meta.Tx) error {
 			m := tx.Stats()
 			s.LiveBytes, s.HistoryBytes, s.AwaitingShred = m.LiveBytes, m.HistoryBytes, m.AwaitingShred
-			s.Files, s.Dirs, s.Versions, s.Blobs = m.Files, m.Dirs, m.Versions, m.Blobs
+			s.Files, s.Dirs, s.Versions, s.Blobs = m.Files, m.Dirs, m.Versions, m.Blobs-spare
 			if err := tx.Outbox(func(uint64, []byte) bool { s.PendingOutbox++; return true }); err != nil {
 				return err
 			}

@@ -144,7 +144,7 @@ func (d *Draft) withLog(fn func() error) {
 // writeOut appends a batch to the blob, which it makes first if need be. The caller owns the log.
 func (d *Draft) writeOut(ctx context.Context, full []segment, final []byte, broken bool) error {
 	if d.log == nil {
-		l, err := d.store.openLog(ctx, d.linearFrom)
+		l, err := d.store.openLog(ctx, d.linearFrom, d.whole)
 		if err != nil {
 			return err
 		}

@@ -41,7 +41,10 @@ type Keys interface {
 	// called; recovery relies on that. When it returns, the wrapped key is
 	// durable in metadata (state open), because the first segment follows. The
 	// caller overwrites the key.
-	New(ctx context.Context, linearFrom uint64) (blob.ID, *record.Key, error)
+	//
+	// whole means that the Finish under way writes all of the blob at once, and that nothing relies on it before the layout
+	// that this returns is committed: recovery need keep nothing of it, whatever lies where, and Scatter is not called.
+	New(ctx context.Context, linearFrom uint64, whole bool) (blob.ID, *record.Key, error)
 	// Scatter is called once, and is durable on return, before the first byte
 	// that breaks that line is appended, or when bytes on the line are truncated away.
 	Scatter(ctx context.Context, id blob.ID) error

@@ -215,8 +215,53 @@ func TestTruncateLeavesTheLine(t *testing.T) {
 	if err := d.Truncate(segmentPlain + 1); err != nil {
 		t.Fatal(err)
 	}
-	finish(t, d)
+	writeAt(t, d, pattern(4*segmentPlain), segmentPlain+1)
 	if got := r.keys.scattered[r.keys.only(t)]; got != 1 {
 		t.Errorf("Scatter called %d times, want once", got)
+	}
+	finish(t, d)
+	if got := r.keys.scattered[r.keys.only(t)]; got != 1 {
+		t.Errorf("Scatter called %d times in all, want once", got)
+	}
+}
+
+// A blob that the end writes with one call is whole: its key may come with the layout, and nobody need be told that it is no line
+// of the file. One that has to be written earlier, or with several calls, is not.
+func TestWholeBlobs(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		write func(d *Draft)
+		want  bool
+	}{
+		"small":    {func(d *Draft) { writeAt(t, d, pattern(5000), 0) }, true},
+		"segments": {func(d *Draft) { writeAt(t, d, pattern(4*segmentPlain-1), 0) }, true},
+		"cut": {func(d *Draft) {
+			writeAt(t, d, pattern(3*segmentPlain), 0)
+			_ = d.Truncate(segmentPlain + 1)
+		}, true},
+		"a batch": {func(d *Draft) { writeAt(t, d, pattern(4*segmentPlain), 0) }, false},
+		"gaps": {func(d *Draft) { // wait in the window, for more than one call
+			for i := range int64(6) {
+				writeAt(t, d, pattern(segmentPlain), (2*i+1)*segmentPlain)
+			}
+		}, false},
+		"checkpoint": {func(d *Draft) {
+			writeAt(t, d, pattern(2*segmentPlain), 0)
+			_, _ = d.Checkpoint(t.Context())
+		}, false},
+		"relieved": {func(d *Draft) { writeAt(t, d, pattern(2*segmentPlain), 0); d.Relieve() }, false},
+	} {
+		r := newRig()
+		d := edit(t, r.Store, nil)
+		c.write(d)
+		l := finish(t, d)
+		id := r.keys.only(t)
+		if r.keys.whole[id] != c.want || c.want && r.keys.scattered[id] > 0 {
+			t.Errorf("%s: whole %v, scattered %d times", name, r.keys.whole[id], r.keys.scattered[id])
+		}
+		if got, err := readAll(r.Store, l); err != nil || len(got) != int(l.Size) {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+		r.noLeak(t)
 	}
 }

@@ -51,6 +51,7 @@ type Draft struct {
 	linearFrom uint64 // file offset of log byte 0
 	broken     bool   // the log is not one line of the file
 	published  bool   // a checkpoint relies on the blob
+	whole      bool   // the end writes the blob with one call, and nothing was written before
 	final      uint64 // plaintext bytes of the blob once it is sealed
 	sealed     bool
 }

@@ -123,6 +123,7 @@ func (d *Draft) seal(ctx context.Context) error {
 		d.drop()
 		return d.err
 	}
+	d.whole = d.log == nil
 	tail := []byte{}
 	if d.fill > 0 {
 		tail = d.tail.data[:d.fill]

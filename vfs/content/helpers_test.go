@@ -28,14 +28,15 @@ type fakeKeys struct {
 	keys      map[blob.ID]*record.Key
 	linear    map[blob.ID]uint64
 	scattered map[blob.ID]int
+	whole     map[blob.ID]bool
 	err       error // of New
 }
 
 func newKeys() *fakeKeys {
-	return &fakeKeys{keys: map[blob.ID]*record.Key{}, linear: map[blob.ID]uint64{}, scattered: map[blob.ID]int{}}
+	return &fakeKeys{keys: map[blob.ID]*record.Key{}, linear: map[blob.ID]uint64{}, scattered: map[blob.ID]int{}, whole: map[blob.ID]bool{}}
 }
 
-func (k *fakeKeys) New(ctx context.Context, linearFrom uint64) (blob.ID, *record.Key, error) {
+func (k *fakeKeys) New(ctx context.Context, linearFrom uint64, whole bool) (blob.ID, *record.Key, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.err != nil {
@@ -46,7 +47,7 @@ func (k *fakeKeys) New(ctx context.Context, linearFrom uint64) (blob.ID, *record
 	rand.Read(id[:])
 	rand.Read(key[:])
 	kept := *key
-	k.keys[id], k.linear[id] = &kept, linearFrom
+	k.keys[id], k.linear[id], k.whole[id] = &kept, linearFrom, whole
 	return id, key, ctx.Err()
 }
 

@@ -22,9 +22,9 @@ type blobLog struct {
 	scattered bool
 }
 
-// openLog makes the blob. Its key is durable before its file exists.
-func (s *Store) openLog(ctx context.Context, linearFrom uint64) (*blobLog, error) {
-	id, key, err := s.Keys.New(ctx, linearFrom)
+// openLog makes the blob. Its key is durable before its file exists. whole is that of Keys.New.
+func (s *Store) openLog(ctx context.Context, linearFrom uint64, whole bool) (*blobLog, error) {
+	id, key, err := s.Keys.New(ctx, linearFrom, whole)
 	if err != nil {
 		return nil, fmt.Errorf("making a data key: %w", err)
 	}
@@ -43,7 +43,7 @@ func (s *Store) openLog(ctx context.Context, linearFrom uint64) (*blobLog, error
 		return nil, err
 	}
 	return &blobLog{
-		store: s, id: id, out: out, sealer: sealer, header: appendHeader(nil, id, header),
+		store: s, id: id, out: out, sealer: sealer, header: appendHeader(nil, id, header), scattered: whole,
 		// What the draft reads back are always full segments below the end, so no count is needed here.
 		source: &source{ref: extent.Unsealed(id, stream.MaxSegments-1), file: out, opener: opener, pools: &s.pools},
 	}, nil

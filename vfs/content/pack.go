@@ -19,7 +19,7 @@ func (s *Store) Pack(ctx context.Context, l *extent.Layout) (id blob.ID, err err
 		return id, fmt.Errorf("%w: %w", ErrSource, err)
 	}
 	defer r.Close()
-	log, err := s.openLog(ctx, 0)
+	log, err := s.openLog(ctx, 0, false)
 	if log != nil {
 		id = log.id
 	}

@@ -299,8 +299,10 @@ type dataKeys struct {
 	keys *record.AccountKeys
 }
 
-func (k dataKeys) New(context.Context, uint64) (blob.ID, *record.Key, error) { panic("read only") }
-func (k dataKeys) Scatter(context.Context, blob.ID) error                    { panic("read only") }
+func (k dataKeys) New(context.Context, uint64, bool) (blob.ID, *record.Key, error) {
+	panic("read only")
+}
+func (k dataKeys) Scatter(context.Context, blob.ID) error { panic("read only") }
 func (k dataKeys) Key(_ context.Context, id blob.ID) (*record.Key, error) {
 	b, err := k.tx.Blob(id)
 	if err != nil {
