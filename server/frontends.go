@@ -79,7 +79,8 @@ func (s *Server) adminOptions(p *parts) admin.Options {
 		SealOf: func(ctx context.Context, kind string) (keyring.Seal, error) {
 			return s.config.sealOfKind(ctx, kind, s.log)
 		},
-		Seal: func(ctx context.Context, who admin.Peer, why string) error { return s.seal(ctx, who.String(), why) },
+		SealHint: SealHint,
+		Seal:     func(ctx context.Context, who admin.Peer, why string) error { return s.seal(ctx, who.String(), why) },
 	}
 }
 

@@ -23,10 +23,8 @@ func SealHint(err error) string {
 	switch {
 	case errors.As(err, &state):
 		return state.Hint()
-	case errors.Is(err, transit.ErrDestroyed):
-		return "this is an old copy of the state directory: what opened it was destroyed on purpose"
-	case errors.Is(err, transit.ErrUnavailable), errors.Is(err, transit.ErrForbidden), errors.Is(err, transit.ErrNoKey), errors.Is(err, transit.ErrUnsuitable), errors.Is(err, transit.ErrAnswer), errors.Is(err, transit.ErrConfig):
-		return "check seal.transit, and what the token may do (docs/OPERATIONS.md, Seals)"
+	case transit.Hint(err) != "":
+		return transit.Hint(err)
 	case errors.Is(err, sealhelper.ErrUnavailable), errors.Is(err, sealhelper.ErrDenied), errors.Is(err, sealhelper.ErrHelper), errors.Is(err, sealhelper.ErrConfig):
 		return "try the helper by hand (docs/SEAL-HELPER.md)"
 	case errors.Is(err, keyring.ErrNotFIPS):

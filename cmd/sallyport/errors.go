@@ -57,11 +57,9 @@ func explain(err error) *admin.Error {
 	case errors.Is(err, keyring.ErrNotFIPS): // the code that a server gives to it
 		e.Code, e.Hint = admin.CodeInvalid, "docs/FIPS.md lists what is not available with GODEBUG=fips140=only"
 	case errors.Is(err, transit.ErrConfig), errors.Is(err, sealhelper.ErrConfig):
-		e.Code = admin.CodeInvalid
-	case errors.Is(err, transit.ErrDestroyed):
-		e.Code, e.Hint = admin.CodeSealed, "this is an old copy of the state directory: what opened it was destroyed on purpose"
-	case errors.Is(err, transit.ErrUnavailable), errors.Is(err, transit.ErrForbidden), errors.Is(err, transit.ErrNoKey), errors.Is(err, transit.ErrUnsuitable), errors.Is(err, transit.ErrAnswer):
-		e.Code, e.Hint = admin.CodeSealed, "check seal.transit, and what the token may do (docs/OPERATIONS.md, Seals)"
+		e.Code, e.Hint = admin.CodeInvalid, server.SealHint(err)
+	case transit.Hint(err) != "":
+		e.Code, e.Hint = admin.CodeSealed, transit.Hint(err)
 	case errors.Is(err, sealhelper.ErrUnavailable), errors.Is(err, sealhelper.ErrDenied), errors.Is(err, sealhelper.ErrHelper):
 		e.Code, e.Hint = admin.CodeSealed, "try the helper by hand (docs/SEAL-HELPER.md)"
 	case errors.Is(err, keyring.ErrKeyFile):

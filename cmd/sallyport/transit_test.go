@@ -1,39 +1,39 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 
-	"sallyport/crypto/transit/transittest"
 	"sallyport/server/admin"
 )
 
 // TestTransitDownAtStartBackLater: the key service is away when the real binary
 // starts; the server answers, sealed, and unseals by itself when the service is
-// back. The service is a fake (see transittest).
+// back. So it does when the service is there and sealed itself.
 func TestTransitDownAtStartBackLater(t *testing.T) {
 	t.Parallel()
-	vault := transittest.New("transit", "s.token")
-	vault.AddKey("root")
-	service := httptest.NewTLSServer(vault)
-	address := service.Listener.Addr().String()
-	ca, token := keyService(t, service)
-	h := initHost(t, "--seal", "transit", "--transit-address", service.URL, "--transit-key", "root", "--transit-token-file", token, "--transit-ca-file", ca)
-	service.Close()
+	service, ca, token := keyService(t)
+	h := initHost(t, "--seal", "transit", "--transit-address", service.URL(), "--transit-key", "root", "--transit-token-file", token, "--transit-ca-file", ca)
+	service.Stop()
 
 	h.serve(t)
 	h.await(t, "sealed")
 	st, err := h.cl.Status(t.Context())
-	if err != nil || st.Sealed == nil || !strings.Contains(st.Sealed.Reason, "transit/root at https://") || !strings.Contains(st.Sealed.Hint, "seal.transit") {
+	if err != nil || st.Sealed == nil || !strings.Contains(st.Sealed.Reason, "transit/root at https://") || !strings.Contains(st.Sealed.Hint, "is it up") {
 		t.Errorf("status: %+v, %v", st.Sealed, err)
 	}
 	if _, err := h.cl.AccountList(t.Context()); err == nil || explain(err).Code != admin.CodeSealed {
@@ -46,13 +46,7 @@ func TestTransitDownAtStartBackLater(t *testing.T) {
 	}
 	conn.Close()
 
-	again := httptest.NewUnstartedServer(vault)
-	again.Listener.Close()
-	if again.Listener, err = net.Listen("tcp", address); err != nil {
-		t.Fatal(err)
-	}
-	again.StartTLS()
-	defer again.Close()
+	service.Start()
 	h.await(t, "ready")
 	if _, err := h.cl.AccountList(t.Context()); err != nil {
 		t.Error(err)
@@ -60,62 +54,88 @@ func TestTransitDownAtStartBackLater(t *testing.T) {
 	if st, err := h.cl.SealStatus(t.Context()); err != nil || st.Service != "reachable" {
 		t.Errorf("seal status: %+v, %v", st, err)
 	}
-	again.Close()
+	service.SetSealed(true)
+	if st, err := h.cl.SealStatus(t.Context()); err != nil || !strings.HasPrefix(st.Service, "not reachable: ") || !strings.Contains(st.Service, "HTTP 503") {
+		t.Errorf("seal status while the service is sealed: %+v, %v", st, err)
+	}
+	if err := h.cl.Seal(t.Context(), admin.Change{}); err != nil {
+		t.Fatal(err)
+	}
+	h.await(t, "sealed")
+	var refused *admin.Error
+	if _, err := h.cl.Unseal(t.Context(), admin.Unseal{}); !errors.As(err, &refused) || !strings.Contains(refused.Message, "sealed") || !strings.Contains(refused.Hint, "vault status") {
+		t.Errorf("unsealing while the service is sealed: %v", err)
+	}
+	service.SetSealed(false)
+	if _, err := h.cl.Unseal(t.Context(), admin.Unseal{}); err != nil {
+		t.Error(err)
+	}
+	service.Stop()
 	if st, err := h.cl.SealStatus(t.Context()); err != nil || !strings.HasPrefix(st.Service, "not reachable: ") {
 		t.Errorf("seal status while the service is away: %+v, %v", st, err)
 	}
-}
-
-// keyService writes what a server must have of a key service: its certificate and a token.
-func keyService(t *testing.T, service *httptest.Server) (ca, token string) {
-	t.Helper()
-	dir := t.TempDir()
-	ca, token = filepath.Join(dir, "ca.pem"), filepath.Join(dir, "token")
-	for file, text := range map[string][]byte{
-		ca: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: service.Certificate().Raw}), token: []byte("s.token\n"),
-	} {
-		if err := os.WriteFile(file, text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return ca, token
 }
 
 // TestSealRotateToTransit: a key service takes the place of a key file while somebody uploads. The key file is worth nothing
 // afterwards, and whatever the service answers, nothing but the root opens anything.
 func TestSealRotateToTransit(t *testing.T) {
 	t.Parallel()
-	vault := transittest.New("transit", "s.token")
-	vault.AddKey("root")
-	vault.AddKey("other")
+	vault, _, token := keyService(t)
+	vault.AddKey("other", "aes256-gcm96", false)
+	behind, err := url.Parse(vault.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM(vault.CA())
+	honest := httputil.NewSingleHostReverseProxy(behind)
+	honest.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}, DisableKeepAlives: true}
 	var lies atomic.Pointer[string] // what is answered instead of a plaintext
 	service := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		lie := lies.Load()
 		switch {
 		case lie == nil || !strings.Contains(r.URL.Path, "/decrypt/"):
-			vault.ServeHTTP(w, r)
+			honest.ServeHTTP(w, r)
 		case *lie == "another key":
 			r.URL.Path = strings.Replace(r.URL.Path, "/decrypt/root", "/decrypt/other", 1)
-			vault.ServeHTTP(w, r)
+			honest.ServeHTTP(w, r)
 		default:
 			io.WriteString(w, *lie)
 		}
 	}))
 	defer service.Close()
-	ca, token := keyService(t, service)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: service.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	h := initHost(t)
 	h.serve(t, "SALLYPORT_SEAL__TRANSIT__ADDRESS="+service.URL, "SALLYPORT_SEAL__TRANSIT__KEY=root", "SALLYPORT_SEAL__TRANSIT__TOKEN_FILE="+token, "SALLYPORT_SEAL__TRANSIT__CA_FILE="+ca)
 	h.await(t, "ready")
 	h.addAccount(t, "alice", "Correct-horse-42")
 	client := h.upload(t, "alice", "content of a file, ")
 	defer client.close()
+	good, err := os.ReadFile(token)
+	if err == nil {
+		err = os.WriteFile(token, []byte("hvs.another"), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused *admin.Error
+	if _, err := h.cl.SealChange(t.Context(), admin.SealChange{To: "transit"}); !errors.As(err, &refused) || refused.Code != admin.CodeRefused ||
+		!strings.Contains(refused.Message, "the keyfile seal is in force as before: ") || !strings.Contains(refused.Message, "invalid token") || !strings.Contains(refused.Hint, "seal.transit.token_file") {
+		t.Errorf("with another token: %+v", err)
+	}
+	if err := os.WriteFile(token, good, 0o600); err != nil { // as an agent does while the server runs
+		t.Fatal(err)
+	}
 	if _, err := h.cl.SealChange(t.Context(), admin.SealChange{To: "transit"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := client.c.Stat("/open"); err != nil {
 		t.Errorf("a session that was there: %v", err)
 	}
-	if err := os.Remove(h.key); err != nil {
+	if err := os.Rename(h.key, h.key+".away"); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.cl.Seal(t.Context(), admin.Change{}); err != nil {
@@ -145,5 +165,16 @@ func TestSealRotateToTransit(t *testing.T) {
 	defer again.close()
 	if info, err := again.c.Stat("/whole"); err != nil || info.Size() == 0 {
 		t.Errorf("what was uploaded before: %v, %v", info, err)
+	}
+
+	// And back: what the service had wrapped is destroyed, and the operator is told so.
+	if err := os.Rename(h.key+".away", h.key); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := h.cl.SealChange(t.Context(), admin.SealChange{To: "keyfile"}); err != nil || out.Old != "the old transit seal has destroyed what opened older copies of seal.json" {
+		t.Errorf("%+v, %v", out, err)
+	}
+	if got := vault.Versions("root"); len(got) != 1 || got[0] != 3 { // 2 wrapped the root
+		t.Errorf("the service has versions %v of its key", got)
 	}
 }

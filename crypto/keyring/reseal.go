@@ -11,7 +11,8 @@ import (
 // another secret; data are not touched. What seal.json will say is tried by
 // unwrapping it before the old file is replaced, which is durable on return.
 // Recovery kits stay. If the old seal is a Destroyer it destroys what it had
-// wrapped; ErrOldRoot if that failed after the new seal came into force.
+// wrapped; ErrOldRoot if that failed after the new seal came into force, and
+// nothing tries again then, nor after a crash: only another root helps.
 // ErrPending if an older root is in the way, and nothing was changed. After
 // ErrUnsure the next start may need either seal: keep the secrets of both, and
 // call it again.
@@ -53,12 +54,31 @@ func (k *Keyring) Reseal(ctx context.Context, to Seal) error {
 	k.mu.Lock()
 	k.seal = to
 	k.mu.Unlock()
-	if d, ok := before.(Destroyer); ok {
-		if err := d.DestroyOld(context.WithoutCancel(ctx), old, nil); err != nil {
-			return fmt.Errorf("%w: the new seal is in force: %w", ErrOldRoot, err)
-		}
+	if err := destroyFormer(context.WithoutCancel(ctx), before, to, old, k.sealed.Roots[0].Wrapped); err != nil {
+		return fmt.Errorf("%w: the new seal is in force: %w", ErrOldRoot, err)
 	}
 	return nil
+}
+
+// destroyFormer has the seal that was in force destroy what it had wrapped. The new one may use the same key, under whatever
+// name, so whether it does is not concluded from names but tried.
+func destroyFormer(ctx context.Context, before, to Seal, old, wrapped []byte) error {
+	d, ok := before.(Destroyer)
+	if !ok {
+		return nil
+	}
+	var keep []byte
+	if before.Kind() == to.Kind() {
+		root, err := before.Unwrap(ctx, wrapped)
+		clear(root)
+		switch {
+		case err == nil:
+			keep = wrapped
+		case !errors.Is(err, ErrWrongKey) && !errors.Is(err, ErrDamaged):
+			return err
+		}
+	}
+	return d.DestroyOld(ctx, old, keep)
 }
 
 // changeSeal replaces seal.json by what fn makes of it. Called with rotating

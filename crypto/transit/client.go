@@ -12,49 +12,55 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 )
 
 const (
 	maxAnswer = 64 << 10 // bytes
 	maxToken  = 4096     // bytes
+	maxCA     = 1 << 20  // bytes
 	attempts  = 4
 	firstWait = 250 * time.Millisecond // doubled after each attempt
 )
 
+// errRedirect means that the service sent us elsewhere: a standby names its leader.
+var errRedirect = errors.New("redirected to somewhere that is not HTTPS, or for ever")
+
 // client speaks to one service. Safe for concurrent use.
 type client struct {
 	config *Config
-	http   *http.Client
 	wait   func(context.Context, time.Duration) error
 }
 
-func newClient(c *Config) (*client, error) {
+// connect is an HTTP client for one request and its redirections. It reads ca_file each time: like a token, an authority is replaced
+// before it ends.
+func (c *client) connect() (*http.Client, error) {
 	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
+	if c.config.CAFile != "" {
+		pem, err := readFile("ca_file", c.config.CAFile, maxCA)
 		if err != nil {
-			return nil, fmt.Errorf("%w: ca_file: %w", ErrConfig, err)
+			return nil, err
 		}
 		tlsConfig.RootCAs = x509.NewCertPool()
 		if !tlsConfig.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%w: ca_file %s holds no certificate", ErrConfig, c.CAFile)
+			return nil, fmt.Errorf("%w: ca_file %s holds no certificate", ErrConfig, c.config.CAFile)
 		}
 	}
-	return &client{config: c, wait: wait, http: &http.Client{
+	return &http.Client{
 		// No proxy from the environment: the root key goes where the configuration says.
-		Transport: &http.Transport{TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true, DisableKeepAlives: true, ResponseHeaderTimeout: c.Timeout},
-		Timeout:   c.Timeout,
+		Transport: &http.Transport{TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true, DisableKeepAlives: true, MaxResponseHeaderBytes: maxAnswer},
+		Timeout:   c.config.Timeout,
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
-			// A standby names its leader; the token must not go out in clear.
-			if r.URL.Scheme != "https" || len(via) > 3 {
-				return errors.New("redirected to somewhere that is not HTTPS, or for ever")
+			if r.URL.Scheme != "https" || len(via) > 3 { // the token must not go out in clear
+				return errRedirect
 			}
 			return nil
 		},
-	}}, nil
+	}, nil
 }
 
 // wait is a sleep that ctx ends.
@@ -83,11 +89,11 @@ func (c *client) do(ctx context.Context, method, path string, in map[string]any,
 	pause := firstWait
 	for try := 1; ; try++ {
 		err := c.once(ctx, method, path, body, out)
-		if err == nil || !again(err) || try == attempts {
+		if err == nil || !again(err) || try == attempts || ctx.Err() != nil {
 			return err
 		}
 		if werr := c.wait(ctx, pause); werr != nil {
-			return errors.Join(err, werr)
+			return fmt.Errorf("%w; %w", err, werr)
 		}
 		pause *= 2
 	}
@@ -99,6 +105,10 @@ func again(err error) bool { return errors.Is(err, ErrUnavailable) || errors.Is(
 
 func (c *client) once(ctx context.Context, method, path string, body []byte, out any) error {
 	token, err := c.token()
+	if err != nil {
+		return err
+	}
+	conn, err := c.connect()
 	if err != nil {
 		return err
 	}
@@ -114,140 +124,133 @@ func (c *client) once(ctx context.Context, method, path string, body []byte, out
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := c.http.Do(r)
+	resp, err := conn.Do(r)
 	if err != nil {
-		return unreachable(ctx, err)
+		return c.unreachable(ctx, err)
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	defer clear(answer)
-	if err != nil {
-		return unreachable(ctx, err)
+	// One buffer from the beginning: one that grows would leave the root behind in each that it outgrew.
+	answer := make([]byte, maxAnswer+1)
+	n, err := io.ReadFull(resp.Body, answer)
+	defer clear(answer[:n])
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return c.unreachable(ctx, err)
 	}
-	return decode(resp.StatusCode, answer, out)
+	return decode(resp.StatusCode, answer[:n], out, token)
 }
 
-// unreachable tells a certificate that does not fit from a service that is away.
-func unreachable(ctx context.Context, err error) error {
+// unreachable tells what somebody has to mend from a service that is away.
+func (c *client) unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return fmt.Errorf("%w: no answer in time: %w", ErrUnavailable, ctx.Err())
 	}
 	var cert *tls.CertificateVerificationError
-	if errors.As(err, &cert) {
-		return fmt.Errorf("%w: its certificate: %w; is ca_file right?", ErrConfig, cert.Err)
-	}
+	var alert tls.AlertError
 	var op *net.OpError
-	if errors.As(err, &op) {
+	var timed net.Error
+	var outer *url.Error // quotes method and address, which the caller names
+	switch {
+	case errors.As(err, &cert):
+		return fmt.Errorf("%w: its certificate: %w; is ca_file right?", ErrConfig, cert.Err)
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return fmt.Errorf("%w: it speaks HTTP without TLS there", ErrConfig)
+	case errors.Is(err, errRedirect):
+		return fmt.Errorf("%w: %w", ErrConfig, errRedirect)
+	case errors.As(err, &alert):
+		return fmt.Errorf("%w: it does not take this client: %w", ErrConfig, alert)
+	case errors.As(err, &timed) && timed.Timeout():
+		return fmt.Errorf("%w: no answer within %v", ErrUnavailable, c.config.Timeout)
+	case errors.As(err, &op):
 		return fmt.Errorf("%w: %w", ErrUnavailable, op)
+	case errors.As(err, &outer):
+		return fmt.Errorf("%w: %w", ErrUnavailable, outer.Err)
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
 // token is read each time: agents replace the file before the old one expires.
 func (c *client) token() (string, error) {
-	f, err := os.Open(c.config.TokenFile)
+	b, err := readFile("token_file", c.config.TokenFile, maxToken)
 	if err != nil {
-		return "", fmt.Errorf("%w: token_file: %w", ErrConfig, err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxToken+1))
-	if err != nil {
-		return "", fmt.Errorf("%w: token_file: %w", ErrConfig, err)
+		return "", err
 	}
 	token := strings.TrimSpace(string(b))
-	if token == "" || len(b) > maxToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return "", fmt.Errorf("%w: token_file %s does not hold a token", ErrConfig, c.config.TokenFile)
 	}
 	return token, nil
 }
 
-// apiError is an answer that is not 2xx.
-type apiError struct {
-	status   int
-	messages []string
-	kind     error
-}
-
-func (e *apiError) Error() string {
-	text := fmt.Sprintf("%v (HTTP %d", e.kind, e.status)
-	for _, m := range e.messages {
-		text += ": " + m
+// readFile reads a file of the configuration. Not blocking, so that a FIFO in the file's place stalls nobody.
+func readFile(what, path string, most int64) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrConfig, what, err)
 	}
-	return text + ")"
-}
-
-func (e *apiError) Unwrap() error { return e.kind }
-
-// says tells whether the service's words have this in them. They are what it
-// has: its status is 400 for many things.
-func (e *apiError) says(what string) bool {
-	for _, m := range e.messages {
-		if strings.Contains(m, what) {
-			return true
-		}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrConfig, what, err)
 	}
-	return false
+	if !info.Mode().IsRegular() || info.Size() > most {
+		return nil, fmt.Errorf("%w: %s %s is not a file of at most %d bytes", ErrConfig, what, path, most)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, most))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrConfig, what, err)
+	}
+	return b, nil
 }
 
-// decode reads an answer.
-func decode(status int, answer []byte, out any) error {
+// decode reads an answer. What it says of it has no secret in it.
+func decode(status int, answer []byte, out any, secrets ...string) error {
 	if len(answer) > maxAnswer {
 		return fmt.Errorf("%w: longer than %d bytes", ErrAnswer, maxAnswer)
 	}
 	if status < 200 || status > 299 {
-		return refusal(status, answer)
-	}
-	if out == nil {
-		return nil
+		return refusal(status, answer, secrets)
 	}
 	var envelope struct {
-		Data json.RawMessage `json:"data"`
+		Data     json.RawMessage `json:"data"`
+		Warnings []string        `json:"warnings"`
 	}
-	if err := json.Unmarshal(answer, &envelope); err != nil || len(envelope.Data) == 0 {
+	err := json.Unmarshal(answer, &envelope)
+	defer clear(envelope.Data)
+	for _, w := range envelope.Warnings {
+		if strings.Contains(w, "unrecognized parameters") { // associated_data, of an older version: nothing would be bound
+			return fmt.Errorf("%w: %s", ErrAnswer, tidy(w, secrets...))
+		}
+	}
+	switch {
+	case out == nil:
+		return nil
+	case err != nil || len(envelope.Data) == 0:
 		return fmt.Errorf("%w: no data in it", ErrAnswer)
 	}
-	defer clear(envelope.Data)
 	if err := json.Unmarshal(envelope.Data, out); err != nil {
 		return fmt.Errorf("%w: not what was asked for", ErrAnswer) // err could quote the data
 	}
 	return nil
 }
 
-func refusal(status int, answer []byte) error {
+func refusal(status int, answer []byte, secrets []string) error {
 	var body struct {
 		Errors []string `json:"errors"`
 	}
 	_ = json.Unmarshal(answer, &body) // a proxy's page has none
 	e := &apiError{status: status, kind: ErrAnswer}
-	for i, m := range body.Errors {
-		if i == 3 {
-			break
-		}
-		e.messages = append(e.messages, tidy(m))
+	for _, m := range body.Errors[:min(3, len(body.Errors))] {
+		e.messages = append(e.messages, tidy(m, secrets...))
 	}
 	switch {
 	case status == http.StatusForbidden || status == http.StatusUnauthorized:
 		e.kind = ErrForbidden
-	case status == http.StatusNotFound, e.says("encryption key not found"), e.says("key not found"):
+	case status == http.StatusNotFound, e.says("key not found"):
 		e.kind = ErrNoKey
 	case status == http.StatusTooManyRequests, status >= 500, status == 412, status == 472, status == 473:
 		e.kind = ErrUnavailable // 503: sealed; 412: a replica that lags behind; 472, 473: standby
 	}
 	return e
-}
-
-// tidy makes the words of another program fit to be shown: one line, short.
-func tidy(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s)
-	if len(s) > 200 {
-		s = s[:200] + "…"
-	}
-	return strings.ToValidUTF8(strings.Join(strings.Fields(s), " "), "?")
 }
 
 // secretBase64 is bytes that travel as Base64 and are never printed.

@@ -22,24 +22,6 @@ import (
 	"sallyport/crypto/keyring"
 )
 
-var (
-	// ErrConfig means that the configuration cannot be used; the text says why.
-	ErrConfig = errors.New("transit: unusable configuration")
-	// ErrUnavailable means that the service cannot be asked now: unreachable,
-	// sealed, overloaded. Trying again later may help.
-	ErrUnavailable = errors.New("transit: service unavailable")
-	// ErrForbidden means that the token does not allow what was asked.
-	ErrForbidden = errors.New("transit: permission denied")
-	// ErrNoKey means that the mount or the key does not exist.
-	ErrNoKey = errors.New("transit: no such key")
-	// ErrUnsuitable means that the key exists and is of a kind that will not do.
-	ErrUnsuitable = errors.New("transit: unsuitable key")
-	// ErrDestroyed means that the version of the key that wrapped a root is gone.
-	ErrDestroyed = errors.New("transit: key version destroyed")
-	// ErrAnswer means that the service answered something that makes no sense.
-	ErrAnswer = errors.New("transit: unexpected answer")
-)
-
 // associatedData binds what is wrapped to its purpose.
 const associatedData = "sallyport.root.v1"
 
@@ -94,11 +76,12 @@ func newSeal(c Config) (*Seal, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	client, err := newClient(&c)
-	if err != nil {
+	s := &Seal{config: c}
+	s.client = &client{config: &s.config, wait: wait}
+	if _, err := s.client.connect(); err != nil { // what is wrong with ca_file is better known now
 		return nil, err
 	}
-	return &Seal{c, client}, nil
+	return s, nil
 }
 
 // Check says what is wrong with the configuration; ErrConfig. Files are not read.
@@ -168,41 +151,59 @@ func (s *Seal) path(op string, more ...string) string {
 type keyInfo struct {
 	Type            string `json:"type"`
 	Derived         bool   `json:"derived"`
+	Exportable      bool   `json:"exportable"`
+	PlainBackup     bool   `json:"allow_plaintext_backup"`
 	LatestVersion   int    `json:"latest_version"`
-	MinAvailable    int    `json:"min_available_version"`
-	MinDecryption   int    `json:"min_decryption_version"`
+	MinAvailable    int    `json:"min_available_version"`  // older ones are deleted
+	MinDecryption   int    `json:"min_decryption_version"` // older ones are there and must not decrypt
+	MinEncryption   int    `json:"min_encryption_version"` // 0 = the latest is used
 	SupportsEncrypt bool   `json:"supports_encryption"`
 	SupportsDecrypt bool   `json:"supports_decryption"`
 }
 
-// info asks for the key. Without it encrypting could make a key of that name.
+// info asks for the key.
 func (s *Seal) info(ctx context.Context) (*keyInfo, error) {
 	var info keyInfo
 	if err := s.client.do(ctx, http.MethodGet, s.path("keys"), nil, &info); err != nil {
 		return nil, s.explain("reading key", err)
 	}
-	switch {
-	case !info.SupportsEncrypt || !info.SupportsDecrypt:
-		return nil, fmt.Errorf("%w: %s is of type %q, which cannot encrypt", ErrUnsuitable, s.Label(), info.Type)
-	case !strings.HasPrefix(info.Type, "aes") && !strings.HasPrefix(info.Type, "chacha20"):
-		return nil, fmt.Errorf("%w: %s is of type %q, which cannot bind what it encrypts to a purpose; use aes256-gcm96", ErrUnsuitable, s.Label(), info.Type)
-	case info.Derived:
-		return nil, fmt.Errorf("%w: %s was made with derived=true", ErrUnsuitable, s.Label())
-	case info.LatestVersion < 1:
+	if info.LatestVersion < 1 {
 		return nil, fmt.Errorf("%w: %s has no version", ErrAnswer, s.Label())
 	}
 	return &info, nil
 }
 
+// suitable is info of a key that may wrap a root. Without it encrypting could make a key of that name.
+func (s *Seal) suitable(ctx context.Context) (*keyInfo, error) {
+	info, err := s.info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	unsuitable := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s %s", ErrUnsuitable, s.Label(), fmt.Sprintf(format, args...))
+	}
+	switch {
+	case !info.SupportsEncrypt || !info.SupportsDecrypt:
+		return nil, unsuitable("is of type %q, which cannot encrypt", info.Type)
+	case !strings.HasPrefix(info.Type, "aes") && !strings.HasPrefix(info.Type, "chacha20"):
+		return nil, unsuitable("is of type %q, which cannot bind what it encrypts to a purpose; use aes256-gcm96", info.Type)
+	case info.Derived:
+		return nil, unsuitable("was made with derived=true")
+	case info.Exportable || info.PlainBackup:
+		return nil, unsuitable("may be exported or backed up in clear, so that nobody knows who has it, and destroying it destroys nothing")
+	}
+	return info, nil
+}
+
 // Reachable asks for the key. It changes nothing.
 func (s *Seal) Reachable(ctx context.Context) error {
-	_, err := s.info(ctx)
+	_, err := s.suitable(ctx)
 	return err
 }
 
 // Wrap encrypts the root. It is not kept, nor in a log; it is in the request.
 func (s *Seal) Wrap(ctx context.Context, root []byte) ([]byte, error) {
-	if _, err := s.info(ctx); err != nil {
+	if _, err := s.suitable(ctx); err != nil {
 		return nil, err
 	}
 	return s.encrypt(ctx, root)
@@ -226,12 +227,12 @@ func (s *Seal) encrypt(ctx context.Context, root []byte) ([]byte, error) {
 // Wrap of a destroyer uses a new version of the key each time, because what one
 // version wrapped can only be destroyed all together.
 func (s *destroyer) Wrap(ctx context.Context, root []byte) ([]byte, error) {
-	before, err := s.info(ctx)
+	before, err := s.suitable(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.client.do(ctx, http.MethodPost, s.path("keys", "rotate"), map[string]any{}, nil); err != nil {
-		return nil, s.explain("rotating", err)
+	if err := s.rotate(ctx); err != nil {
+		return nil, err
 	}
 	wrapped, err := s.encrypt(ctx, root)
 	if err != nil {
@@ -245,24 +246,32 @@ func (s *destroyer) Wrap(ctx context.Context, root []byte) ([]byte, error) {
 	return wrapped, nil
 }
 
+func (s *destroyer) rotate(ctx context.Context) error {
+	if err := s.client.do(ctx, http.MethodPost, s.path("keys", "rotate"), map[string]any{}, nil); err != nil {
+		return s.explain("rotating", err)
+	}
+	return nil
+}
+
 // Unwrap decrypts. Whether the service has another key or wrapped was changed
 // cannot be told apart: ErrWrongKey either way, ErrDamaged if it is not even of
 // the right form.
 func (s *Seal) Unwrap(ctx context.Context, wrapped []byte) ([]byte, error) {
-	if _, err := version(string(wrapped)); err != nil {
+	v, err := version(string(wrapped))
+	if err != nil {
 		return nil, fmt.Errorf("%w: seal.json: the wrapped root key is none of transit's", keyring.ErrDamaged)
 	}
 	var out struct {
 		Plaintext secretBase64 `json:"plaintext"`
 	}
-	err := s.client.do(ctx, http.MethodPost, s.path("decrypt"), map[string]any{
+	err = s.client.do(ctx, http.MethodPost, s.path("decrypt"), map[string]any{
 		"ciphertext": string(wrapped), "associated_data": base64.StdEncoding.EncodeToString([]byte(associatedData)),
 	}, &out)
 	var api *apiError
 	switch {
-	case errors.As(err, &api) && api.says("too old"), errors.As(err, &api) && api.says("version is disallowed"):
-		return nil, fmt.Errorf("%w: %w: %s", keyring.ErrWrongKey, ErrDestroyed, s.Label())
-	case errors.As(err, &api) && (api.says("authentication failed") || api.says("invalid ciphertext") || api.says("unable to decrypt")):
+	case errors.As(err, &api) && api.says("too old", "version is disallowed"):
+		return nil, s.tooOld(ctx, v)
+	case errors.As(err, &api) && api.says("authentication failed", "invalid ciphertext", "unable to decrypt"):
 		return nil, fmt.Errorf("%w: key %s does not decrypt it: it is another key of that name, or seal.json was changed", keyring.ErrWrongKey, s.Label())
 	case err != nil:
 		return nil, s.explain("decrypting with", err)
@@ -270,9 +279,22 @@ func (s *Seal) Unwrap(ctx context.Context, wrapped []byte) ([]byte, error) {
 	return out.Plaintext, nil
 }
 
+// tooOld tells a version that is gone from one that is forbidden and can be allowed again. The service has one answer for both.
+func (s *Seal) tooOld(ctx context.Context, v int) error {
+	info, err := s.info(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: version %d of %s (whether it is gone could not be asked: %w)", ErrTooOld, v, s.Label(), err)
+	case info.MinAvailable > v:
+		return fmt.Errorf("%w: %w: version %d of %s", keyring.ErrWrongKey, ErrDestroyed, v, s.Label())
+	}
+	return fmt.Errorf("%w: version %d of %s, whose min_decryption_version is %d", ErrTooOld, v, s.Label(), info.MinDecryption)
+}
+
 // DestroyOld destroys the version of the key that wrapped, and every one before
 // it: decryption with them is forbidden, then they are deleted. ErrUnsuitable
-// if keep was wrapped by one of them.
+// if keep was wrapped by one of them. If nothing is to be kept and it is the
+// newest version, which cannot be deleted, the key gets another.
 func (s *destroyer) DestroyOld(ctx context.Context, wrapped, keep []byte) error {
 	v, err := version(string(wrapped))
 	if err != nil {
@@ -291,27 +313,36 @@ func (s *destroyer) DestroyOld(ctx context.Context, wrapped, keep []byte) error 
 	if err != nil {
 		return err
 	}
-	if info.LatestVersion <= v {
-		return fmt.Errorf("%w: version %d of %s is the newest and cannot be destroyed", ErrUnsuitable, v, s.Label())
-	}
-	if info.MinAvailable > v {
+	switch {
+	case info.MinAvailable > v:
 		return nil
+	case info.LatestVersion > v:
+	case keep != nil:
+		return fmt.Errorf("%w: version %d of %s is the newest, which cannot be destroyed", ErrUnsuitable, v, s.Label())
+	default:
+		if err := s.rotate(ctx); err != nil {
+			return err
+		}
 	}
-	if info.MinDecryption <= v {
-		if err := s.client.do(ctx, http.MethodPost, s.path("keys", "config"), map[string]any{"min_decryption_version": v + 1, "min_encryption_version": v + 1}, nil); err != nil {
+	return s.trim(ctx, info, v+1)
+}
+
+// trim deletes the versions before first. The service wants both minima raised before.
+func (s *destroyer) trim(ctx context.Context, info *keyInfo, first int) error {
+	if info.MinDecryption < first || info.MinEncryption < first {
+		raised := map[string]any{"min_decryption_version": max(first, info.MinDecryption), "min_encryption_version": max(first, info.MinDecryption, info.MinEncryption)}
+		if err := s.client.do(ctx, http.MethodPost, s.path("keys", "config"), raised, nil); err != nil {
 			return s.explain("forbidding old versions of", err)
 		}
 	}
-	if err := s.client.do(ctx, http.MethodPost, s.path("keys", "trim"), map[string]any{"min_available_version": v + 1}, nil); err != nil {
+	if err := s.client.do(ctx, http.MethodPost, s.path("keys", "trim"), map[string]any{"min_available_version": first}, nil); err != nil {
 		return s.explain("deleting old versions of", err)
 	}
-	if info, err = s.info(ctx); err != nil {
-		return err
+	info, err := s.info(ctx)
+	if err == nil && info.MinAvailable < first {
+		err = fmt.Errorf("%w: %s still has version %d after it was deleted", ErrAnswer, s.Label(), info.MinAvailable)
 	}
-	if info.MinAvailable <= v {
-		return fmt.Errorf("%w: %s still has version %d after it was deleted", ErrAnswer, s.Label(), info.MinAvailable)
-	}
-	return nil
+	return err
 }
 
 // version is the N of "vault:vN:…".

@@ -129,8 +129,16 @@ func TestDestroyOldDestroysWhatWasWrappedBefore(t *testing.T) {
 	if got := b.vault.Versions("root"); !slices.Equal(got, []int{3}) {
 		t.Errorf("versions %v are left", got)
 	}
-	if err := d.DestroyOld(t.Context(), current, nil); !errors.Is(err, ErrUnsuitable) {
-		t.Errorf("destroying the newest: %v", err)
+	if err := d.DestroyOld(t.Context(), current, current); !errors.Is(err, ErrUnsuitable) {
+		t.Errorf("destroying what is to be kept: %v", err)
+	}
+	for range 2 { // another seal has the root
+		if err := d.DestroyOld(t.Context(), current, nil); err != nil {
+			t.Errorf("destroying the newest: %v", err)
+		}
+	}
+	if _, err := s.Unwrap(t.Context(), current); !errors.Is(err, ErrDestroyed) {
+		t.Errorf("the newest: %v", err)
 	}
 }
 
@@ -161,7 +169,7 @@ func TestRefusalsArePrecise(t *testing.T) {
 		"another token":     {func(t *testing.T, b *bench) { b.token(t, "s.other") }, ErrForbidden, attempts},
 		"no right to read":  {func(_ *testing.T, b *bench) { b.vault.SetToken("s.token", "read") }, ErrForbidden, attempts},
 		"no key":            {func(_ *testing.T, b *bench) { b.vault.RemoveKey("root") }, ErrNoKey, 1},
-		"no mount":          {func(_ *testing.T, b *bench) { b.vault.Mount = "elsewhere" }, ErrNoKey, 1},
+		"no mount":          {func(_ *testing.T, b *bench) { b.vault.Mount = "elsewhere" }, ErrForbidden, attempts},
 		"no token":          {func(t *testing.T, b *bench) { b.token(t, "") }, ErrConfig, 0},
 		"token of lines":    {func(t *testing.T, b *bench) { b.token(t, "a\nb") }, ErrConfig, 0},
 		"signing key":       {func(_ *testing.T, b *bench) { b.vault.AddKeyOf("root", "ed25519", false) }, ErrUnsuitable, 1},

@@ -160,7 +160,7 @@ func (s *Server) sealRotate(ctx context.Context, who Peer, r SealRotate) (KeysRo
 	}
 	err := s.o.Keyring.RotateRoot(ctx)
 	if err != nil && !errors.Is(err, keyring.ErrOldRoot) {
-		return KeysRotated{}, fmt.Errorf("rotating the root key: %w", err)
+		return KeysRotated{}, s.sealError("rotating the root key", err)
 	}
 	st := s.o.Keyring.Status()
 	out := KeysRotated{Epoch: st.Epoch, NewRoot: true, Destroyed: st.Destroys && err == nil, Accounts: []RotatedAccount{}, At: time.Now()}
@@ -241,7 +241,7 @@ func (s *Server) backupPurge(ctx context.Context, who Peer, r ShredAsk) (KeysRot
 func (s *Server) shred(ctx context.Context, who Peer, reason string, o vfs.ShredOptions) (KeysRotated, error) {
 	got, err := s.o.Shred(ctx, who.String(), reason, o)
 	if err != nil && !shred.Pending(err) {
-		return KeysRotated{}, err
+		return KeysRotated{}, s.sealError("the shred epoch is not complete", err)
 	}
 	out := KeysRotated{Epoch: got.Epoch, NewRoot: got.NewRoot, Destroyed: got.Destroyed, Bytes: got.Bytes, Audit: got.Seq, At: got.At}
 	if err != nil {

@@ -32,6 +32,8 @@ type Options struct {
 	Seal func(ctx context.Context, who Peer, reason string) error
 	// SealOf is the seal of a kind whose key this host finds without people.
 	SealOf func(ctx context.Context, kind string) (keyring.Seal, error)
+	// SealHint says what to do about an error of a seal; "" if it knows nothing of it. nil = knows nothing.
+	SealHint func(error) string
 
 	HostKeys       func() []HostKey
 	RotateHostKeys func(kinds ...string) error

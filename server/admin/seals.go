@@ -25,7 +25,7 @@ func (s *Server) sealChange(ctx context.Context, who Peer, r SealChange) (SealCh
 		to, err = s.o.SealOf(ctx, r.To)
 	}
 	if err != nil {
-		return SealChanged{}, err
+		return SealChanged{}, s.sealError("the seal is as before", err)
 	}
 	return s.reseal(ctx, who, to, SealChanged{Kind: r.To}, r.To, r.Reason)
 }
@@ -36,19 +36,35 @@ func (s *Server) reseal(ctx context.Context, who Peer, to keyring.Seal, out Seal
 	if err != nil {
 		return SealChanged{}, err
 	}
+	destroys := s.o.Keyring.Status().Destroys
 	err = s.o.Keyring.Reseal(ctx, to)
 	switch {
+	case err == nil && destroys:
+		out.Old = fmt.Sprintf("the old %s seal has destroyed what opened older copies of seal.json", before.Kind)
 	case err == nil:
-		out.Old = fmt.Sprintf("the old %s seal opens older copies of %s still: rotate the root key", before.Kind, "seal.json")
+		out.Old = fmt.Sprintf("the old %s seal opens older copies of seal.json still: rotate the root key", before.Kind)
 	case errors.Is(err, keyring.ErrOldRoot):
-		out.Old = err.Error()
+		out.Old = fmt.Sprintf("the old %s seal could not destroy what opens older copies of seal.json, and does not try again: rotate the root key (%v)", before.Kind, err)
 	case errors.Is(err, keyring.ErrUnsure):
 		// The next start may need the new secret: it must not get lost with the error.
 		out.Old = "the disk did not confirm the new seal.json: keep the secrets of BOTH seals, look after the disk, and change the seal again (" + err.Error() + ")"
 	default:
-		return SealChanged{}, err
+		return SealChanged{}, s.sealError("the "+before.Kind+" seal is in force as before", err)
 	}
 	return out, s.record(ctx, who, audit.Event{Action: audit.SealChange, Detail: join(before.Kind+" to "+what, reason)})
+}
+
+// sealError is an error of a seal as an operator reads it: what its keeper said, and what to do about it. Others stay as they are.
+func (s *Server) sealError(doing string, err error) error {
+	var e *Error
+	if s.o.SealHint == nil || errors.As(err, &e) {
+		return err
+	}
+	hint := s.o.SealHint(err)
+	if hint == "" || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &Error{Code: CodeRefused, Message: doing + ": " + err.Error(), Hint: hint, cause: err}
 }
 
 func (s *Server) kitExport(ctx context.Context, who Peer, r KitExport) (Kit, error) {

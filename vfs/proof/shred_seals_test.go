@@ -1,10 +1,8 @@
 package proof
 
 import (
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -207,15 +205,12 @@ func shredKit(t *testing.T) {
 }
 
 func shredTransit(t *testing.T) {
-	site := func(keepOld bool) (*transittest.Server, keyring.Seal) {
-		service := transittest.New("transit", "s.token")
-		service.AddKey("root")
-		server := httptest.NewTLSServer(service)
-		t.Cleanup(server.Close)
+	service := transittest.Start(t)
+	site := func(key string, keepOld bool) keyring.Seal {
+		service.AddKey(key, "aes256-gcm96", false)
 		dir := t.TempDir()
-		c := transit.Config{Address: server.URL, Key: "root", TokenFile: filepath.Join(dir, "token"), CAFile: filepath.Join(dir, "ca.pem"), KeepOld: keepOld}
-		ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-		for path, data := range map[string][]byte{c.CAFile: ca, c.TokenFile: []byte("s.token\n")} {
+		c := transit.Config{Address: service.URL(), Key: key, TokenFile: filepath.Join(dir, "token"), CAFile: filepath.Join(dir, "ca.pem"), KeepOld: keepOld}
+		for path, data := range map[string][]byte{c.CAFile: service.CA(), c.TokenFile: []byte(service.Token(key) + "\n")} {
 			if err := os.WriteFile(path, data, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -224,9 +219,9 @@ func shredTransit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return service, s
+		return s
 	}
-	service, s := site(false)
+	s := site("root", false)
 	v := newVictim(t, s)
 	v.attack("before the epoch, a token", true, just(s))
 	v.shred(true)
@@ -235,10 +230,10 @@ func shredTransit(t *testing.T) {
 	}
 	v.attack("a token, and all that the service still has", false, just(s))
 
-	service, s = site(true) // keep_old: nothing is trimmed
+	s = site("kept", true) // keep_old: nothing is trimmed
 	v = newVictim(t, s)
 	v.shred(true)
-	if got := service.Versions("root"); !slices.Contains(got, 1) {
+	if got := service.Versions("kept"); !slices.Contains(got, 1) {
 		t.Errorf("the service has versions %v of its key", got)
 	}
 	v.attack("a token, where old versions are kept", true, just(s))

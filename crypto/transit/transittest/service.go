@@ -1,0 +1,99 @@
+package transittest
+
+import (
+	"encoding/json"
+	"encoding/pem"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+)
+
+// Env names the binary of a Vault or OpenBao that tests use in the place of the fake (docs/OPERATIONS.md "Key services").
+const Env = "SALLYPORT_VAULT"
+
+// TB is what is needed of a test.
+type TB interface {
+	Helper()
+	Fatalf(format string, args ...any)
+	Cleanup(func())
+	TempDir() string
+}
+
+// Service is a key service that one test has to itself, with a transit engine at "transit". What goes wrong ends the test.
+// Not safe for concurrent use; the service is.
+type Service interface {
+	URL() string // https://127.0.0.1:PORT
+	CA() []byte  // PEM: the authority of its certificate
+
+	// Token makes a token that may do with a key what docs/OPERATIONS.md says, but for some of these operations: "read", "encrypt",
+	// "decrypt", "rotate", "config", "trim".
+	Token(key string, denied ...string) string
+	Revoke(token string)
+
+	AddKey(name, kind string, derived bool)
+	// ConfigKey changes settings of a key, as its administrator would.
+	ConfigKey(name string, settings map[string]any)
+	RotateKey(name string)
+	RemoveKey(name string)
+	Versions(name string) []int
+
+	SetSealed(bool)
+	// Stop has it go away, Start brings it back at the same address.
+	Stop()
+	Start()
+}
+
+// Start starts the Vault that the environment names, or a fake. It ends with the test.
+func Start(t TB) Service {
+	t.Helper()
+	if path := os.Getenv(Env); path != "" {
+		return startVault(t, path)
+	}
+	s := &service{t: t, Server: New("transit", "s.token")}
+	s.listen("127.0.0.1:0")
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// service is a fake that listens.
+type service struct {
+	*Server
+	t    TB
+	http *httptest.Server
+}
+
+func (s *service) listen(address string) {
+	s.t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		s.t.Fatalf("%v", err)
+	}
+	s.http = httptest.NewUnstartedServer(http.Handler(s.Server))
+	s.http.Listener.Close()
+	s.http.Listener = l
+	s.http.StartTLS()
+}
+
+func (s *service) URL() string { return s.http.URL }
+func (s *service) CA() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.http.Certificate().Raw})
+}
+func (s *service) Stop()  { s.http.Close() }
+func (s *service) Start() { s.listen(s.http.Listener.Addr().String()) }
+
+func (s *service) AddKey(name, kind string, derived bool) { s.AddKeyOf(name, kind, derived) }
+
+func (s *service) ConfigKey(name string, settings map[string]any) {
+	s.t.Helper()
+	text, err := json.Marshal(settings)
+	var in map[string]any
+	if err == nil {
+		err = json.Unmarshal(text, &in)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.keys[name].config(name, in); err != nil || r.status != http.StatusOK {
+		s.t.Fatalf("configuring %s: %v, %+v", name, err, r)
+	}
+}
