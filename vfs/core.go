@@ -32,8 +32,6 @@ type core struct {
 	updates atomic.Uint64 // transactions that were asked for
 	moves   atomic.Uint64 // grows before and after each transaction of housekeeping
 
-	losses losses
-
 	usages *meta.Usages // of a purge that goes on; the housekeeper's
 
 	failed  atomic.Bool   // a commit failed: no writes until reopened

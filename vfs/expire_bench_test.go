@@ -90,7 +90,10 @@ func (b *bench) uploadsBeside(fresh *bench) (with, without float64) {
 }
 
 // pile gives files so many versions each, of which each has a blob of its own, without its file.
-func (b *bench) pile(files, versions int) {
+func (b *bench) pile(files, versions int) { b.t.Helper(); b.pileAt(files, versions, func() {}) }
+
+// pileAt is pile that calls next after each version that all files have got.
+func (b *bench) pileAt(files, versions int, next func()) {
 	b.t.Helper()
 	ok(b.t, b.vol.do(b.t.Context(), func(c *core) error {
 		ids := make([]meta.Node, files)
@@ -121,6 +124,7 @@ func (b *bench) pile(files, versions int) {
 			if err != nil {
 				return err
 			}
+			next()
 		}
 		return nil
 	}))

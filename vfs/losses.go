@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"time"
 
 	"sallyport/vfs/meta"
@@ -20,10 +19,10 @@ const (
 	lossLong = time.Hour
 	// lossKept is how many rows are remembered, the largest.
 	lossKept = 64
-	// lossOpened is how many versions of a minute are looked at one by one, and lossOneIn how many the others come to.
-	lossOpened, lossOneIn = 128, 16
 	// lossPage is about how many records of the time index one view reads.
 	lossPage = 4096
+	// lossWorth is how many records must have been read for what was found in them to be kept when the volume is closed as idle.
+	lossWorth = 50_000
 )
 
 // lossScales are how many losses within lossWindow begin a row. What somebody does all day must not hide that much more is lost in a
@@ -36,31 +35,20 @@ type Loss struct {
 	Count  int
 }
 
-// losses are the rows of an open volume. The time index is read once, and then only what is new in it.
+// losses are the rows of a volume. The time index is read once, and then only what is new in it.
 type losses struct {
-	mu    sync.Mutex // guards all below; held while a page of the index is read, which concerns those who ask for rows only
-	upTo  int64
-	times [lossLeast - 1]int64 // instants of the last records, in a ring
-	seen  int                  // how many there were
-	queue []ended              // the last, while no ten came within lossWindow
+	reading chan struct{} // a lock with a context, for all below: one reads at a time
 
-	minute int64 // of the history
-	opened int   // versions that were looked at in it
-	// of those that the next one looked at stands for: how many, and the instant of the first
-	skipped int
-	from    int64
+	upTo int64
+	density
+	sampler
 
 	last *[1000]int64 // instants of the last losses, in a ring; made with the first
 	lost int          // how many there were
 	rows [3][]lossRow
 }
 
-// ended is a name (id 0) or a version that was superseded.
-type ended struct {
-	at int64
-	id meta.Inode
-	n  uint64
-}
+func newLosses() *losses { return &losses{reading: make(chan struct{}, 1)} }
 
 type lossRow struct {
 	first, last int64
@@ -71,7 +59,7 @@ type lossRow struct {
 // files malware has overwritten, wants to go back before.
 func (h *History) Losses(ctx context.Context) (out []Loss, err error) {
 	err = h.w.run("losses", "/", func(_ context.Context, c *core) error {
-		rows, err := c.losses.read(ctx, c.db)
+		rows, err := c.vol.losses.read(ctx, c.db)
 		after := h.reachable()
 		for _, r := range rows {
 			if r.first-1 >= after {
@@ -85,14 +73,24 @@ func (h *History) Losses(ctx context.Context) (out []Loss, err error) {
 
 // read brings the rows up to date and returns them, those of one beginning once.
 func (s *losses) read(ctx context.Context, db *meta.DB) ([]lossRow, error) {
-	for more := true; more; {
-		var err error
-		if more, err = s.page(ctx, db); err != nil {
-			return nil, err
-		}
+	select {
+	case s.reading <- struct{}{}:
+		defer func() { <-s.reading }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	p := newLossPlan(&s.density)
+	_, err := eachEnded(ctx, db, s.upTo, func(_ *meta.Tx, e ended) error { p.saw(e); return nil })
+	if err != nil {
+		return nil, err
+	}
+	s.fine, s.every = p.settle()
+	upTo, err := eachEnded(ctx, db, s.upTo, s.saw)
+	if err != nil { // begun anew next time, or some would be counted twice
+		s.forget()
+		return nil, err
+	}
+	s.upTo = upTo
 	var out []lossRow
 	for _, rows := range s.rows {
 		for _, r := range rows {
@@ -111,85 +109,67 @@ func (s *losses) read(ctx context.Context, db *meta.DB) ([]lossRow, error) {
 	return out, nil
 }
 
-// page reads some more of the index, and says whether there may be more.
-func (s *losses) page(ctx context.Context, db *meta.DB) (more bool, err error) {
-	if err := ctx.Err(); err != nil {
-		return false, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	err = db.View(func(tx *meta.Tx) error {
-		upTo, looked := tx.Stats().LastInstant, 0
-		var failed error
-		err := tx.Ended(s.upTo+1, func(at int64, id meta.Inode, n uint64) bool {
-			if looked++; looked > lossPage && at > s.upTo { // all of one instant are of one page
-				more, upTo = true, s.upTo
-				return false
-			}
-			s.upTo = at
-			failed = s.saw(tx, ended{at, id, n})
-			return failed == nil
-		})
-		if err = errors.Join(failed, err); err == nil {
-			s.upTo = upTo
+// eachEnded calls fn with what was superseded after an instant, in pages, each of a view of its own, and returns up to which instant that was.
+func eachEnded(ctx context.Context, db *meta.DB, after int64, fn func(*meta.Tx, ended) error) (upTo int64, err error) {
+	upTo = after
+	for more := true; more; {
+		if err := ctx.Err(); err != nil {
+			return 0, err
 		}
-		return err
-	})
-	if err != nil { // begun anew next time, or some would be counted twice
-		s.forget()
+		err := db.View(func(tx *meta.Tx) error {
+			last, looked := tx.Stats().LastInstant, 0
+			var failed error
+			more = false
+			err := tx.Ended(upTo+1, func(at int64, id meta.Inode, n uint64) bool {
+				if looked++; looked > lossPage && at > upTo { // all of one instant are of one page
+					more, last = true, upTo
+					return false
+				}
+				upTo = at
+				failed = fn(tx, ended{at, id, n})
+				return failed == nil
+			})
+			upTo = last
+			return errors.Join(failed, err)
+		})
+		if err != nil {
+			return 0, err
+		}
 	}
-	return more, err
+	return upTo, nil
 }
 
-func (s *losses) forget() {
-	s.upTo, s.seen, s.queue, s.lost, s.skipped = 0, 0, nil, 0, 0
-	s.rows = [3][]lossRow{}
+// forget begins anew.
+func (s *losses) forget() { *s = losses{reading: s.reading} }
+
+// rest is called when the volume is closed and nobody reads. What was soon found is soon found again.
+func (s *losses) rest(keep bool) {
+	if !keep || s.seen < lossWorth {
+		s.forget()
+	}
 }
 
 // saw takes the next record. What a version was replaced by is looked into only where many records come within lossWindow.
 func (s *losses) saw(tx *meta.Tx, e ended) error {
-	oldest := &s.times[s.seen%len(s.times)]
-	dense := s.seen >= len(s.times) && e.at-*oldest <= int64(lossWindow)
-	*oldest = e.at
-	s.seen++
-	s.queue = append(s.queue, e)
-	if !dense {
-		s.queue = slices.DeleteFunc(s.queue, func(q ended) bool { return e.at-q.at > int64(lossWindow) })
-		return nil
-	}
-	for _, q := range s.queue {
+	for _, q := range s.density.saw(e) {
 		if q.id == 0 {
 			s.add(q.at)
-		} else if err := s.superseded(tx, q); err != nil {
+			continue
+		}
+		if !s.takes(q.at) {
+			continue
+		}
+		lost, err := tx.Overwritten(q.id, q.n)
+		if err != nil {
 			return err
 		}
-	}
-	s.queue = s.queue[:0]
-	return nil
-}
-
-// superseded counts a version if it was overwritten. Of very many in a minute one in sixteen is looked at, and stands for those before it.
-func (s *losses) superseded(tx *meta.Tx, e ended) error {
-	if minute := e.at / int64(lossWindow); minute != s.minute {
-		s.minute, s.opened = minute, 0
-	}
-	if s.skipped == 0 {
-		s.from = e.at
-	}
-	if s.skipped++; s.opened >= lossOpened && s.skipped < lossOneIn {
-		return nil
-	}
-	s.opened++
-	lost, err := tx.Overwritten(e.id, e.n)
-	if err != nil {
-		return err
-	}
-	for range s.skipped {
 		if lost {
-			s.add(s.from) // any of them may have been the first
+			for _, at := range s.waiting { // any of them may have been the first
+				s.add(at)
+			}
 		}
+		s.waiting = s.waiting[:0]
 	}
-	s.skipped = 0
 	return nil
 }
 

@@ -131,6 +131,7 @@ func (v *Volume) alone(fn func() error) error {
 		v.mu.Unlock()
 	}
 	err := fn()
+	v.losses.forget() // what is mended may have another history
 	v.mu.Lock()
 	v.repairing, v.refusal = false, nil
 	v.mu.Unlock()

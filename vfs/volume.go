@@ -23,6 +23,7 @@ type Volume struct {
 	changes  atomic.Uint64 // transactions that were tried since Open of the FS
 	draining chan struct{} // a lock with a context: one Drain at a time
 	tidying  chan struct{} // the same for housekeeping
+	losses   *losses       // outlives core, as instants do
 
 	mu         sync.Mutex // guards what is below; never held over I/O
 	core       *core      // nil while closed
@@ -47,7 +48,7 @@ type Volume struct {
 }
 
 func newVolume(f *FS, id keyring.AccountID) *Volume {
-	return &Volume{fs: f, id: id, views: map[*View]struct{}{}, draining: make(chan struct{}, 1), tidying: make(chan struct{}, 1)}
+	return &Volume{fs: f, id: id, views: map[*View]struct{}{}, draining: make(chan struct{}, 1), tidying: make(chan struct{}, 1), losses: newLosses()}
 }
 
 // ID is the account of the volume.
@@ -159,6 +160,7 @@ func (v *Volume) turn() error {
 	v.core, v.turning = nil, turned
 	v.mu.Unlock()
 	err := c.close()
+	v.losses.rest(!c.failed.Load())
 	v.fs.o.Keyring.Sweep()
 	v.mu.Lock()
 	v.turning = nil

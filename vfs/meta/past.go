@@ -307,8 +307,12 @@ func (tx *Tx) Ended(from int64, fn func(at int64, id Inode, version uint64) bool
 	return nil
 }
 
+// overwrittenPages is how many pages of extents Overwritten compares.
+const overwrittenPages = 64
+
 // Overwritten tells whether the version that took the place of another one lacks some of its bytes: not after an append, nor where only
 // attributes changed. False if it is not known any more, or if there were none. Where bytes were copied to another blob meanwhile, they count as lacking.
+// Of files in very many pieces it tells an append by the size alone, so that its cost is bounded.
 func (tx *Tx) Overwritten(id Inode, version uint64) (bool, error) {
 	was, err := tx.stored(id, version)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -335,6 +339,9 @@ func (tx *Tx) lacks(was, is *storedVersion) (bool, error) {
 	if is.Layout.Size < was.Layout.Size {
 		return true, nil
 	}
+	if is.alike(was) {
+		return false, nil
+	}
 	if !bytes.HasPrefix(is.Layout.Inline, was.Layout.Inline) {
 		return true, nil
 	}
@@ -345,6 +352,9 @@ func (tx *Tx) lacks(was, is *storedVersion) (bool, error) {
 		if !slices.ContainsFunc(is.Layout.Blobs, func(o extent.BlobRef) bool { return o.ID == b.ID }) {
 			return true, nil
 		}
+	}
+	if len(was.pages)+len(is.pages) > overwrittenPages {
+		return is.Layout.Size == was.Layout.Size, nil
 	}
 	before, err := tx.Version(was.Inode, was.N)
 	if err != nil {
