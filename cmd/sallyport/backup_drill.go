@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -34,15 +36,20 @@ func (a *app) backupDrill() *cobra.Command {
 			"reads a tar archive, and unpacks it there or in $TMPDIR.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			o := server.RestoreOptions{From: from, Deep: !quick, Temp: temp, Who: fmt.Sprintf("uid %d, offline", os.Getuid())}
-			if err := a.copyFrom(&o, secret, "the directory of `sallyport backup state --to`, or - for a tar archive on standard input"); err != nil {
+			end, err := a.copyFrom(c.Context(), &o, secret, "the directory of `sallyport backup state --to`, or - for a tar archive on standard input")
+			if err != nil {
 				return err
 			}
+			defer end()
 			l, err := server.LoadConfig(a.configSource())
 			if err != nil {
 				return err
 			}
 			o.Seal = a.sealOf(l.Config, secret)
 			r, err := server.DrillState(c.Context(), l.Config, o)
+			if noRoom(err) || errors.Is(err, syscall.EROFS) {
+				return &admin.Error{Code: admin.CodeInternal, Message: err.Error(), Hint: "--temp DIR tries it in another directory, which needs room for all of the copy; the copy is as it was"}
+			}
 			if err != nil {
 				return err
 			}

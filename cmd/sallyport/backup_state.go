@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -48,7 +49,9 @@ func (a *app) copyState(ctx context.Context, cl *admin.Client, to string, o stat
 			return err
 		}
 		defer source.Close()
-		done, err := statecopy.Run(ctx, source, statecopy.NewStream(a.stdout), statecopy.Options{})
+		out, end := waiting(ctx, a.stdout)
+		defer end()
+		done, err := statecopy.Run(ctx, source, statecopy.NewStream(out), statecopy.Options{})
 		if err != nil {
 			return err
 		}
@@ -74,6 +77,9 @@ func (a *app) copyState(ctx context.Context, cl *admin.Client, to string, o stat
 	}
 	defer source.Close()
 	done, err := statecopy.Run(ctx, source, dir, o)
+	if noRoom(err) {
+		return &admin.Error{Code: admin.CodeInternal, Message: err.Error(), Hint: "a copy that is in force there stays as it is; make room and copy again: that goes on with the blobs that came"}
+	}
 	if err != nil {
 		return err
 	}
@@ -89,6 +95,9 @@ func (a *app) copyState(ctx context.Context, cl *admin.Client, to string, o stat
 	}
 	return a.sayDamaged(lost)
 }
+
+// noRoom says whether a disk is full, or this user's part of it.
+func noRoom(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // copied is what a copy shows.
 func copied(done *statecopy.Done, lost []admin.CopyDamaged) view {
@@ -147,9 +156,11 @@ func (a *app) backupRestoreState() *cobra.Command {
 			if damaged != "" && !slices.Contains([]statecopy.Choice{statecopy.Newest, statecopy.LastGood, statecopy.LeaveOut}, o.Damaged) {
 				return usage(fmt.Sprintf("--damaged %q", damaged), "newest, last-good or leave-out")
 			}
-			if err := a.copyFrom(&o, secret, "a directory, or - for a tar archive on standard input"); err != nil {
+			end, err := a.copyFrom(c.Context(), &o, secret, "a directory, or - for a tar archive on standard input")
+			if err != nil {
 				return err
 			}
+			defer end()
 			l, err := server.LoadConfig(a.configSource())
 			if err != nil {
 				return err
@@ -168,17 +179,18 @@ func (a *app) backupRestoreState() *cobra.Command {
 	return c
 }
 
-// copyFrom takes what --from says.
-func (a *app) copyFrom(o *server.RestoreOptions, secret unsealFlags, hint string) error {
+// copyFrom takes what --from says. The caller calls end.
+func (a *app) copyFrom(ctx context.Context, o *server.RestoreOptions, secret unsealFlags, hint string) (end func(), err error) {
+	end = func() {}
 	switch {
 	case o.From == "":
-		return usage("--from says where the copy is", hint)
+		return nil, usage("--from says where the copy is", hint)
 	case o.From == "-" && secret.stdin:
-		return usage("the archive comes on standard input, so the secret cannot", "use --passphrase-fd")
+		return nil, usage("the archive comes on standard input, so the secret cannot", "use --passphrase-fd")
 	case o.From == "-":
-		o.Stream = a.stdin
+		o.Stream, end = waiting(ctx, a.stdin)
 	}
-	return nil
+	return end, nil
 }
 
 // register adds the flags that say where a secret comes from.

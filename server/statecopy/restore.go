@@ -101,7 +101,7 @@ func UnpackInto(ctx context.Context, archive io.Reader, to string) (*Dir, error)
 		return nil, err
 	}
 	if err := Unpack(ctx, archive, d); err != nil {
-		return nil, errors.Join(err, d.Close())
+		return nil, errors.Join(err, d.Close(), os.RemoveAll(path)) // nobody can go on with it
 	}
 	return d, nil
 }

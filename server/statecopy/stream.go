@@ -136,6 +136,9 @@ func Unpack(ctx context.Context, r io.Reader, to *Dir) error {
 		if errors.Is(err, io.EOF) {
 			return fmt.Errorf("%w: the archive ends before its manifest", ErrNoCopy)
 		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if err != nil {
 			return damaged("the archive cannot be read: %v", err)
 		}
@@ -200,8 +203,10 @@ func (d *Dir) unpacked(ctx context.Context, r io.Reader) error {
 	}
 	defer d.root.Remove(name)
 	defer text.Close()
-	if _, err := io.Copy(text, patient{ctx, r}); err != nil {
+	if _, err := io.Copy(text, patient{ctx, r}); errors.Is(err, io.ErrUnexpectedEOF) {
 		return damaged("the archive ends in its manifest")
+	} else if err != nil {
+		return err
 	}
 	if _, err := text.Seek(0, io.SeekStart); err != nil {
 		return err
