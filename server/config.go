@@ -248,7 +248,7 @@ type Retention struct {
 
 // Clock says how far the system's clock may be ahead of what the server can explain, to be followed unasked.
 type Clock struct {
-	MaxOff  time.Duration `yaml:"max_off" json:"max_off"`   // at a start, of the last known time: the server was off
+	MaxOff  time.Duration `yaml:"max_off" json:"max_off"`   // after a start of the machine, of the last known time: it was off; and in all, until counted time makes up for it
 	MaxJump time.Duration `yaml:"max_jump" json:"max_jump"` // while running
 }
 

@@ -651,11 +651,15 @@ def clock(state, site):
     if plain is None:
         return None
     f = Fields(plain)
-    check(f.u8() == 1, "version of the last known time")
+    version = f.u8()
+    check(version in (1, 2), "version of the last known time")
     flags = f.u8()
     check(flags < 8, "flags of the last known time")
     found = {"ahead": bool(flags & 1), "confirmed_behind": bool(flags & 2), "doubt": bool(flags & 4),
              "now": f.signed(), "wall": f.signed(), "since": f.signed(), "leaps": []}
+    if version == 2:
+        found |= {"count": f.take(16).hex(), "counted": f.signed(), "base": f.signed(), "unproven": f.signed()}
+        check(min(found["counted"], found["base"], found["unproven"]) >= 0, "evidence of the last known time")
     check(found["now"] > 0 and found["wall"] >= 0 and found["since"] >= 0, "instant of the last known time")
     before = 0
     for _ in range(num(f.take(2))):

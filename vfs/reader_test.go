@@ -87,7 +87,8 @@ func TestIndependentReader(t *testing.T) {
 		if len(got.Audit) != len(events) || got.Audit[1].Path != string(events[1].Path) {
 			t.Errorf("audit: read %v", got.Audit)
 		}
-		if c := got.Clock; c.Ahead || c.Behind || c.Doubt || c.Since != 0 || c.Now != leap.To || c.Wall != leap.To || !slices.Equal(c.Leaps, []readLeap{leap}) {
+		if c := got.Clock; c.Ahead || c.Behind || c.Doubt || c.Since != 0 || c.Now != leap.To || c.Wall != leap.To ||
+			c.Count != "00000000000000000000000000000007" || c.Counted != int64(time.Hour+time.Minute) || c.Base != leap.To || c.Unproven != 0 || !slices.Equal(c.Leaps, []readLeap{leap}) {
 			t.Errorf("clock: read %+v, want %+v", c, leap)
 		}
 	}
@@ -111,6 +112,11 @@ type readClock struct {
 	Wall   int64
 	Since  int64
 	Leaps  []readLeap
+
+	Count    string // which it is, in hexadecimal
+	Counted  int64
+	Base     int64
+	Unproven int64
 }
 
 type readLeap struct{ Since, From, To int64 }
@@ -125,7 +131,8 @@ func fillClock(t *testing.T, b *bench) readLeap {
 	for day := range 2 {
 		wall = wall.AddDate(0, 0, 100*day)
 		// Between two looks is an hour of the machine's, which is longer than this test.
-		c := clock.Open(clock.Options{Path: filepath.Join(b.state, "clock"), Box: box, Every: time.Hour, Wall: func() time.Time { return wall }, Elapsed: func() time.Duration { return elapsed }})
+		c := clock.Open(clock.Options{Path: filepath.Join(b.state, "clock"), Box: box, Every: time.Hour, Wall: func() time.Time { return wall }, Elapsed: func() time.Duration { return elapsed },
+			Count: func() clock.Count { return clock.Count{Of: [16]byte{15: byte(6 + day)}, Time: time.Minute + elapsed} }})
 		c.Begin(time.Time{}, func(clock.State) {})
 		if day == 1 {
 			wall, elapsed = wall.Add(time.Hour), elapsed+time.Hour

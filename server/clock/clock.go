@@ -2,10 +2,14 @@
 //
 // What retention destroys is gone for good, and it goes by the clock. A clock that is years ahead after a start, or that somebody sets
 // ahead, would have everything destroyed within a minute. So the server remembers the last time that it believed in (a sealed record
-// beside the state), and counts by itself while it runs. The system's clock is followed where that explains it:
+// beside the state), and counts by itself. The system's clock is followed where that explains it:
 //
-//   - at a start, up to Options.MaxOff ahead of the record: the server was off;
-//   - while running, up to MaxJump ahead of what has passed by the processor's own count.
+//   - after a start of the machine, up to Options.MaxOff ahead of the record: it was off;
+//   - from then on, up to MaxJump ahead of what has passed by the machine's own count. A restart of the server changes nothing about
+//     that: machine and record tell which count it is and how far it was (Count).
+//
+// What is believed without evidence is noted, and is never more than MaxOff in all, so that starting again and again gets a clock no
+// further. It is earned back by the time that is counted, hour by hour (unproven).
 //
 // A clock further ahead is not followed: the server goes on by its own count, so that nothing is destroyed for time that it cannot
 // account for, and tells (Ahead). It follows again when the clock comes back, or when an operator confirms it (Confirm). What was
@@ -15,6 +19,9 @@
 // A clock that is behind is never followed back, because instants are never given twice. Up to MaxOff behind, the server's time runs at
 // half speed until the clock has caught up; further behind it goes on as before and tells (Behind), until the clock is right or
 // an operator confirms it, which means half speed, too. Nothing is destroyed sooner for that, and later by what the clock was ahead at most.
+//
+// Who reads (Now, State, Before, Settled, Record) takes no lock and never waits for the disk: they read a judgement that does not change, and a
+// new one takes its place. Who judges does so in turn, and waits for the disk where something has to be durable first.
 package clock
 
 import (
@@ -45,7 +52,7 @@ var (
 	ErrTrusted = errors.New("clock: it is followed already")
 	// ErrMoved: the clock is not what whoever confirms it saw.
 	ErrMoved = errors.New("clock: it was set since")
-	// ErrClosed: the clock was closed.
+	// ErrClosed: the clock was closed, or did not begin.
 	ErrClosed = errors.New("clock: closed")
 )
 
@@ -53,10 +60,9 @@ const (
 	defaultMaxJump = time.Hour
 	defaultMaxOff  = 72 * time.Hour
 	lookEvery      = time.Second
-	saveEvery      = time.Minute
 	// jitter is what two clocks that are read one after the other may differ by; smallLeap what is not worth remembering.
 	jitter, smallLeap = 10 * time.Millisecond, time.Minute
-	// drift is by how much the processor's count may be wrong, as a share: an order above what hardware is.
+	// drift is by how much the machine's count may be wrong, as a share: an order above what hardware is.
 	drift = 1000
 )
 
@@ -64,40 +70,40 @@ const (
 type Options struct {
 	Path string
 	Box  *record.Box
-	// MaxOff is how far ahead of the last known time the clock may be at a start; 0 = 72 h. MaxJump is how far it may get ahead
-	// while the server runs; 0 = 1 h.
+	// MaxOff is how far ahead of the last known time the clock may be after a start of the machine, and how much may be unproven in all;
+	// 0 = 72 h. MaxJump is how far it may get ahead of what the machine counts; 0 = 1 h.
 	MaxOff, MaxJump time.Duration
 	Every           time.Duration // between two looks at the clock; 0 = 1 s
 	Log             *slog.Logger  // nil = nowhere
 
 	Wall    func() time.Time     // nil = time.Now
 	Elapsed func() time.Duration // since any moment, never back; nil = since Open, by the system
+	Count   func() Count         // nil = the system's; none if Elapsed is given
+	BootID  string               // the system's, for a process that cannot read it; "" = it can
 }
 
 // Clock is safe for concurrent use. A nil *Clock is the system's clock, believed whatever it says: for tests and tools.
 type Clock struct {
 	o     Options
 	slept func() time.Duration // what Elapsed does not count: the machine was suspended
+	put   func([]byte) error   // makes the record durable
 	tell  func(State)
 	stop  context.CancelFunc
 	done  chan struct{}
 
-	line  atomic.Pointer[line]
-	leaps atomic.Pointer[[]leap]
+	found  remembered // by Open
+	absent error      // why it was not
+	early  *line      // from found, until Begin; nil = the system's clock
 
-	mu     sync.Mutex // guards what follows; held while the record is written, which is rare
-	state  State
-	told   State
-	limit  limit
-	sleep  time.Duration // slept at the last look
-	since  time.Time     // when what is not believed now began; zero = all is well
-	doubt  bool          // the record was damaged, in this run or one before: nothing but an operator's word is believed
-	lie    limit         // the clock as it was when the last run did not believe it; zero = it did
-	based  bool          // limit is a clock that was believed in this run
-	slow   bool          // an operator has confirmed a clock that is behind
-	saved  time.Duration // Elapsed at the last save
-	began  bool
-	closed bool
+	now  atomic.Pointer[judgement] // nil until Begin; stored by who has the turn
+	last atomic.Int64              // that Now returned, ns since 1970
+
+	turn    sync.Mutex // of who judges and writes; held over I/O, and taken by nobody who reads
+	told    State
+	sleep   time.Duration // slept at the last look
+	saving  saving
+	stepped bool // at the last look, by more than passed: a crash must not take it back
+	closed  bool
 }
 
 // State is what there is to know of the clock.
@@ -113,36 +119,13 @@ type State struct {
 	Confirmed bool
 	// Damaged: the record of the last known time could not be read or did not authenticate, so no clock is believed unasked.
 	Damaged bool
+	// Unwritten: the clock is believed again and not followed yet, because the record of that cannot be written. Status is Ahead.
+	Unwritten bool
+	// Unproven is what was believed because the clock said so, and not made up for by time that was counted; MaxOff how much that may be.
+	Unproven, MaxOff time.Duration
 }
 
-// line is the server's time from a moment on.
-type line struct {
-	at   time.Duration // Elapsed
-	now  time.Time
-	rate float64 // 1, or less while it waits for the clock
-}
-
-func (l *line) read(elapsed time.Duration) time.Time {
-	d := max(elapsed-l.at, 0)
-	if l.rate != 1 {
-		d = time.Duration(float64(d) * l.rate)
-	}
-	return l.now.Add(d)
-}
-
-// limit is a line that the clock may reach, and slack.
-type limit struct {
-	from  time.Time
-	at    time.Duration
-	slack time.Duration
-}
-
-func (l limit) read(elapsed time.Duration) time.Time {
-	d := max(elapsed-l.at, 0)
-	return l.from.Add(d + d/drift + l.slack)
-}
-
-// Open makes a clock that is the system's until Begin.
+// Open makes a clock that stands where its record left it until Begin; it is the system's if there is no record.
 func Open(o Options) *Clock {
 	if o.MaxOff == 0 {
 		o.MaxOff = defaultMaxOff
@@ -160,21 +143,43 @@ func Open(o Options) *Clock {
 		o.Wall = time.Now
 	}
 	c := &Clock{o: o, slept: func() time.Duration { return 0 }, done: make(chan struct{})}
+	c.put = func(sealed []byte) error { return durable.WriteFile(c.o.Path, sealed, 0o600) }
 	if o.Elapsed == nil {
 		begin := time.Now()
 		c.o.Elapsed, c.slept = func() time.Duration { return time.Since(begin) }, slept
 	}
-	c.leaps.Store(new([]leap))
+	switch {
+	case o.Count != nil:
+	case o.Elapsed != nil:
+		c.o.Count = func() Count { return Count{} }
+	default:
+		c.o.Count = func() Count { return count(o.BootID) }
+	}
 	if err := durable.RemoveTemp(o.Path); err != nil {
 		c.o.Log.Warn("what a crash left of the record of the last known time stays", "error", err)
 	}
+	c.find()
 	return c
+}
+
+// find reads the record.
+func (c *Clock) find() {
+	sealed, err := os.ReadFile(c.o.Path)
+	if err == nil {
+		c.found, err = c.open(sealed)
+	}
+	if c.absent = err; err == nil {
+		passed, _ := c.o.Count().since(c.found.count)
+		c.early = &line{at: c.o.Elapsed(), now: c.found.now.Add(passed), rate: 1}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		c.o.Log.Error("the record of the last known time is damaged", "file", c.o.Path, "error", err)
+	}
 }
 
 // Begin judges the clock for the first time, and from then on Every until Close. last is the newest time that is known from
 // elsewhere, for a state without a record; zero says that there is none, and the clock is believed. tell is called from the
-// clock's goroutine when State's Status, Slowed or Damaged are others than before; first if they are not those of a clock that is trusted.
-// A record that cannot be read is a damaged one, and one that cannot be written is written later: nobody is kept out for either.
+// clock's goroutine when State's Status, Slowed, Damaged or Unwritten are others than before; first if they are not those of a clock that is
+// trusted. A record that cannot be read is a damaged one, and one that cannot be written is written later: nobody is kept out for either.
 func (c *Clock) Begin(last time.Time, tell func(State)) {
 	c.begin(last)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -183,43 +188,26 @@ func (c *Clock) Begin(last time.Time, tell func(State)) {
 }
 
 func (c *Clock) begin(last time.Time) {
-	r := remembered{now: last, wall: last}
-	sealed, err := os.ReadFile(c.o.Path)
-	if err == nil {
-		var got remembered
-		if got, err = c.open(sealed); err == nil {
-			r = got
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	r := c.found
+	if c.absent != nil {
+		if last.IsZero() {
+			last = c.o.Wall()
 		}
+		r = remembered{now: last, wall: last, doubt: !errors.Is(c.absent, fs.ErrNotExist)}
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		c.o.Log.Error("the record of the last known time is damaged", "file", c.o.Path, "error", err)
-		r.doubt = true
+	at := c.o.Count()
+	if at.Of == ([16]byte{}) {
+		c.o.Log.Info("the machine does not tell how long it has been on: each start counts as one of the machine")
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	now := c.o.Elapsed()
-	if r.now.IsZero() {
-		r.now = c.o.Wall()
-	}
 	c.sleep = c.slept()
-	c.leaps.Store(&r.leaps)
-	c.since, c.slow, c.doubt = r.since, r.slow, r.doubt
-	if r.ahead {
-		c.lie = limit{from: r.wall, at: now, slack: -c.o.MaxJump}
-	}
-	c.limit = limit{from: r.now, at: now, slack: c.o.MaxOff}
-	c.line.Store(&line{at: now, now: r.now.Round(0), rate: 1})
-	c.state, c.told = State{Status: Trusted}, State{Status: Trusted}
-	c.began = true
-	c.look(c.o.Wall(), now)
-	c.saveLater(now)
-}
-
-// saveLater writes the record as of now; if that fails, another try comes with the next save.
-func (c *Clock) saveLater(now time.Duration) {
-	if err := c.save(); err != nil {
-		c.o.Log.Error("the last known time cannot be written", "error", err)
-		c.saved = now // a minute later
+	j := r.resume(at, now)
+	c.told = State{Status: Trusted}
+	c.now.Store(&j)
+	if err := c.look(c.o.Wall(), now); err == nil {
+		c.save(now)
 	}
 }
 
@@ -232,22 +220,28 @@ func (c *Clock) Close() error {
 		c.stop()
 		<-c.done
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.turn.Lock()
+	defer c.turn.Unlock()
 	c.closed = true
-	return c.save()
+	j := c.now.Load()
+	if j == nil {
+		return nil
+	}
+	return c.write(c.remember(j, c.Now()))
 }
 
-// Now is the time that history is kept by. It never goes back, and takes no lock.
+// Now is the time that history is kept by. From Begin on it never goes back, for all who ask together.
 func (c *Clock) Now() time.Time {
 	if c == nil {
 		return time.Now()
 	}
-	l := c.line.Load()
-	if l == nil {
-		return c.o.Wall()
+	switch j := c.now.Load(); {
+	case j != nil:
+		return c.onwards(j.line.read(c.o.Elapsed()))
+	case c.early != nil:
+		return c.early.read(c.o.Elapsed())
 	}
-	return l.read(c.o.Elapsed())
+	return c.o.Wall()
 }
 
 // State is a snapshot.
@@ -256,11 +250,18 @@ func (c *Clock) State() State {
 		now := time.Now()
 		return State{Status: Trusted, Now: now, Wall: now}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := c.state
+	j := c.now.Load()
+	if j == nil {
+		j = &judgement{}
+	}
+	return c.described(j)
+}
+
+func (c *Clock) described(j *judgement) State {
+	s := j.state
 	s.Now, s.Wall = c.Now(), c.o.Wall().Round(0)
 	s.Offset = s.Wall.Sub(s.Now)
+	s.Unproven, s.MaxOff = j.unproven.read(c.o.Elapsed()), c.o.MaxOff
 	return s
 }
 
@@ -273,27 +274,30 @@ func (c *Clock) Confirm(offset time.Duration) (State, error) {
 }
 
 func (c *Clock) confirm(offset time.Duration) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	if c.closed || c.now.Load() == nil {
 		return ErrClosed
 	}
 	wall, now := c.o.Wall().Round(0), c.o.Elapsed()
-	c.look(wall, now)
+	_ = c.look(wall, now) // a record that cannot be written is tried again below
+	j := *c.now.Load()
 	switch {
-	case c.state.Status == Trusted, c.state.Slowed:
+	case j.state.Status == Trusted, j.state.Slowed:
 		return ErrTrusted
-	case (wall.Sub(c.line.Load().read(now)) - offset).Abs() > smallLeap:
+	case (wall.Sub(j.line.read(now)) - offset).Abs() > smallLeap:
 		return ErrMoved
-	case c.state.Status == Ahead:
-		return c.follow(wall, now, true)
+	case j.state.Status == Behind:
+		j.slow = true
+		j.judge(&c.o, wall, now)
+	default:
+		j.follow(wall, now)
+		j.base, j.unproven = reach{from: j.line.now, at: now}, unproven{at: now}
 	}
-	c.slow = true
-	if err := c.save(); err != nil {
-		c.slow = false
+	if err := c.write(c.remember(&j, j.line.now)); err != nil {
 		return err
 	}
-	c.look(wall, now)
+	c.now.Store(&j)
 	return nil
 }
 
@@ -313,19 +317,41 @@ func (c *Clock) run(ctx context.Context) {
 
 // Look judges the clock now and not within a second, and tells if that is news. It is for tests with a clock of their own.
 func (c *Clock) Look() {
-	c.mu.Lock()
+	c.turn.Lock()
 	now := c.o.Elapsed()
-	c.look(c.o.Wall(), now)
-	if now-c.saved >= saveEvery || c.state != c.told {
-		c.saveLater(now)
+	err := c.look(c.o.Wall(), now)
+	j := c.now.Load()
+	news := j.state != c.told
+	if err == nil && (news || c.saving.due(now) || c.stepped) {
+		c.save(now)
 	}
-	news := c.state != c.told
-	c.told = c.state
-	s := c.state
-	c.mu.Unlock()
+	c.told = j.state
+	c.turn.Unlock()
 	if news && c.tell != nil {
-		s.Now, s.Wall = c.Now(), c.o.Wall().Round(0)
-		s.Offset = s.Wall.Sub(s.Now)
-		c.tell(s)
+		c.tell(c.described(j))
 	}
+}
+
+// look judges, and has the judgement in force. Called by who has the turn. A leap over which what got its instants too early is older than
+// it looks is durable first; an error says that it is not, and that the clock is not followed for that.
+func (c *Clock) look(wall time.Time, now time.Duration) error {
+	before := c.now.Load()
+	j := *before
+	if s := c.slept(); s-c.sleep >= time.Second { // less may be the time between two readings
+		j.passed(s-c.sleep, now)
+		c.sleep = s
+	}
+	still := j
+	j.judge(&c.o, wall.Round(0), now) // by its date, and not by what has passed
+	var err error
+	if len(j.leaps) > 0 && (len(before.leaps) == 0 || j.leaps[len(j.leaps)-1] != before.leaps[len(before.leaps)-1]) {
+		if err = c.try(now, func() *remembered { return c.remember(&j, j.line.now) }); err != nil {
+			j = still
+			j.keepOn(j.line.read(now), now, 1)
+			j.note(State{Status: Ahead, Unwritten: true}, j.line.now)
+		}
+	}
+	c.stepped = j.line.read(now).Sub(before.line.read(now)) > smallLeap
+	c.now.Store(&j)
+	return err
 }

@@ -1,106 +1,16 @@
 package clock
 
 import (
-	"crypto/rand"
 	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
-
-	"sallyport/crypto/record"
 )
-
-const day = 24 * time.Hour
-
-// world is a machine: its clock, and what its processor counts.
-type world struct {
-	t       *testing.T
-	wall    time.Time
-	elapsed time.Duration
-	path    string
-	box     *record.Box
-	c       *Clock
-	told    []State
-}
-
-func newWorld(t *testing.T) *world {
-	t.Helper()
-	var key record.Key
-	_, _ = rand.Read(key[:])
-	box, err := record.NewBox(&key, record.AccountID{}, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &world{t: t, wall: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), path: filepath.Join(t.TempDir(), "clock"), box: box}
-}
-
-// start is a start of the server; last is what the audit log knows. Only look judges the clock, so that the test decides when.
-func (w *world) start(last time.Time) {
-	w.t.Helper()
-	c := Open(Options{Path: w.path, Box: w.box, Wall: func() time.Time { return w.wall }, Elapsed: func() time.Duration { return w.elapsed }})
-	w.c, w.told = c, nil
-	c.begin(last)
-	c.tell = func(s State) { w.told = append(w.told, s) }
-	c.Look()
-}
-
-// stop is an orderly one; without it the next start is one after a crash.
-func (w *world) stop() {
-	w.t.Helper()
-	if err := w.c.Close(); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-// passes lets time pass with the server running: the clock and the count go on together.
-func (w *world) passes(d time.Duration) {
-	w.t.Helper()
-	before := w.c.Now()
-	for d > 0 {
-		step := min(d, lookEvery)
-		switch { // nothing happens in between
-		case d > 20*day:
-			step = day
-		case d > time.Hour:
-			step = time.Hour
-		case d > time.Minute:
-			step = time.Minute
-		}
-		w.wall, w.elapsed, d = w.wall.Add(step), w.elapsed+step, d-step
-		w.c.Look()
-		if now := w.c.Now(); now.Before(before) {
-			w.t.Fatalf("the server's time went back from %v to %v", before, now)
-		} else {
-			before = now
-		}
-	}
-}
-
-// jumps sets the clock.
-func (w *world) jumps(d time.Duration) { w.wall = w.wall.Add(d); w.c.Look() }
-
-// off lets time pass without the server.
-func (w *world) off(d time.Duration) { w.wall, w.elapsed = w.wall.Add(d), w.elapsed+d }
-
-func (w *world) is(status Status, slowed bool) {
-	w.t.Helper()
-	if s := w.c.State(); s.Status != status || s.Slowed != slowed || (s.Since.IsZero() != (status == Trusted)) {
-		w.t.Fatalf("the clock is %+v, want %s, slowed %v", s, status, slowed)
-	}
-}
-
-// at wants the server's time.
-func (w *world) at(want time.Time, within time.Duration) {
-	w.t.Helper()
-	if d := w.c.Now().Sub(want).Abs(); d > within {
-		w.t.Fatalf("the server's time is %v, want %v", w.c.Now(), want)
-	}
-}
 
 func TestAClockThatIsRightIsFollowed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newBench(t)
 	w.start(time.Time{})
 	w.passes(time.Hour)
 	w.jumps(30 * time.Second) // as NTP steps it
@@ -124,7 +34,7 @@ func TestAClockThatIsAheadAtAStartIsNotFollowed(t *testing.T) {
 	for name, crash := range map[string]bool{"stop": false, "crash": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newBench(t)
 			w.start(time.Time{})
 			w.passes(90 * time.Minute)
 			last := w.wall
@@ -161,7 +71,7 @@ func TestAClockThatIsAheadAtAStartIsNotFollowed(t *testing.T) {
 
 func TestAJumpWhileRunningIsNotFollowed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newBench(t)
 	w.start(time.Time{})
 	w.passes(10 * day)
 	right := w.wall
@@ -182,7 +92,7 @@ func TestAJumpWhileRunningIsNotFollowed(t *testing.T) {
 // A clock that gets ahead a little at a time gets nowhere, either.
 func TestACreepingClockIsNotFollowedForEver(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newBench(t)
 	w.start(time.Time{})
 	begin := w.wall
 	for range 24 {
@@ -201,7 +111,7 @@ func TestAfterAConfirmationEverythingHasItsAge(t *testing.T) {
 	for name, again := range map[string]bool{"at once": false, "after a restart": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newBench(t)
 			w.start(time.Time{})
 			w.passes(2 * day)
 			old := w.c.Now()
@@ -254,7 +164,7 @@ func TestAfterAConfirmationEverythingHasItsAge(t *testing.T) {
 // A clock at 1970 after a start, which something sets right an hour later: what happened in that hour is not taken for older.
 func TestAClockThatIsFarBehindIsNotFollowedBack(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newBench(t)
 	w.start(time.Time{})
 	w.passes(time.Minute)
 	w.stop()
@@ -282,7 +192,7 @@ func TestAClockThatIsFarBehindIsNotFollowedBack(t *testing.T) {
 // A clock that was a day ahead and is set right: the server's time waits for it at half speed.
 func TestTheServersTimeWaitsForAClockThatWentBack(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newBench(t)
 	w.start(time.Time{})
 	w.passes(time.Hour)
 	w.jumps(-day)
@@ -302,7 +212,7 @@ func TestTheServersTimeWaitsForAClockThatWentBack(t *testing.T) {
 // A clock that was years ahead from the first start on: nothing is destroyed sooner, and one word has time wait for it.
 func TestAClockThatIsFarBehindCanBeConfirmed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newBench(t)
 	w.start(time.Time{})
 	w.passes(time.Minute)
 	w.jumps(-100 * day)
@@ -333,7 +243,7 @@ func TestAClockThatIsFarBehindCanBeConfirmed(t *testing.T) {
 // Without a record the audit log is asked; a record that was tampered with is no reason to believe anything.
 func TestARecordThatIsMissingOrDamaged(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newBench(t)
 	w.start(time.Time{})
 	w.passes(time.Hour)
 	w.stop()
@@ -375,7 +285,7 @@ func TestARecordThatIsMissingOrDamaged(t *testing.T) {
 // Nothing becomes old by a time that is not on the disk.
 func TestALeapThatCannotBeWrittenIsNotMade(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newBench(t)
 	w.start(time.Time{})
 	w.stop()
 	w.off(90 * day)
@@ -388,7 +298,7 @@ func TestALeapThatCannotBeWrittenIsNotMade(t *testing.T) {
 	}
 	w.is(Ahead, false)
 	w.at(was, 0)
-	if len(*w.c.leaps.Load()) != 0 {
+	if len(w.c.known()) != 0 {
 		t.Error("a leap was noted")
 	}
 	w.c.o.Path = w.path
@@ -400,13 +310,24 @@ func TestALeapThatCannotBeWrittenIsNotMade(t *testing.T) {
 
 func TestSuspensionIsTimeThatPassed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newBench(t)
 	w.start(time.Time{})
-	slept := time.Duration(0)
-	w.c.slept = func() time.Duration { return slept }
+	w.again(50 * time.Hour)
 	w.passes(time.Minute)
-	slept += 30 * day
-	w.jumps(30 * day)
+	w.sleeps(30 * time.Hour)
+	if s := w.c.State(); s.Unproven != 20*time.Hour-time.Minute {
+		t.Errorf("%+v", s)
+	}
+	w.sleeps(30 * day)
+	w.is(Trusted, false)
+	w.at(w.wall, 0)
+
+	w.jumps(5 * time.Hour)
+	w.again(time.Minute)
+	w.is(Ahead, false)
+	w.sleeps(10 * time.Hour)
+	w.is(Ahead, false)
+	w.jumps(-5 * time.Hour) // as right as before
 	w.is(Trusted, false)
 	w.at(w.wall, 0)
 }
@@ -415,15 +336,13 @@ func TestCut(t *testing.T) {
 	t.Parallel()
 	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
 	leaps := []leap{{at(10), at(20), at(50)}, {at(50), at(60), at(65)}}
-	c := &Clock{}
-	c.leaps.Store(&leaps)
 	for i := range 100 {
 		// What is found must be the newest instant for which the definition holds.
 		got := cut(leaps, at(i))
 		for j := range 100 {
 			within := j > 20 && j < 50 || j > 60 && j < 65 // no instant was ever given there
-			if old := !c.Settled(at(j)).After(at(i)); !within && old != !at(j).After(got) {
-				t.Errorf("cut of %d is %v: what is of %d settled at %v", i, got.Unix(), j, c.Settled(at(j)).Unix())
+			if old := !settled(leaps, at(j)).After(at(i)); !within && old != !at(j).After(got) {
+				t.Errorf("cut of %d is %v: what is of %d settled at %v", i, got.Unix(), j, settled(leaps, at(j)).Unix())
 			}
 		}
 	}

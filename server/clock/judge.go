@@ -2,109 +2,119 @@ package clock
 
 import "time"
 
-// look reads the clock and decides whether to follow it. Called with mu held.
-func (c *Clock) look(wall time.Time, now time.Duration) {
-	wall = wall.Round(0)                          // by its date, and not by what has passed
-	if s := c.slept(); s-c.sleep >= time.Second { // less may be the time between two readings
-		c.suspended(s-c.sleep, now)
-		c.sleep = s
+// judgement is everything that is made of the clock at a look. One that is in force does not change: the next takes its place.
+type judgement struct {
+	line  line
+	leaps []leap // never changed in place
+	state State
+
+	since    time.Time // when what is not believed now began; zero = all is well
+	doubt    bool      // the record was damaged, in this run or one before: nothing but an operator's word is believed
+	lie      reach     // the clock as it was when the last run did not believe it; zero = it did
+	base     reach     // the first clock that was believed since the machine was started; zero = none was
+	unproven unproven
+	slow     bool // an operator has confirmed a clock that is behind
+}
+
+// resume goes on from the record. If the machine has counted since, the run before has not ended, as far as time goes: what passed is
+// known, and the clock gets no further by another start. at is the machine's count now.
+func (r *remembered) resume(at Count, now time.Duration) judgement {
+	passed, same := at.since(r.count)
+	j := judgement{
+		line: line{at: now, now: r.now.Add(passed).Round(0), rate: 1}, leaps: r.leaps, state: State{Status: Trusted},
+		since: r.since, slow: r.slow, doubt: r.doubt, unproven: unproven{by: max(r.unproven-passed, 0), at: now},
 	}
-	own := c.line.Load().read(now)
-	behind := own.Sub(wall)
+	if r.ahead {
+		j.lie = reach{from: r.wall.Add(passed), at: now}
+	}
+	if same && !r.base.IsZero() {
+		j.base = reach{from: r.base.Add(passed + passed/drift), at: now}
+	}
+	return j
+}
+
+// judge decides whether to follow the clock.
+func (j *judgement) judge(o *Options, wall time.Time, now time.Duration) {
+	own := j.line.read(now)
+	ahead := wall.Sub(own)
+	left := o.MaxOff - j.unproven.read(now) + jitter
 	switch {
-	case c.doubt, c.stillFalse(wall, now), wall.After(c.limit.read(now)):
-		c.keepOn(own, now, 1)
-		c.note(State{Status: Ahead, Damaged: c.doubt}, own)
-	case behind <= jitter:
-		_ = c.follow(wall, now, false) // it has told
-	case behind <= c.o.MaxOff || c.slow:
+	case j.doubt, j.stillFalse(o, wall, now), !j.base.from.IsZero() && wall.After(j.base.read(now).Add(o.MaxJump)), ahead > max(left, smallLeap):
+		j.keepOn(own, now, 1)
+		j.note(State{Status: Ahead, Damaged: j.doubt}, own)
+	case ahead > left: // by so little that it is not worth a word: what runs makes up for it at once
+		j.keepOn(own, now, 1)
+		j.note(State{Status: Trusted}, own)
+	case ahead >= -jitter:
+		j.follow(wall, now)
+	case -ahead <= o.MaxOff || j.slow:
 		// Half speed, or just as much as the clock lacks, until the next look.
-		c.keepOn(own, now, max(0.5, 1-float64(behind)/float64(c.o.Every)))
-		if behind <= c.o.MaxJump {
-			c.note(State{Status: Trusted}, own)
+		j.keepOn(own, now, max(0.5, 1-float64(-ahead)/float64(o.Every)))
+		if -ahead <= o.MaxJump {
+			j.note(State{Status: Trusted}, own)
 		} else {
-			c.note(State{Status: Behind, Slowed: true, Confirmed: c.slow}, own)
+			j.note(State{Status: Behind, Slowed: true, Confirmed: j.slow}, own)
 		}
 	default:
-		c.keepOn(own, now, 1)
-		c.note(State{Status: Behind}, own)
+		j.keepOn(own, now, 1)
+		j.note(State{Status: Behind}, own)
 	}
 }
 
 // stillFalse tells whether the clock is where the last run did not believe it. Without this, a restart would make a few hours that it
 // was ahead look like a few hours that the server was off.
-func (c *Clock) stillFalse(wall time.Time, now time.Duration) bool {
-	if c.lie.from.IsZero() {
+func (j *judgement) stillFalse(o *Options, wall time.Time, now time.Duration) bool {
+	if j.lie.from.IsZero() {
 		return false
 	}
-	if !wall.Before(c.lie.read(now)) {
+	if !wall.Before(j.lie.read(now).Add(-o.MaxJump)) {
 		return true
 	}
-	c.lie = limit{}
+	j.lie = reach{}
 	return false
 }
 
-// suspended moves everything that counts by Elapsed by what it did not count.
-func (c *Clock) suspended(d, now time.Duration) {
-	l := c.line.Load()
-	c.line.Store(&line{at: now, now: l.read(now).Add(d), rate: l.rate})
-	c.limit.from = c.limit.from.Add(d)
-	if !c.lie.from.IsZero() {
-		c.lie.from = c.lie.from.Add(d)
-	}
+// passed moves everything that counts by Elapsed by what it did not count.
+func (j *judgement) passed(d, now time.Duration) {
+	j.line = line{at: now, now: j.line.read(now).Add(d), rate: j.line.rate}
+	j.unproven = unproven{by: j.unproven.read(now) - d, at: now}
+	j.base.passed(d)
+	j.lie.passed(d)
 }
 
 // keepOn goes on by the own count.
-func (c *Clock) keepOn(own time.Time, now time.Duration, rate float64) {
-	c.line.Store(&line{at: now, now: own, rate: rate})
+func (j *judgement) keepOn(own time.Time, now time.Duration, rate float64) {
+	j.line = line{at: now, now: own, rate: rate}
 }
 
 // note sets the state, and remembers since when the clock is not simply followed.
-func (c *Clock) note(s State, own time.Time) {
-	if s.Since = c.since; c.since.IsZero() {
-		c.since, s.Since = own, own
+func (j *judgement) note(s State, own time.Time) {
+	if j.since.IsZero() {
+		j.since = own
 	}
-	if s.Status == Trusted {
-		s.Since = time.Time{}
+	if s.Status != Trusted {
+		s.Since = j.since
 	}
-	c.state = s
+	j.state = s
 }
 
-// follow makes the clock the server's time. What got its instants since the clock was not believed got them too early, by what is leapt
-// over now: that is durable before anything can be called old by the new time. An error leaves everything as it was.
-func (c *Clock) follow(wall time.Time, now time.Duration, confirmed bool) error {
-	wall = wall.Round(0)
-	own := c.line.Load().read(now)
+// follow makes the clock the server's time, if it is not behind it. What got its instants since the clock was not believed got them too
+// early, by what is leapt over now.
+func (j *judgement) follow(wall time.Time, now time.Duration) {
+	own := j.line.read(now)
 	to := wall
 	if to.Before(own) {
 		to = own
 	}
-	was, before := *c.leaps.Load(), c.undo()
-	if !c.since.IsZero() && to.Sub(own) > smallLeap {
-		leaps := append(was[max(0, len(was)-maxLeaps+1):len(was):len(was)], leap{since: c.since, from: own, to: to})
-		c.leaps.Store(&leaps)
+	if !j.since.IsZero() && to.Sub(own) > smallLeap {
+		was := j.leaps
+		j.leaps = append(was[max(0, len(was)-maxLeaps+1):len(was):len(was)], leap{since: j.since, from: own, to: to})
 	}
-	if confirmed || !c.based { // the first clock that is believed in this run is what later ones are measured by
-		c.limit, c.based = limit{from: to, at: now, slack: c.o.MaxJump}, true
+	j.unproven = unproven{by: j.unproven.read(now) + to.Sub(own), at: now}
+	if j.base.from.IsZero() { // later ones are measured by it
+		j.base = reach{from: to, at: now}
 	}
-	c.since, c.doubt, c.lie, c.slow = time.Time{}, false, limit{}, false
-	c.state = State{Status: Trusted}
-	if len(*c.leaps.Load()) > len(was) || confirmed {
-		if err := c.write(c.remember(to, wall)); err != nil {
-			c.leaps.Store(&was)
-			before()
-			c.o.Log.Error("the clock cannot be followed: what must be known of that is not written", "error", err)
-			return err
-		}
-	}
-	c.line.Store(&line{at: now, now: to, rate: 1})
-	return nil
-}
-
-// undo puts back what follow changes.
-func (c *Clock) undo() func() {
-	limit, based, since, doubt, lie, slow, state := c.limit, c.based, c.since, c.doubt, c.lie, c.slow, c.state
-	return func() {
-		c.limit, c.based, c.since, c.doubt, c.lie, c.slow, c.state = limit, based, since, doubt, lie, slow, state
-	}
+	j.since, j.doubt, j.lie, j.slow = time.Time{}, false, reach{}, false
+	j.state = State{Status: Trusted}
+	j.line = line{at: now, now: to, rate: 1}
 }

@@ -12,13 +12,25 @@ const maxLeaps = 1000
 
 func (l leap) by() time.Duration { return l.to.Sub(l.from) }
 
+// known are the leaps so far.
+func (c *Clock) known() []leap {
+	if j := c.now.Load(); j != nil {
+		return j.leaps
+	}
+	return c.found.leaps
+}
+
 // Settled is when something of an instant happened, as far as is known now. An instant between from and to of a leap was given before
 // it, too: by a run that a crash ended, whose time the next one did not reach again.
 func (c *Clock) Settled(at time.Time) time.Time {
 	if c == nil {
 		return at
 	}
-	for _, l := range *c.leaps.Load() {
+	return settled(c.known(), at)
+}
+
+func settled(leaps []leap, at time.Time) time.Time {
+	for _, l := range leaps {
 		if !at.Before(l.since) && at.Before(l.to) {
 			if at.After(l.from) {
 				return l.to
@@ -35,7 +47,7 @@ func (c *Clock) Before(keep time.Duration) time.Time {
 	if c == nil {
 		return at
 	}
-	return cut(*c.leaps.Load(), at)
+	return cut(c.known(), at) // read after Now: time that leapt is nowhere without its leap
 }
 
 // cut is the newest instant up to which everything settled at or before at. Leaps are in order and do not overlap.

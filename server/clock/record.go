@@ -6,23 +6,25 @@ import (
 	"fmt"
 	"time"
 
-	"sallyport/crypto/durable"
 	"sallyport/crypto/record"
 )
 
 // remembered is the record on the disk (docs/FORMAT.md, "Last known time").
 type remembered struct {
-	now   time.Time // the server's
-	wall  time.Time // the system's at that moment
-	since time.Time // when it began not to be followed; zero = it is
-	ahead bool      // because it is ahead
-	slow  bool      // an operator has confirmed that the server's time is to wait for it
-	doubt bool      // a record before this one was damaged, and no operator has confirmed a clock since
-	leaps []leap
+	now      time.Time // the server's
+	wall     time.Time // the system's at that moment
+	since    time.Time // when it began not to be followed; zero = it is
+	ahead    bool      // because it is ahead
+	slow     bool      // an operator has confirmed that the server's time is to wait for it
+	doubt    bool      // a record before this one was damaged, and no operator has confirmed a clock since
+	count    Count     // the machine's at that moment
+	base     time.Time // where the first clock that was believed since the machine was started would be, with drift; zero = none was
+	unproven time.Duration
+	leaps    []leap
 }
 
 const (
-	recordVersion = 1
+	recordVersion = 2
 	recordPlace   = "clock"
 	flagAhead     = 1
 	flagSlow      = 2
@@ -46,6 +48,10 @@ func (r *remembered) encode() []byte {
 	b = appendTime(b, r.now)
 	b = appendTime(b, r.wall)
 	b = appendTime(b, r.since)
+	b = append(b, r.count.Of[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(r.count.Time))
+	b = appendTime(b, r.base)
+	b = binary.BigEndian.AppendUint64(b, uint64(r.unproven))
 	b = binary.BigEndian.AppendUint16(b, uint16(len(r.leaps)))
 	for _, l := range r.leaps {
 		b = appendTime(appendTime(appendTime(b, l.since), l.from), l.to)
@@ -62,35 +68,60 @@ func appendTime(b []byte, t time.Time) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(n))
 }
 
-func decode(b []byte) (r remembered, err error) {
-	const fixed = 2 + 3*8 + 2
-	if len(b) > 0 && b[0] != recordVersion {
-		return r, fmt.Errorf("version %d of the record is unknown to this program: %w", b[0], errors.ErrUnsupported)
+// fields reads what follows the flags. bad is set for good by what no record may say.
+type fields struct {
+	next []byte
+	bad  bool
+}
+
+func (f *fields) take(n int) []byte {
+	if len(f.next) < n {
+		f.bad, f.next = true, make([]byte, n)
 	}
-	if len(b) < fixed || b[1]&^(flagAhead|flagSlow|flagDoubt) != 0 || len(b) != fixed+24*int(binary.BigEndian.Uint16(b[fixed-2:])) {
+	b := f.next[:n]
+	f.next = f.next[n:]
+	return b
+}
+
+func (f *fields) number() int64 {
+	n := int64(binary.BigEndian.Uint64(f.take(8)))
+	f.bad = f.bad || n < 0
+	return n
+}
+
+func (f *fields) instant() time.Time {
+	n := f.number()
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n)
+}
+
+// decode reads records of this program and of those before it, which knew no count.
+func decode(b []byte) (r remembered, err error) {
+	if len(b) < 2 {
 		return r, errMalformed
 	}
-	bad := false
-	next := b[2:]
-	instant := func() time.Time {
-		n := int64(binary.BigEndian.Uint64(next))
-		next = next[8:]
-		if bad = bad || n < 0; n == 0 {
-			return time.Time{}
-		}
-		return time.Unix(0, n)
+	if b[0] < 1 || b[0] > recordVersion {
+		return r, fmt.Errorf("version %d of the record is unknown to this program: %w", b[0], errors.ErrUnsupported)
 	}
 	r.ahead, r.slow, r.doubt = b[1]&flagAhead != 0, b[1]&flagSlow != 0, b[1]&flagDoubt != 0
-	r.now, r.wall, r.since = instant(), instant(), instant()
-	next = next[2:]
+	f := &fields{next: b[2:], bad: b[1]&^(flagAhead|flagSlow|flagDoubt) != 0}
+	r.now, r.wall, r.since = f.instant(), f.instant(), f.instant()
+	if b[0] > 1 {
+		r.count.Of = [16]byte(f.take(16))
+		r.count.Time = time.Duration(f.number())
+		r.base, r.unproven = f.instant(), time.Duration(f.number())
+	}
+	n := int(binary.BigEndian.Uint16(f.take(2)))
 	last := time.Time{}
-	for len(next) > 0 {
-		l := leap{instant(), instant(), instant()}
-		bad = bad || l.since.Before(last) || l.from.Before(l.since) || !l.to.After(l.from)
+	for range n {
+		l := leap{f.instant(), f.instant(), f.instant()}
+		f.bad = f.bad || l.since.Before(last) || l.from.Before(l.since) || !l.to.After(l.from)
 		last = l.to
 		r.leaps = append(r.leaps, l)
 	}
-	if bad || r.now.IsZero() {
+	if f.bad || len(f.next) > 0 || r.now.IsZero() {
 		return r, errMalformed
 	}
 	return r, nil
@@ -104,37 +135,28 @@ func (c *Clock) open(sealed []byte) (remembered, error) {
 	return decode(plain)
 }
 
-// remember is what is to be known at the next start, if the server's time is now.
-func (c *Clock) remember(now, wall time.Time) *remembered {
-	return &remembered{now: now, wall: wall, since: c.since, ahead: c.state.Status == Ahead, slow: c.slow, doubt: c.doubt, leaps: *c.leaps.Load()}
+// remember is what is to be known at the next start of a judgement, if the server's time is now.
+func (c *Clock) remember(j *judgement, now time.Time) *remembered {
+	elapsed := c.o.Elapsed()
+	r := &remembered{
+		now: now, wall: c.o.Wall(), since: j.since, ahead: j.state.Status == Ahead && !j.state.Unwritten, slow: j.slow, doubt: j.doubt,
+		count: c.o.Count(), unproven: j.unproven.read(elapsed), leaps: j.leaps,
+	}
+	if !j.base.from.IsZero() {
+		r.base = j.base.read(elapsed)
+	}
+	return r
 }
 
 // Record is the record as of now, as it would be on the disk: for a copy of the state. nil before Begin.
 func (c *Clock) Record() []byte {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.began {
+	j := c.now.Load()
+	if j == nil {
 		return nil
 	}
-	return c.seal(c.remember(c.Now(), c.o.Wall()))
+	return c.seal(c.remember(j, c.Now()))
 }
 
 func (c *Clock) seal(r *remembered) []byte {
 	return c.o.Box.Seal(nil, record.DomainClock, []byte(recordPlace), r.encode())
-}
-
-// save writes the record as of now.
-func (c *Clock) save() error {
-	if !c.began {
-		return nil
-	}
-	return c.write(c.remember(c.Now(), c.o.Wall()))
-}
-
-func (c *Clock) write(r *remembered) error {
-	if err := durable.WriteFile(c.o.Path, c.seal(r), 0o600); err != nil {
-		return fmt.Errorf("noting the time: %w", err)
-	}
-	c.saved = c.o.Elapsed()
-	return nil
 }

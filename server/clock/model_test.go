@@ -1,0 +1,232 @@
+package clock
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// model is what may be known of a server's time by who sees all of the machine, and nothing of how the server decides.
+type model struct {
+	*bench
+	real time.Time // the time that a right clock would show
+	rt   *rapid.T
+
+	bound time.Time // the server's time is not later: what was believed last without doubt, twice what was counted since, and MaxOff
+	// What the clock may reach until the machine is started again: from the first one that was believed since its start. Zero if none was,
+	// or nobody knows any more, because a full disk forgot it.
+	base  time.Time
+	given time.Time // the latest that the server said in this run
+	// straight is what the server's time would be if it had never slowed down, which a run may not know that was killed beside a full disk.
+	straight time.Time
+}
+
+// run is time that the machine counts.
+func (m *model) run(d time.Duration) {
+	m.idle(d)
+	m.counted(d)
+}
+
+func (m *model) counted(d time.Duration) {
+	m.real = m.real.Add(d)
+	m.bound, m.straight = m.bound.Add(2*d), m.straight.Add(d)
+	if !m.base.IsZero() {
+		m.base = m.base.Add(d + d/drift + 1)
+	}
+}
+
+// looked is after each look: what must be true then.
+func (m *model) looked() {
+	m.rt.Helper()
+	now, s := m.c.Now(), m.c.State()
+	switch {
+	case now.Before(m.given):
+		m.rt.Fatalf("the server's time went back from %v to %v", m.given, now)
+	case now.After(m.bound.Add(jitter)):
+		m.rt.Fatalf("the server's time is %v, more than is counted and may be believed, %v: %+v", now, m.bound, s)
+	case !m.base.IsZero() && now.After(m.base.Add(defaultMaxJump)):
+		m.rt.Fatalf("the server's time is %v, more than the machine counts, %v: %+v", now, m.base, s)
+	}
+	m.given = now
+	if now.After(m.straight) {
+		m.straight = now
+	}
+	if most := m.straight.Add(defaultMaxOff); most.Before(m.bound) {
+		m.bound = most
+	}
+	if m.base.IsZero() && s.Status == Trusted && s.Offset <= jitter && s.Offset >= -jitter {
+		m.base = now
+	}
+	switch ahead := s.Wall.Sub(now); {
+	case s.Unwritten && !m.full:
+		// It is tried again within a minute.
+	case s.Status == Trusted && (ahead > smallLeap+jitter || ahead < -defaultMaxJump-jitter):
+		m.rt.Fatalf("the clock is trusted, and is not followed: %+v", s)
+	case s.Status == Ahead && !s.Damaged && ahead < -defaultMaxOff:
+		m.rt.Fatalf("a clock that is behind is called ahead: %+v", s)
+	case s.Status == Behind && ahead > 0:
+		m.rt.Fatalf("a clock that is ahead is called behind: %+v", s)
+	case s.Since.IsZero() != (s.Status == Trusted):
+		m.rt.Fatalf("%+v", s)
+	}
+	if b := m.c.Before(day); b.After(now.Add(-day)) {
+		m.rt.Fatalf("what is before %v is a day old at %v", b, now)
+	}
+}
+
+// begins is a start of the server.
+func (m *model) begins(forgotten bool) {
+	m.given = time.Time{} // of a run: a machine that was off takes up to a minute
+	if forgotten {
+		m.base = time.Time{}
+	}
+	m.start(time.Time{})
+	m.looked()
+}
+
+// confirmed is what one word does: the clock is followed, now and by who comes after a crash.
+func (m *model) confirmed() {
+	was := m.c.State()
+	s, err := m.c.Confirm(was.Offset)
+	nothing := was.Status == Trusted || was.Slowed
+	switch {
+	case err == ErrTrusted && nothing:
+		return
+	case m.full && err != nil:
+		if now := m.c.State(); now.Status != was.Status || now.Now.Before(was.Now) || now.Slowed != was.Slowed {
+			m.rt.Fatalf("a word that was not heard changed %+v to %+v", was, now)
+		}
+		return
+	case err != nil || nothing || m.full:
+		m.rt.Fatalf("%v: %+v, with a disk that is full %v", err, was, m.full)
+	}
+	if was.Status == Ahead {
+		if s.Status != Trusted || s.Now.Before(m.wall) {
+			m.rt.Fatalf("%+v was confirmed, and is %+v", was, s)
+		}
+		m.bound, m.base, m.straight = s.Now.Add(defaultMaxOff), s.Now, s.Now
+	} else if !s.Slowed || !s.Confirmed {
+		m.rt.Fatalf("%+v was confirmed, and is %+v", was, s)
+	}
+	m.looked()
+	if rapid.Bool().Draw(m.rt, "the power fails after it") {
+		m.off(0)
+		m.begins(true)
+		if now := m.c.State(); now.Now.Before(s.Now) || now.Status == Ahead && m.wall.Sub(now.Now) > 0 || now.Slowed != s.Slowed && now.Status != Trusted && was.Status != Ahead {
+			m.rt.Fatalf("%+v was confirmed, and a crash made it %+v", s, now)
+		}
+	}
+}
+
+func spans(most time.Duration) *rapid.Generator[time.Duration] {
+	return rapid.Custom(func(t *rapid.T) time.Duration {
+		unit := rapid.SampledFrom([]time.Duration{time.Millisecond, time.Second, time.Minute, time.Hour, day}).Draw(t, "unit")
+		return min(unit*time.Duration(rapid.IntRange(1, 90).Draw(t, "of them")), most)
+	})
+}
+
+// Whatever clock, machine, disk and people do: the server's time never goes back, is never further than what was counted and may be
+// believed, and one word makes it right.
+func TestWhateverHappensToTheClock(t *testing.T) {
+	t.Parallel()
+	path := newBench(t).path
+	rapid.Check(t, func(rt *rapid.T) {
+		b := newBench(t)
+		_ = os.Remove(path)
+		b.t, b.path, b.quick = rt, path, true
+		if rapid.Bool().Draw(rt, "the machine does not tell how long it is on") {
+			b.boot = 0
+		}
+		m := &model{bench: b, rt: rt, real: b.wall, bound: b.wall.Add(defaultMaxOff)}
+		m.begins(true)
+		rt.Repeat(map[string]func(*rapid.T){
+			"time passes": func(rt *rapid.T) {
+				for d := spans(100*day).Draw(rt, "time"); d > 0; {
+					step := max(min(d, time.Second), d/40)
+					m.run(step)
+					d -= step
+					m.c.Look()
+					m.looked()
+				}
+			},
+			"the clock jumps": func(rt *rapid.T) {
+				d := spans(90*day).Draw(rt, "by")
+				if rapid.Bool().Draw(rt, "back") {
+					d = -d
+				}
+				m.wall = m.wall.Add(d)
+				m.c.Look()
+				m.looked()
+			},
+			"the clock is set right": func(*rapid.T) {
+				m.wall = m.real
+				m.c.Look()
+				m.looked()
+			},
+			"the machine sleeps": func(rt *rapid.T) {
+				d := spans(40*day).Draw(rt, "time")
+				m.wall, m.slept = m.wall.Add(d), m.slept+d
+				m.counted(d)
+				m.c.Look()
+				m.looked()
+			},
+			"the disk": func(rt *rapid.T) { m.full = rapid.Bool().Draw(rt, "is full") },
+			"the server restarts": func(rt *rapid.T) {
+				kill := rapid.Bool().Draw(rt, "killed")
+				if !kill && m.c.Close() != nil && !m.full {
+					rt.Fatal("nothing is wrong with the disk")
+				}
+				stay := m.boot > 0 && rapid.Bool().Draw(rt, "the machine stays on")
+				d := spans(40*day).Draw(rt, "time")
+				if stay {
+					m.run(d)
+					if rapid.Bool().Draw(rt, "it is brought back from a snapshot") {
+						m.begun += time.Duration(rapid.Float64Range(0, 1).Draw(rt, "how far") * float64(m.count().Time))
+					}
+				} else {
+					m.off(d)
+					up := spans(40*day).Draw(rt, "the machine is on before the server")
+					m.idle(up)
+					m.real = m.real.Add(d + up)
+				}
+				forgotten := m.unsaved()
+				if rapid.Bool().Draw(rt, "and the clock is right") {
+					m.wall = m.real
+				}
+				m.begins(forgotten)
+			},
+			"somebody says that it is right": func(*rapid.T) { m.confirmed() },
+		})
+		// And in the end, one word for a clock that is right.
+		m.full, m.wall = false, m.real
+		m.run(time.Minute)
+		m.c.Look()
+		m.looked()
+		if s := m.c.State(); s.Status != Trusted && !s.Slowed {
+			m.confirmed()
+			m.c.Look()
+		}
+		behind := m.c.Now().Sub(m.wall)
+		for range 50 { // no look may be late: time that runs at half speed is judged by each
+			m.run(max(behind/20, 2*time.Second))
+			m.c.Look()
+			m.looked()
+		}
+		if s := m.c.State(); s.Status != Trusted || s.Offset.Abs() > jitter {
+			rt.Fatalf("the clock is right, and the server's time is not: %+v", s)
+		}
+	})
+}
+
+// unsaved says whether the record does not tell which clock was believed first since the machine was started.
+func (m *model) unsaved() bool {
+	sealed, err := os.ReadFile(m.path)
+	if err != nil {
+		return true
+	}
+	r, err := m.c.open(sealed)
+	at := m.count()
+	return err != nil || r.base.IsZero() || r.count.Of != at.Of || r.count.Time > at.Time || m.boot == 0
+}
