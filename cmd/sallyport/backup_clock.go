@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -11,8 +13,10 @@ import (
 func (a *app) backupClock() *cobra.Command {
 	c := &cobra.Command{Use: "clock", Short: "Show the time that history is kept by, and whether the system's clock is believed", Args: exactly(),
 		Long: "What retention destroys is gone for good, so a clock that is further ahead than the server can explain is not\n" +
-			"followed: after a start by more than clock.max_off (it was off), while running by more than clock.max_jump.\n" +
-			"The server goes on by its own count until the clock is right, or until `backup clock confirm`.",
+			"followed: after a start of the machine by more than clock.max_off (it was off), from then on by more than\n" +
+			"clock.max_jump. What is believed because the clock says so is at most clock.max_off in all, over all starts; each hour\n" +
+			"that is counted gives back one. The server goes on by its own count until the clock is right, or until\n" +
+			"`backup clock confirm`.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
 				st, err := cl.BackupClock(ctx)
@@ -58,6 +62,12 @@ func (a *app) showClock(c admin.Clock) error {
 	}
 	if c.Slowed {
 		v.rows = append(v.rows, []string{"slowed", "until the system's clock has caught up"})
+	}
+	if c.Unproven >= time.Second {
+		v.rows = append(v.rows, []string{"not proven", fmt.Sprintf("%s of %s", c.Unproven.Round(time.Second), c.MaxOff)})
+	}
+	if c.Unwritten {
+		v.rows = append(v.rows, []string{"record", "cannot be written"})
 	}
 	if c.Damaged {
 		v.rows = append(v.rows, []string{"record", "damaged"})

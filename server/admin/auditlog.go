@@ -115,6 +115,15 @@ func (s *Server) recorded(ctx context.Context, who Peer, e audit.Event, put func
 	return &Error{Code: CodeInternal, Message: "done, but it could not be written to the audit log", Hint: "see the server's log; logins are refused while the audit log cannot be written", cause: err}
 }
 
+// recordFirst is record for what must not be done before it can be seen who did it: if it fails, nothing is done.
+func (s *Server) recordFirst(ctx context.Context, who Peer, e audit.Event) error {
+	err := s.record(ctx, who, e)
+	if e := (*Error)(nil); errors.As(err, &e) {
+		e.Message = "nothing is done: it could not be written to the audit log first"
+	}
+	return err
+}
+
 // recordFor is record for an account's name.
 func (s *Server) recordFor(ctx context.Context, who Peer, name string, e audit.Event) error {
 	a, err := s.o.Policy.Account(name)

@@ -121,7 +121,7 @@ func (s *Server) auditExport(ctx context.Context, who Peer, r AuditExport) (func
 	if f != audit.JSONLines && f != audit.CEF {
 		return nil, newError(CodeInvalid, fmt.Sprintf("there is no format %q", r.Format), "formats are json and cef")
 	}
-	if err := s.record(ctx, who, audit.Event{Action: audit.Export, Detail: join("as "+r.Format, r.Reason)}); err != nil {
+	if err := s.recordFirst(ctx, who, audit.Event{Action: audit.Export, Detail: join("as "+r.Format, r.Reason)}); err != nil {
 		return nil, err
 	}
 	return func(send func(AuditLine) error) error {

@@ -55,7 +55,7 @@ func (s *Server) backupRelease(ctx context.Context, who Peer, r HoldRef) (Hold, 
 		return Hold{}, errors.Join(policydb.ErrNoHold, err)
 	}
 	// Recorded first: what the end of a hold lets go must not go before anybody can see who ended it.
-	if err := s.record(ctx, who, audit.Event{Action: audit.Release, Account: audit.ID(a.ID), Version: r.Hold, Detail: r.Reason}); err != nil {
+	if err := s.recordFirst(ctx, who, audit.Event{Action: audit.Release, Account: audit.ID(a.ID), Version: r.Hold, Detail: r.Reason}); err != nil {
 		return Hold{}, err
 	}
 	h, err := s.o.Policy.Release(ctx, r.Account, r.Hold)

@@ -113,7 +113,13 @@ type Clock struct {
 	Since   time.Time     `json:"since,omitzero"`
 	Slowed  bool          `json:"slowed,omitempty"`  // the server's time runs at half speed until the system's has caught up
 	Damaged bool          `json:"damaged,omitempty"` // the record of the last known time did not authenticate
-	Advice  string        `json:"advice,omitempty"`
+	// Unwritten: it is believed again, and not followed because that cannot be written.
+	Unwritten bool `json:"unwritten,omitempty"`
+	// Unproven is how much was believed because the system's clock said so, and not made up for by time that was counted, nanoseconds;
+	// MaxOff how much that may be.
+	Unproven time.Duration `json:"unproven"`
+	MaxOff   time.Duration `json:"max_off"`
+	Advice   string        `json:"advice,omitempty"`
 }
 
 // ClockConfirm says that the clock at Offset, as Clock told it, is right. It passes no other: the clock can be set while somebody thinks.

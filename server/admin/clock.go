@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"sallyport/crypto/durable"
 	"sallyport/server/audit"
 	"sallyport/server/clock"
 )
@@ -29,14 +30,33 @@ func (s *Server) clockConfirm(ctx context.Context, who Peer, r ClockConfirm) (Cl
 	}
 	e := ClockEvent(was, r.Reason)
 	e.Result = "confirmed"
-	if err := s.record(ctx, who, e); err != nil {
+	if err := s.recordFirst(ctx, who, e); err != nil {
 		return Clock{}, err
 	}
 	st, err := s.o.Clock.Confirm(r.Offset)
 	if err != nil {
-		return Clock{}, explainClock(err)
+		return Clock{}, s.notConfirmed(ctx, who, e, err)
 	}
 	return describeClock(st), nil
+}
+
+// notConfirmed says in the log that what it says already did not come true, and to whoever asked what became of it.
+func (s *Server) notConfirmed(ctx context.Context, who Peer, e audit.Event, err error) error {
+	e.Result, e.Detail = "failed", join("the record before says that it was confirmed; it was not", err.Error())
+	if errors.Is(err, durable.ErrUncertain) {
+		e.Result, e.Detail = "uncertain", err.Error()
+	}
+	out := newError(CodeInternal, "nothing is confirmed: it could not be written beside the state", "see the server's log; make room or look at the disk, then confirm again")
+	if errors.Is(err, durable.ErrUncertain) {
+		out.Message = "the clock is not followed, but the disk did not say whether it keeps the confirmation: another start of the server may follow it"
+	} else if known := (*Error)(nil); errors.As(explainClock(err), &known) {
+		out = known
+	}
+	out.cause = err
+	if s.record(ctx, who, e) != nil { // which has logged it
+		out.Message += "; the audit log says that it was confirmed, and cannot be written to say that it was not"
+	}
+	return out
 }
 
 func explainClock(err error) error {
@@ -58,6 +78,8 @@ func ClockEvent(s clock.State, detail string) audit.Event {
 func DescribeClock(s clock.State) string {
 	now, wall := s.Now.UTC().Format(time.RFC3339), s.Wall.UTC().Format(time.RFC3339)
 	switch {
+	case s.Unwritten:
+		return fmt.Sprintf("the system's clock says %s and is believed again, but it cannot be followed: what must be known of that cannot be written beside the state; history is kept by the server's own count (%s)", wall, now)
 	case s.Damaged:
 		return fmt.Sprintf("the record of the last known time is damaged, so the system's clock (%s) is not followed; history is kept by the server's own count (%s)", wall, now)
 	case s.Status == clock.Ahead:
@@ -75,6 +97,8 @@ func AdviseClock(s clock.State) string {
 	switch {
 	case s.Status == clock.Trusted || s.Slowed:
 		return ""
+	case s.Unwritten:
+		return "make room on the disk of the state, or see the server's log for what is wrong with it: the clock is followed within a minute after that"
 	case s.Status == clock.Behind:
 		return "set the system's clock right, then nothing else is to be done; if it is right, `sallyport backup clock confirm --reason WHY` has the server's time wait for it"
 	}
@@ -82,7 +106,7 @@ func AdviseClock(s clock.State) string {
 }
 
 func describeClock(s clock.State) Clock {
-	return Clock{Status: string(s.Status), Now: s.Now, System: s.Wall, Offset: s.Offset, Since: s.Since, Slowed: s.Slowed, Damaged: s.Damaged, Advice: AdviseClock(s)}
+	return Clock{Status: string(s.Status), Now: s.Now, System: s.Wall, Offset: s.Offset, Since: s.Since, Slowed: s.Slowed, Damaged: s.Damaged, Unwritten: s.Unwritten, Unproven: s.Unproven, MaxOff: s.MaxOff, Advice: AdviseClock(s)}
 }
 
 // span is a time as people say it.
