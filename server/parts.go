@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -19,6 +20,9 @@ import (
 	"sallyport/server/shred"
 	"sallyport/vfs"
 )
+
+// bootEnv is the kernel's boot id, from systemd: the unit lets the server see nothing of /proc but processes.
+const bootEnv = "SALLYPORT_BOOT_ID"
 
 // parts are the floors below the front-ends, opened bottom up.
 type parts struct {
@@ -65,7 +69,10 @@ func (p *parts) open(ctx context.Context, c *Config, seal keyring.Seal) (err err
 	if p.policy, err = policydb.Open(ctx, policydb.Options{Path: filepath.Join(c.State.Dir, policyFile), Box: box, Token: p.keyring.PolicyToken, Names: names, NameToken: p.keyring.NameToken}); err != nil {
 		return policyError(c, err)
 	}
-	p.clock = clock.Open(clock.Options{Path: filepath.Join(c.State.Dir, clockFile), Box: box, MaxOff: c.Clock.MaxOff, MaxJump: c.Clock.MaxJump, Log: p.log.With("part", "clock")})
+	p.clock = clock.Open(clock.Options{
+		Path: filepath.Join(c.State.Dir, clockFile), Box: box, MaxOff: c.Clock.MaxOff, MaxJump: c.Clock.MaxJump, BootID: os.Getenv(bootEnv),
+		Log: p.log.With("part", "clock"),
+	})
 	if err := p.openAudit(c); err != nil {
 		return err
 	}

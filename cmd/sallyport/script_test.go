@@ -292,11 +292,11 @@ func otp(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[1], fmt.Sprintf("%06d", (binary.BigEndian.Uint32(sum[at:])&0x7fffffff)%1e6))
 }
 
-// lastknown DAYS makes the last time that the state below host knows of so many days ago: the system's clock cannot be set for a test, and for
-// who starts a server the one looks like the other.
+// lastknown DAYS [on] makes the last time that the state below host knows of so many days ago: the system's clock cannot be set for a test, and for
+// who starts a server the one looks like the other. The machine was off since, or on: then it has counted that no time passed.
 func lastKnown(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: lastknown DAYS")
+	if neg || len(args) != 1 && (len(args) != 2 || args[1] != "on") {
+		ts.Fatalf("usage: lastknown DAYS [on]")
 	}
 	days, err := strconv.Atoi(args[0])
 	ts.Check(err)
@@ -310,7 +310,11 @@ func lastKnown(ts *testscript.TestScript, neg bool, args []string) {
 	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
 		ts.Check(err)
 	}
-	c := clock.Open(clock.Options{Path: path, Box: box, Wall: func() time.Time { return time.Now().AddDate(0, 0, -days) }})
+	o := clock.Options{Path: path, Box: box, Wall: func() time.Time { return time.Now().AddDate(0, 0, -days) }}
+	if len(args) == 1 {
+		o.Count = func() clock.Count { return clock.Count{} }
+	}
+	c := clock.Open(o)
 	c.Begin(time.Time{}, func(clock.State) {})
 	ts.Check(c.Close())
 }

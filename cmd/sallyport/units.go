@@ -85,6 +85,8 @@ ProtectSystem=strict
 ProtectHome=yes
 ProtectProc=invisible
 ProcSubset=pid
+# Which start of the machine this is, to tell a restart of the server from one; ProcSubset hides it.
+Environment=SALLYPORT_BOOT_ID=%b
 ProtectClock=yes
 ProtectHostname=yes
 ProtectKernelLogs=yes
