@@ -30,6 +30,9 @@ func TestDoubtOutlivesARestart(t *testing.T) {
 	if s, err := w.c.Confirm(w.c.State().Offset); err != nil || s.Damaged {
 		t.Fatalf("%+v, %v", s, err)
 	}
+	was := w.c.Now()
+	w.passes(time.Hour)
+	w.at(was.Add(30*time.Minute), time.Minute) // it waits for the clock, and does not stand
 	w.stop()
 	w.start(time.Time{})
 	w.is(Behind, true) // as it was measured, and no longer in doubt
