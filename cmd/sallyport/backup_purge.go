@@ -32,6 +32,9 @@ func (a *app) backupPurge() *cobra.Command {
 				return usage("--dry-run and --now exclude each other", "")
 			}
 			chosen := before != "" || r.Path != ""
+			if chosen && r.Account == "" {
+				return usage("a purge before a time, or of a path, is of one account", "say which with --account")
+			}
 			if chosen && !r.DryRun {
 				if err := a.confirm("%s", purgeQuestion(r)); err != nil {
 					return err
@@ -106,6 +109,14 @@ func (a *app) purge(ctx context.Context, cl *admin.Client, r admin.PurgeAsk, qui
 	if !quietly {
 		if err := a.show(v); err != nil {
 			return err
+		}
+	}
+	if len(list) == 1 && r.Path != "" && list[0].Error == "" {
+		switch x := list[0]; {
+		case x.Stays+x.Busy > 0:
+			a.say("note: %d stay: they are on hold, or somebody is writing the file", x.Stays+x.Busy)
+		case x.Names+x.Versions == 0:
+			a.say("note: there is no history at and below %s; what is current is none", r.Path)
 		}
 	}
 	if failed > 0 {

@@ -96,7 +96,7 @@ type PurgedAccount struct {
 	Names    uint64    `json:"names"`
 	Versions uint64    `json:"versions"`
 	Bytes    uint64    `json:"bytes"`
-	Stays    uint64    `json:"stays"`          // items of that age that are on hold; only of a dry run
+	Stays    uint64    `json:"stays"`          // items of that age that are on hold; only of a dry run, and of a path
 	Busy     uint64    `json:"busy,omitempty"` // items that stay until somebody has finished writing
 	Oldest   time.Time `json:"oldest,omitzero"`
 	Newest   time.Time `json:"newest,omitzero"`

@@ -117,6 +117,12 @@ func (s *Server) purgeOne(who Peer, a *policydb.Account, r PurgeAsk, before time
 			return e.Encode()
 		}})
 	out.Names, out.Versions, out.Bytes, out.Busy, out.Oldest, out.Newest = got.Names, got.Versions, got.Bytes, got.Busy, got.Oldest, got.Newest
+	if err == nil && r.Path != "" { // whoever has to destroy something must hear what is left of it, and why
+		var left *vfs.PurgePlan
+		if left, err = planPurge(ctx, v, r.Path, before); err == nil {
+			out.Stays = left.Kept
+		}
+	}
 	if err != nil {
 		out.Error = err.Error()
 	}

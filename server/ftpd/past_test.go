@@ -92,6 +92,12 @@ func TestRealHistory(t *testing.T) {
 		t.Errorf("restored by its path in the history: %q", got)
 	}
 	c.stor("STOR kept", "other")
+	if got := c.cmd(550, "SITE RESTORE /.backups/versions/kept"); !strings.Contains(got, "name one of them") {
+		t.Errorf("restoring a list of versions: %q", got)
+	}
+	if got := c.cmd(550, "SITE RESTORE /never %s", session.FormatInstant(time.Now())); !strings.Contains(got, "at that time") {
+		t.Errorf("restoring what never was: %q", got)
+	}
 	c.cmd(250, "SITE RESTORE %s", lines("NLST /.backups/versions/kept")[0])
 	if got := c.retr("RETR kept"); got != "kept" {
 		t.Errorf("restored a version: %q", got)

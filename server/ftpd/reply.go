@@ -68,6 +68,8 @@ var replies = []struct {
 	{syscall.EDQUOT, reply{552, "Quota exceeded."}},
 	{syscall.ENOSPC, reply{452, "Not enough space."}},
 	{vfs.ErrNotKept, reply{550, "Older than what is kept."}},
+	{session.ErrNotThen, reply{550, "No such file or directory at that time."}},
+	{session.ErrWhich, reply{550, "That lists versions: name one of them, as it stands in the list."}},
 	{session.ErrInstant, reply{550, "No such time: write it like 2026-11-20T1430Z, in UTC."}},
 	{vfs.ErrNothingYet, reply{550, "Nothing had been stored at that time yet."}},
 	{vfs.ErrFuture, reply{550, "That time has not come yet."}},

@@ -2,12 +2,21 @@ package session
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"time"
 
 	"sallyport/policy"
 	"sallyport/vfs"
+)
+
+// Why nothing is restored. Both are fs.ErrNotExist.
+var (
+	ErrNotThen = fmt.Errorf("session: nothing was there then: %w", fs.ErrNotExist)
+	ErrWhich   = fmt.Errorf("session: versions, and none of them: %w", fs.ErrNotExist)
 )
 
 // Restore brings back what was at a path at an instant, a file or a directory with all that is below it, to where it was. What
@@ -38,6 +47,9 @@ func (g *Guard) Restore(ctx context.Context, name, instant string) (vfs.RestoreT
 	}
 	if then.denial != nil {
 		return vfs.RestoreTotals{}, g.s.denied(then.denial, policy.OpStat, ask.From)
+	}
+	if errors.Is(err, fs.ErrNotExist) && !says(err, vfs.ErrNotKept, vfs.ErrFuture, vfs.ErrNothingYet, vfs.ErrPurged) {
+		err = &fs.PathError{Op: "restore", Path: from, Err: ErrNotThen}
 	}
 	if err != nil {
 		return vfs.RestoreTotals{}, err
@@ -160,6 +172,9 @@ func (g *Guard) meant(name, instant string) (from string, at time.Time, err erro
 		}
 		v, err := h.version(h.rest)
 		if err != nil {
+			if _, serr := h.statVersion(h.rest); serr == nil {
+				err = &fs.PathError{Op: "restore", Path: name, Err: ErrWhich}
+			}
 			return "", at, err
 		}
 		if v.State == vfs.VersionInterrupted { // it never was what the path was
@@ -197,4 +212,9 @@ func (g *Guard) mayRestore(p *policy.Effective, ask vfs.RestoreAsk, what *vfs.In
 		return g.s.denied(d, policy.OpRead, ask.From)
 	}
 	return nil
+}
+
+// says tells whether an error is one of those that say more.
+func says(err error, list ...error) bool {
+	return slices.ContainsFunc(list, func(e error) bool { return errors.Is(err, e) })
 }
