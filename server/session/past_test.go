@@ -181,6 +181,26 @@ func TestAnUploadThatPreservesTimesIsOneVersion(t *testing.T) {
 	}
 }
 
+// TestVersionsOfOneSecondAreToldApart by a name that keeps its extension: programs must know what it is.
+func TestVersionsOfOneSecondAreToldApart(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 20, 14, 30, 12, 500, time.UTC)
+	for of, want := range map[string][]string{
+		"/d/f.csv":    {"2026-11-20T143012Z_1.csv", "2026-11-20T143012Z_1~2.csv", "2026-11-20T143012Z_1~3.csv", "2026-11-20T143012Z_2.csv", "2026-11-20T143013Z_1.csv", "2026-11-20T143013Z_1.interrupted.csv"},
+		"/d/.profile": {"2026-11-20T143012Z_1", "2026-11-20T143012Z_1~2", "2026-11-20T143012Z_1~3", "2026-11-20T143012Z_2", "2026-11-20T143013Z_1", "2026-11-20T143013Z_1.interrupted"},
+	} {
+		n := namer{of: of}
+		var got []string
+		for _, v := range []vfs.PathVersion{{Number: 1, At: at}, {Number: 1, At: at}, {Number: 1, At: at}, {Number: 2, At: at}, {Number: 1, At: at.Add(time.Second)},
+			{Number: 1, At: at.Add(time.Second), State: vfs.VersionInterrupted}} {
+			got = append(got, n.name(&v))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("versions of %s are named %q, want %q", of, got, want)
+		}
+	}
+}
+
 // TestARefusalToWriteHistorySaysWhatItWouldHaveBeen: making a name, or changing what is there; and of what may not be seen, making one.
 func TestARefusalToWriteHistorySaysWhatItWouldHaveBeen(t *testing.T) {
 	t.Parallel()

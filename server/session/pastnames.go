@@ -64,16 +64,16 @@ const versionTime = "2006-01-02T150405Z"
 
 // versionName is the name of a version in the listing of its path: the second since when the path had it, its number, which later changes of
 // its times do not change, and the extension, so that programs know what it is. Names sort by time.
-func versionName(of string, v *vfs.PathVersion) string {
+func versionName(of string, v *vfs.PathVersion) (name, ext string) {
 	base, ext := path.Base(of), path.Ext(of)
 	if ext == base { // a name that begins with its only dot has none
 		ext = ""
 	}
-	name := v.At.UTC().Format(versionTime) + "_" + strconv.FormatUint(v.Number, 10)
+	name = v.At.UTC().Format(versionTime) + "_" + strconv.FormatUint(v.Number, 10)
 	if v.State == vfs.VersionInterrupted {
 		name += ".interrupted"
 	}
-	return name + ext
+	return name, ext
 }
 
 // namer names the versions of a path one after the other. Two of one second and number, of files that had the path one after
@@ -84,7 +84,7 @@ type namer struct {
 }
 
 func (n *namer) name(v *vfs.PathVersion) string {
-	name := versionName(n.of, v)
+	name, ext := versionName(n.of, v)
 	if n.used == nil {
 		n.used = map[string]int{}
 	}
@@ -97,9 +97,9 @@ func (n *namer) name(v *vfs.PathVersion) string {
 				}
 			}
 		}
-		return name
+		return name + ext
 	}
-	return name + "~" + strconv.Itoa(n.used[name])
+	return name + "~" + strconv.Itoa(n.used[name]) + ext
 }
 
 // version finds the version that a path below versions names.
