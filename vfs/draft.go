@@ -80,18 +80,25 @@ func (k blobKeys) New(ctx context.Context, linearFrom uint64, whole bool) (blob.
 		panic("vfs: internal error: a blob without a draft")
 	}
 	var next *newBlob
+	var err error
 	if whole {
 		id, ok, more := k.c.spares.take()
 		if ok {
 			return k.spare(ctx, d, id)
 		}
 		if more {
-			next = nextBlob()
+			if next, err = k.c.nextBlob(); err != nil {
+				return id, nil, err
+			}
 		}
 	}
-	own, plan := nextBlob(), d.plan
+	own, err := k.c.nextBlob()
+	if err != nil {
+		return blob.ID{}, nil, err
+	}
+	plan := d.plan
 	plan.LinearFrom, plan.Scattered = linearFrom, whole
-	err := k.c.update(ctx, func(tx *meta.Tx) error {
+	err = k.c.update(ctx, func(tx *meta.Tx) error {
 		return errors.Join(own.put(tx, plan), next.put(tx, meta.BlobKey{Scattered: true}))
 	})
 	if err != nil {
@@ -108,16 +115,17 @@ func (k blobKeys) New(ctx context.Context, linearFrom uint64, whole bool) (blob.
 
 // spare gives the draft a blob that was spare, and has its commit make another one.
 func (k blobKeys) spare(ctx context.Context, d *draft, id blob.ID) (blob.ID, *record.Key, error) {
+	var next *newBlob
 	key, err := k.Key(ctx, id)
+	if err == nil && !k.c.spares.full() {
+		next, err = k.c.nextBlob()
+	}
 	if err != nil {
 		return id, nil, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.blobs[id] = false
-	if !k.c.spares.full() {
-		d.next = nextBlob()
-	}
+	d.blobs[id], d.next = false, next
 	return id, key, nil
 }
 

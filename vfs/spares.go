@@ -3,6 +3,7 @@ package vfs
 import (
 	"context"
 	"crypto/rand"
+	"math/bits"
 	"slices"
 	"sync"
 
@@ -91,10 +92,20 @@ type newBlob struct {
 	key *record.Key
 }
 
-func nextBlob() *newBlob {
+// blobsPerDir is about how many blobs a volume has in each directory before it makes more of them, up to 256.
+const blobsPerDir = 64
+
+// nextBlob draws id and key. The first byte of an id names the directory of the blob's file, and each new one of these costs a sync
+// and a block of the disk. So a volume of few blobs uses few of them: one, then two, four and so on.
+func (c *core) nextBlob() (*newBlob, error) {
 	b := &newBlob{key: record.NewKey()}
 	rand.Read(b.id[:]) // never fails (crypto/rand)
-	return b
+	err := c.db.View(func(tx *meta.Tx) error {
+		dirs := tx.Stats().Blobs / blobsPerDir
+		b.id[0] &= 1<<bits.Len8(uint8(min(dirs, 255))) - 1
+		return nil
+	})
+	return b, err
 }
 
 // put makes the key record, as plan says for what: a spare one is scattered, and no more. b may be nil. It wraps in the transaction, because the account may get a new key

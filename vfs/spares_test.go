@@ -3,6 +3,7 @@ package vfs
 import (
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
@@ -202,4 +203,26 @@ func TestFailedSmallUploadGivesUpItsBlob(t *testing.T) {
 	}
 	put(t, w, "next", noise(3, 5000))
 	wantContent(t, w, "next", noise(3, 5000))
+}
+
+// TestBlobsOfSmallVolumesShareADirectory: each directory costs a sync and a block of the disk, so that their number follows that of the blobs.
+func TestBlobsOfSmallVolumesShareADirectory(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	w := b.view()
+	made := 0
+	for _, c := range []struct{ blobs, least, most int }{{60, 1, 1}, {180, 2, 4}, {1100, 16, 32}} {
+		one := func(i int) { put(t, w, fmt.Sprint(made+i), noise(1, 4097)) }
+		if c.blobs < 1000 {
+			for i := range c.blobs - made {
+				one(i)
+			}
+		} else {
+			many(t, c.blobs-made, one)
+		}
+		made = c.blobs
+		if n := len(filesIn(t, filepath.Join(b.dir(), "blobs"))); n < c.least || n > c.most {
+			t.Errorf("%d blobs lie in %d directories, want %d to %d", c.blobs, n, c.least, c.most)
+		}
+	}
 }
