@@ -18,11 +18,12 @@ import (
 )
 
 const (
-	protocol   = 1
-	maxOutput  = 64 << 10 // bytes of standard output
-	maxErrors  = 16 << 10 // bytes of standard error that are looked at
-	maxWrapped = 16 << 10 // bytes; two of them must fit into seal.json
-	graceTime  = 2 * time.Second
+	protocol    = 1
+	maxOutput   = 64 << 10 // bytes of standard output
+	usualOutput = 4 << 10  // bytes: a root and more
+	maxErrors   = 16 << 10 // bytes of standard error that are looked at
+	maxWrapped  = 16 << 10 // bytes; two of them must fit into seal.json
+	graceTime   = 2 * time.Second
 )
 
 // request is what the helper reads.
@@ -99,6 +100,7 @@ func (s *Seal) call(ctx context.Context, r request) (*answer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("seal helper: internal error: %w", err)
 	}
+	in = append(in, '\n') // before what is cleared is chosen: it may move
 	defer clear(in)
 	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout)
 	defer cancel()
@@ -106,9 +108,10 @@ func (s *Seal) call(ctx context.Context, r request) (*answer, error) {
 	// Nothing of this process's environment: it can name libraries to load.
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	cmd.Dir = "/"
-	cmd.Stdin = bytes.NewReader(append(in, '\n'))
+	cmd.Stdin = bytes.NewReader(in)
 	out, errs := &bounded{max: maxOutput, full: cancel}, &bounded{max: maxErrors}
 	cmd.Stdout, cmd.Stderr = out, errs
+	out.buf.Grow(usualOutput) // a buffer that grows leaves the root behind in each that it outgrew
 	defer out.wipe()
 	// A group of its own, so that what it started ends with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

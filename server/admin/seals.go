@@ -61,6 +61,9 @@ func (s *Server) sealError(doing string, err error) error {
 		return err
 	}
 	hint := s.o.SealHint(err)
+	if errors.Is(err, keyring.ErrKeyFile) {
+		hint = "seal.key_file must be there, outside the state directory, with 64 hexadecimal digits and mode 0600: `(umask 077; openssl rand -hex 32 >FILE)` makes a new one"
+	}
 	if hint == "" || errors.Is(err, context.Canceled) {
 		return err
 	}
