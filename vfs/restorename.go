@@ -35,6 +35,7 @@ type verdict struct {
 	then   *meta.Version
 	looks  bool       // the content of what is there may be the same: worth comparing
 	copies bool       // the content must be copied
+	other  bool       // Exact: what is at the name had, or may have had, another name then, and may get that back: it cannot be this one, too
 	made   meta.Inode // that has the name now
 }
 
@@ -92,6 +93,9 @@ func (r *restorer) judge(tx *meta.Tx, dir meta.Inode, w *wanted) (v verdict, err
 		switch {
 		case kind == meta.Dir:
 			v.step = stepEnter
+			if r.exact && v.cur.ID != w.node.ID {
+				r.entered[v.cur.ID] = true
+			}
 			return v, nil
 		case v.cur.Children > 0:
 			v.step = stepConflict
@@ -110,11 +114,17 @@ func (r *restorer) whence(tx *meta.Tx, dir meta.Inode, w *wanted, v *verdict) er
 			v.step = stepSame
 		}
 		return err
-	case v.cur != nil && w.same == v.cur.ID && w.with == v.cur.Version:
+	case v.cur != nil && r.exact:
+		_, err := tx.NodeAt(v.cur.ID, r.past.at)
+		if v.other = err == nil; absentIsFine(err) != nil {
+			return err
+		}
+	}
+	if v.cur != nil && !v.other && w.same == v.cur.ID && w.with == v.cur.Version {
 		v.step = stepSame
 		return nil
 	}
-	v.looks = v.cur != nil && v.cur.Kind == meta.File && w.node.Kind == meta.File && sameAttr(&v.cur.Attr, &v.then.Attr)
+	v.looks = v.cur != nil && !v.other && v.cur.Kind == meta.File && w.node.Kind == meta.File && sameAttr(&v.cur.Attr, &v.then.Attr)
 	switch {
 	case w.node.ID == meta.Root:
 		v.step = stepMake
@@ -137,7 +147,7 @@ func (r *restorer) whence(tx *meta.Tx, dir meta.Inode, w *wanted, v *verdict) er
 // inside tells whether a live inode lies within the place that is made exactly as it was, so that its present name goes
 // anyway, and can get the other one: not if that lies below itself.
 func (r *restorer) inside(tx *meta.Tx, n *meta.Node, dir meta.Inode) (bool, error) {
-	if !r.exact || r.root == 0 || dir == 0 || n.ID == r.root {
+	if !r.exact || r.root == 0 || dir == 0 || n.ID == r.root || r.entered[n.ID] {
 		return false, nil
 	}
 	for up, i := n.Parent, 0; up != r.root; i++ {
@@ -225,13 +235,13 @@ func (r *restorer) revise(tx *meta.Tx, n *meta.Node, then *meta.Version) error {
 	return tx.AddVersion(n, &meta.Version{Writer: r.h.w.o.Writer, Attr: then.Attr, Layout: then.Layout})
 }
 
-// make makes a new inode. A file that is there gets a version instead, so that its versions stay together.
+// make makes a new inode. A file that is there gets a version instead, so that its versions stay together, unless it is another one.
 func (r *restorer) make(tx *meta.Tx, dir meta.Inode, w *wanted, v *verdict) (meta.Inode, error) {
 	n := &meta.Node{Kind: w.node.Kind, Target: w.node.Target, Attr: w.node.Attr}
 	if n.Kind == meta.Dir {
 		n.Mtime = 0 // see finish
 	}
-	if v.cur != nil && v.cur.Kind == meta.File && n.Kind == meta.File {
+	if v.cur != nil && v.cur.Kind == meta.File && n.Kind == meta.File && !v.other {
 		n = v.cur
 	} else if err := tx.NewNode(n); err != nil {
 		return 0, err

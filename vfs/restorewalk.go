@@ -26,7 +26,11 @@ type restorer struct {
 	enter    func() (leave func())
 	allow    func([]RestoreItem) error
 
-	lacks  time.Time // see RestorePlan
+	lacks time.Time // see RestorePlan
+	// Exact: directories that had another name then, or none, and have been entered under the one that they have now. They are moved no more, or
+	// what was restored in them would go along.
+	entered map[meta.Inode]bool
+
 	c      *core
 	root   meta.Inode // the directory that is restored; 0 = a file, or it is not there yet
 	totals RestoreTotals
@@ -66,6 +70,7 @@ func (r *restorer) run(ctx context.Context) error {
 		}
 		return theirs
 	}
+	r.entered = map[meta.Inode]bool{}
 	err := r.h.w.run("restore", r.ask.From, func(_ context.Context, c *core) error {
 		r.c = c
 		return r.restore(ctx)
