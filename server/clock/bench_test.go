@@ -55,6 +55,14 @@ func newBench(t testing.TB) *bench {
 	return &bench{t: t, wall: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), boot: 1, path: filepath.Join(t.TempDir(), "clock"), box: box}
 }
 
+// startBench is one on which a server was started for the first time.
+func startBench(t testing.TB) *bench {
+	t.Helper()
+	w := newBench(t)
+	w.start(time.Time{})
+	return w
+}
+
 // other is another machine with the same keys, which shows the same time.
 func (w *bench) other() *bench {
 	return &bench{t: w.t, wall: w.wall, boot: w.boot + 1000, path: w.path + "-of-another", box: w.box}

@@ -287,8 +287,8 @@ func (c *Clock) confirm(offset time.Duration) error {
 		return ErrTrusted
 	case (wall.Sub(j.line.read(now)) - offset).Abs() > smallLeap:
 		return ErrMoved
-	case j.state.Status == Behind:
-		j.slow = true
+	case wall.Before(j.line.read(now)):
+		j.slow, j.doubt = true, false
 		j.judge(&c.o, wall, now)
 	default:
 		j.follow(wall, now)

@@ -10,17 +10,14 @@ import (
 
 func TestAClockThatIsRightIsFollowed(t *testing.T) {
 	t.Parallel()
-	w := newBench(t)
-	w.start(time.Time{})
+	w := startBench(t)
 	w.passes(time.Hour)
 	w.jumps(30 * time.Second) // as NTP steps it
 	w.at(w.wall, 0)
 	w.jumps(-5 * time.Millisecond)
 	w.passes(10 * time.Second)
 	w.at(w.wall, jitter)
-	w.stop()
-	w.off(50 * time.Hour)
-	w.start(time.Time{})
+	w.again(50 * time.Hour)
 	w.is(Trusted, false)
 	w.at(w.wall, 0)
 	if len(w.told) != 0 {
@@ -34,8 +31,7 @@ func TestAClockThatIsAheadAtAStartIsNotFollowed(t *testing.T) {
 	for name, crash := range map[string]bool{"stop": false, "crash": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newBench(t)
-			w.start(time.Time{})
+			w := startBench(t)
 			w.passes(90 * time.Minute)
 			last := w.wall
 			if !crash {
@@ -71,8 +67,7 @@ func TestAClockThatIsAheadAtAStartIsNotFollowed(t *testing.T) {
 
 func TestAJumpWhileRunningIsNotFollowed(t *testing.T) {
 	t.Parallel()
-	w := newBench(t)
-	w.start(time.Time{})
+	w := startBench(t)
 	w.passes(10 * day)
 	right := w.wall
 	w.jumps(5 * time.Hour)
@@ -92,8 +87,7 @@ func TestAJumpWhileRunningIsNotFollowed(t *testing.T) {
 // A clock that gets ahead a little at a time gets nowhere, either.
 func TestACreepingClockIsNotFollowedForEver(t *testing.T) {
 	t.Parallel()
-	w := newBench(t)
-	w.start(time.Time{})
+	w := startBench(t)
 	begin := w.wall
 	for range 24 {
 		w.jumps(10 * time.Minute)
@@ -111,22 +105,17 @@ func TestAfterAConfirmationEverythingHasItsAge(t *testing.T) {
 	for name, again := range map[string]bool{"at once": false, "after a restart": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newBench(t)
-			w.start(time.Time{})
+			w := startBench(t)
 			w.passes(2 * day)
 			old := w.c.Now()
 			w.passes(time.Minute)
-			w.stop()
-			w.off(90 * day)
-			w.start(time.Time{})
+			w.again(90 * day)
 			w.is(Ahead, false)
 			w.passes(time.Minute)
 			first := w.c.Now()
 			real := w.wall
 			if again {
-				w.stop()
-				w.off(10 * time.Second)
-				w.start(time.Time{})
+				w.again(10 * time.Second)
 			}
 			w.passes(2 * day)
 			last := w.c.Now()
@@ -164,8 +153,7 @@ func TestAfterAConfirmationEverythingHasItsAge(t *testing.T) {
 // A clock at 1970 after a start, which something sets right an hour later: what happened in that hour is not taken for older.
 func TestAClockThatIsFarBehindIsNotFollowedBack(t *testing.T) {
 	t.Parallel()
-	w := newBench(t)
-	w.start(time.Time{})
+	w := startBench(t)
 	w.passes(time.Minute)
 	w.stop()
 	w.off(day)
@@ -192,8 +180,7 @@ func TestAClockThatIsFarBehindIsNotFollowedBack(t *testing.T) {
 // A clock that was a day ahead and is set right: the server's time waits for it at half speed.
 func TestTheServersTimeWaitsForAClockThatWentBack(t *testing.T) {
 	t.Parallel()
-	w := newBench(t)
-	w.start(time.Time{})
+	w := startBench(t)
 	w.passes(time.Hour)
 	w.jumps(-day)
 	w.is(Behind, true)
@@ -212,8 +199,7 @@ func TestTheServersTimeWaitsForAClockThatWentBack(t *testing.T) {
 // A clock that was years ahead from the first start on: nothing is destroyed sooner, and one word has time wait for it.
 func TestAClockThatIsFarBehindCanBeConfirmed(t *testing.T) {
 	t.Parallel()
-	w := newBench(t)
-	w.start(time.Time{})
+	w := startBench(t)
 	w.passes(time.Minute)
 	w.jumps(-100 * day)
 	w.is(Behind, false)
@@ -226,9 +212,7 @@ func TestAClockThatIsFarBehindCanBeConfirmed(t *testing.T) {
 	was = w.c.Now()
 	w.passes(day)
 	w.at(was.Add(day/2), time.Minute)
-	w.stop()
-	w.off(time.Hour)
-	w.start(time.Time{})
+	w.again(time.Hour)
 	w.is(Behind, true)
 	w.passes(199 * day)
 	w.is(Trusted, false)
@@ -243,8 +227,7 @@ func TestAClockThatIsFarBehindCanBeConfirmed(t *testing.T) {
 // Without a record the audit log is asked; a record that was tampered with is no reason to believe anything.
 func TestARecordThatIsMissingOrDamaged(t *testing.T) {
 	t.Parallel()
-	w := newBench(t)
-	w.start(time.Time{})
+	w := startBench(t)
 	w.passes(time.Hour)
 	w.stop()
 	last := w.wall
@@ -285,11 +268,8 @@ func TestARecordThatIsMissingOrDamaged(t *testing.T) {
 // Nothing becomes old by a time that is not on the disk.
 func TestALeapThatCannotBeWrittenIsNotMade(t *testing.T) {
 	t.Parallel()
-	w := newBench(t)
-	w.start(time.Time{})
-	w.stop()
-	w.off(90 * day)
-	w.start(time.Time{})
+	w := startBench(t)
+	w.again(90 * day)
 	w.passes(time.Hour)
 	was := w.c.Now()
 	w.c.o.Path = filepath.Join(t.TempDir(), "nowhere", "clock")
@@ -302,16 +282,13 @@ func TestALeapThatCannotBeWrittenIsNotMade(t *testing.T) {
 		t.Error("a leap was noted")
 	}
 	w.c.o.Path = w.path
-	if _, err := w.c.Confirm(w.c.State().Offset); err != nil {
-		t.Fatal(err)
-	}
+	w.confirms()
 	w.at(w.wall, 0)
 }
 
 func TestSuspensionIsTimeThatPassed(t *testing.T) {
 	t.Parallel()
-	w := newBench(t)
-	w.start(time.Time{})
+	w := startBench(t)
 	w.again(50 * time.Hour)
 	w.passes(time.Minute)
 	w.sleeps(30 * time.Hour)

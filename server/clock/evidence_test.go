@@ -13,8 +13,7 @@ func TestAnotherStartGetsAClockNoFurther(t *testing.T) {
 	for name, step := range map[string]time.Duration{"by hours": 70 * time.Hour, "little by little": 50 * time.Minute} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newBench(t)
-			w.start(time.Time{})
+			w := startBench(t)
 			begin := w.wall
 			for i := range 50 {
 				w.wall = w.wall.Add(step)
@@ -69,8 +68,7 @@ func TestStartsOfTheMachineDoNotAddUp(t *testing.T) {
 
 func TestWhatWasBelievedIsEarnedBack(t *testing.T) {
 	t.Parallel()
-	w := newBench(t)
-	w.start(time.Time{})
+	w := startBench(t)
 	for range 20 {
 		w.again(50 * time.Hour)
 		w.is(Trusted, false)
@@ -95,8 +93,7 @@ func TestWhatWasBelievedIsEarnedBack(t *testing.T) {
 func TestNoMoreIsEarnedThanIsCounted(t *testing.T) {
 	t.Parallel()
 	for off, want := range map[time.Duration]Status{10*time.Hour - time.Minute: Trusted, 10*time.Hour + time.Minute: Ahead} {
-		w := newBench(t)
-		w.start(time.Time{})
+		w := startBench(t)
 		w.again(defaultMaxOff)
 		w.passes(4 * time.Hour)
 		w.stop()
@@ -112,8 +109,7 @@ func TestNoMoreIsEarnedThanIsCounted(t *testing.T) {
 // The server was off, and the machine was not: that is no guess.
 func TestWhatTheMachineCountedIsBelieved(t *testing.T) {
 	t.Parallel()
-	w := newBench(t)
-	w.start(time.Time{})
+	w := startBench(t)
 	w.passes(time.Hour)
 	w.stop()
 	w.idle(90 * day)
@@ -136,8 +132,7 @@ func TestWhatTheMachineCountedIsBelieved(t *testing.T) {
 // What was given an instant in the minute that a crash took is not younger for who comes after it.
 func TestACrashTakesNoTimeFromAMachineThatStaysOn(t *testing.T) {
 	t.Parallel()
-	w := newBench(t)
-	w.start(time.Time{})
+	w := startBench(t)
 	w.passes(saveEvery + 50*time.Second)
 	w.jumps(20 * time.Minute)
 	at := w.c.Now()
@@ -162,8 +157,7 @@ func TestACountOfSomethingElseIsNoEvidence(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newBench(t)
-			w.start(time.Time{})
+			w := startBench(t)
 			w.passes(time.Hour)
 			w.stop()
 			was := w.wall
@@ -183,8 +177,7 @@ func TestACountOfSomethingElseIsNoEvidence(t *testing.T) {
 // A clock a second ahead is not worth a word, even where nothing more may be believed: what runs makes up for it.
 func TestASmallStepNeedsNoWord(t *testing.T) {
 	t.Parallel()
-	w := newBench(t)
-	w.start(time.Time{})
+	w := startBench(t)
 	w.again(defaultMaxOff)
 	w.is(Trusted, false)
 	was := w.c.Now()
@@ -202,8 +195,7 @@ func TestASmallStepNeedsNoWord(t *testing.T) {
 // A record of a program that knew no count is read, and is one of another machine.
 func TestARecordOfAnEarlierProgramIsRead(t *testing.T) {
 	t.Parallel()
-	w := newBench(t)
-	w.start(time.Time{})
+	w := startBench(t)
 	w.jumps(90 * day)
 	w.passes(time.Hour)
 	w.confirms()

@@ -10,8 +10,7 @@ import (
 // A record that was damaged is not mended by a second start: without it there is nothing to measure a clock by, however it moves.
 func TestDoubtOutlivesARestart(t *testing.T) {
 	t.Parallel()
-	w := newBench(t)
-	w.start(time.Time{})
+	w := startBench(t)
 	w.passes(time.Hour)
 	w.stop()
 	last := w.wall
@@ -59,9 +58,7 @@ func TestARecordThatCannotBeReadOrWrittenKeepsNobodyOut(t *testing.T) {
 	if err := os.RemoveAll(w.path); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.c.Confirm(w.c.State().Offset); err != nil {
-		t.Fatal(err)
-	}
+	w.confirms()
 	w.stop()
 	w.start(time.Time{})
 	w.is(Trusted, false)
@@ -71,11 +68,8 @@ func TestARecordThatCannotBeReadOrWrittenKeepsNobodyOut(t *testing.T) {
 // After a crash the server's time begins up to a minute earlier than it was. What got its instants in that minute is before the leap, too.
 func TestTheMinuteThatACrashTakesIsOnTheRightSideOfALeap(t *testing.T) {
 	t.Parallel()
-	w := newBench(t)
-	w.start(time.Time{})
-	w.stop()
-	w.off(90 * day)
-	w.start(time.Time{})
+	w := startBench(t)
+	w.again(90 * day)
 	w.passes(saveEvery + 50*time.Second)
 	at := w.c.Now()
 	w.off(0) // the power failed: the machine cannot tell how long it has been on
@@ -83,9 +77,7 @@ func TestTheMinuteThatACrashTakesIsOnTheRightSideOfALeap(t *testing.T) {
 	if !w.c.Now().Before(at) {
 		t.Fatal("nothing was lost: the test shows nothing")
 	}
-	if _, err := w.c.Confirm(w.c.State().Offset); err != nil {
-		t.Fatal(err)
-	}
+	w.confirms()
 	if got := w.c.Settled(at); !got.Equal(w.wall) {
 		t.Errorf("what happened before the leap to %v settled at %v", w.wall, got)
 	}
@@ -97,20 +89,15 @@ func TestTheMinuteThatACrashTakesIsOnTheRightSideOfALeap(t *testing.T) {
 // One word is for one clock: that it was right about being behind says nothing about the next time.
 func TestAConfirmationOfAClockBehindEndsWithOneAhead(t *testing.T) {
 	t.Parallel()
-	w := newBench(t)
-	w.start(time.Time{})
+	w := startBench(t)
 	w.jumps(-100 * day)
-	if _, err := w.c.Confirm(w.c.State().Offset); err != nil {
-		t.Fatal(err)
-	}
+	w.confirms()
 	if s := w.c.State(); !s.Slowed || !s.Confirmed {
 		t.Fatalf("%+v", s)
 	}
 	w.jumps(300 * day)
 	w.is(Ahead, false)
-	if _, err := w.c.Confirm(w.c.State().Offset); err != nil {
-		t.Fatal(err)
-	}
+	w.confirms()
 	w.jumps(-100 * day)
 	w.is(Behind, false)
 }
@@ -118,11 +105,8 @@ func TestAConfirmationOfAClockBehindEndsWithOneAhead(t *testing.T) {
 // Somebody looks at the clock, thinks about it, and says yes: to what they saw.
 func TestOnlyTheClockThatWasSeenIsConfirmed(t *testing.T) {
 	t.Parallel()
-	w := newBench(t)
-	w.start(time.Time{})
-	w.stop()
-	w.off(90 * day)
-	w.start(time.Time{})
+	w := startBench(t)
+	w.again(90 * day)
 	seen := w.c.State().Offset
 	w.passes(10 * time.Minute) // thinking
 	right := w.wall
@@ -147,9 +131,7 @@ func TestACopyOfTheRecordHasTheLeaps(t *testing.T) {
 	w.jumps(90 * day)
 	w.passes(time.Hour)
 	waited := w.c.Now()
-	if _, err := w.c.Confirm(w.c.State().Offset); err != nil {
-		t.Fatal(err)
-	}
+	w.confirms()
 	w.passes(time.Hour)
 	want := w.c.Settled(waited)
 	if want.Sub(waited) < 80*day {

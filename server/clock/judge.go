@@ -39,7 +39,7 @@ func (j *judgement) judge(o *Options, wall time.Time, now time.Duration) {
 	ahead := wall.Sub(own)
 	left := o.MaxOff - j.unproven.read(now) + jitter
 	switch {
-	case j.doubt, j.stillFalse(o, wall, now), !j.base.from.IsZero() && wall.After(j.base.read(now).Add(o.MaxJump)), ahead > max(left, smallLeap):
+	case j.doubt, ahead > 0 && j.stillFalse(o, wall, now), !j.base.from.IsZero() && wall.After(j.base.read(now).Add(o.MaxJump)), ahead > max(left, smallLeap):
 		j.keepOn(own, now, 1)
 		j.note(State{Status: Ahead, Damaged: j.doubt}, own)
 	case ahead > left: // by so little that it is not worth a word: what runs makes up for it at once

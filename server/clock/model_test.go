@@ -21,7 +21,12 @@ type model struct {
 	given time.Time // the latest that the server said in this run
 	// straight is what the server's time would be if it had never slowed down, which a run may not know that was killed beside a full disk.
 	straight time.Time
+	doubt    bool // the record was damaged, and nobody has said anything since
+	early    []moment
 }
+
+// moment is what the server's time was when nobody knew how wrong it is, and what a right clock would have shown.
+type moment struct{ at, real time.Time }
 
 // run is time that the machine counts.
 func (m *model) run(d time.Duration) {
@@ -64,12 +69,27 @@ func (m *model) looked() {
 		// It is tried again within a minute.
 	case s.Status == Trusted && (ahead > smallLeap+jitter || ahead < -defaultMaxJump-jitter):
 		m.rt.Fatalf("the clock is trusted, and is not followed: %+v", s)
-	case s.Status == Ahead && !s.Damaged && ahead < -defaultMaxOff:
+	case s.Status == Ahead && !s.Damaged && ahead < 0:
 		m.rt.Fatalf("a clock that is behind is called ahead: %+v", s)
 	case s.Status == Behind && ahead > 0:
 		m.rt.Fatalf("a clock that is ahead is called behind: %+v", s)
 	case s.Since.IsZero() != (s.Status == Trusted):
 		m.rt.Fatalf("%+v", s)
+	}
+	switch {
+	case m.doubt && (s.Status != Ahead || !s.Damaged):
+		m.rt.Fatalf("the record was damaged, and the clock is %+v", s)
+	case m.full: // since when the clock is not believed may be forgotten
+		m.early = nil
+	case s.Status != Trusted:
+		m.early = append(m.early, moment{now, m.real})
+	default:
+		for _, e := range m.early {
+			if got := m.c.Settled(e.at); m.wall.Equal(m.real) && got.Before(e.real.Add(-2*smallLeap)) {
+				m.rt.Fatalf("what happened at %v is taken to be of %v", e.real, got)
+			}
+		}
+		m.early = nil
 	}
 	if b := m.c.Before(day); b.After(now.Add(-day)) {
 		m.rt.Fatalf("what is before %v is a day old at %v", b, now)
@@ -78,11 +98,12 @@ func (m *model) looked() {
 
 // begins is a start of the server.
 func (m *model) begins(forgotten bool) {
+	last := m.given
 	m.given = time.Time{} // of a run: a machine that was off takes up to a minute
 	if forgotten {
 		m.base = time.Time{}
 	}
-	m.start(time.Time{})
+	m.start(last)
 	m.looked()
 }
 
@@ -102,12 +123,13 @@ func (m *model) confirmed() {
 	case err != nil || nothing || m.full:
 		m.rt.Fatalf("%v: %+v, with a disk that is full %v", err, was, m.full)
 	}
-	if was.Status == Ahead {
+	m.doubt = false
+	if was.Status == Ahead && was.Offset >= 0 {
 		if s.Status != Trusted || s.Now.Before(m.wall) {
 			m.rt.Fatalf("%+v was confirmed, and is %+v", was, s)
 		}
 		m.bound, m.base, m.straight = s.Now.Add(defaultMaxOff), s.Now, s.Now
-	} else if !s.Slowed || !s.Confirmed {
+	} else if s.Status != Trusted && (!s.Slowed || !s.Confirmed) {
 		m.rt.Fatalf("%+v was confirmed, and is %+v", was, s)
 	}
 	m.looked()
@@ -172,31 +194,8 @@ func TestWhateverHappensToTheClock(t *testing.T) {
 				m.c.Look()
 				m.looked()
 			},
-			"the disk": func(rt *rapid.T) { m.full = rapid.Bool().Draw(rt, "is full") },
-			"the server restarts": func(rt *rapid.T) {
-				kill := rapid.Bool().Draw(rt, "killed")
-				if !kill && m.c.Close() != nil && !m.full {
-					rt.Fatal("nothing is wrong with the disk")
-				}
-				stay := m.boot > 0 && rapid.Bool().Draw(rt, "the machine stays on")
-				d := spans(40*day).Draw(rt, "time")
-				if stay {
-					m.run(d)
-					if rapid.Bool().Draw(rt, "it is brought back from a snapshot") {
-						m.begun += time.Duration(rapid.Float64Range(0, 1).Draw(rt, "how far") * float64(m.count().Time))
-					}
-				} else {
-					m.off(d)
-					up := spans(40*day).Draw(rt, "the machine is on before the server")
-					m.idle(up)
-					m.real = m.real.Add(d + up)
-				}
-				forgotten := m.unsaved()
-				if rapid.Bool().Draw(rt, "and the clock is right") {
-					m.wall = m.real
-				}
-				m.begins(forgotten)
-			},
+			"the disk":                       func(rt *rapid.T) { m.full = rapid.Bool().Draw(rt, "is full") },
+			"the server restarts":            func(*rapid.T) { m.restarts() },
 			"somebody says that it is right": func(*rapid.T) { m.confirmed() },
 		})
 		// And in the end, one word for a clock that is right.
@@ -218,6 +217,43 @@ func TestWhateverHappensToTheClock(t *testing.T) {
 			rt.Fatalf("the clock is right, and the server's time is not: %+v", s)
 		}
 	})
+}
+
+// restarts ends the server in some way, and begins another one on the same or another start of the machine.
+func (m *model) restarts() {
+	was, alright := m.c.State(), m.wall.Equal(m.real)
+	kept := !rapid.Bool().Draw(m.rt, "killed") && m.c.Close() == nil
+	stays, counts, right := m.boot > 0 && rapid.Bool().Draw(m.rt, "the machine stays on"), true, rapid.Bool().Draw(m.rt, "and the clock is right")
+	d := spans(40*day).Draw(m.rt, "time")
+	if stays {
+		m.run(d)
+		if rapid.Bool().Draw(m.rt, "it is brought back from a snapshot") {
+			m.begun += time.Duration(rapid.Float64Range(0, 1).Draw(m.rt, "how far") * float64(m.count().Time))
+			counts = false
+		}
+	} else {
+		m.off(d)
+		up := spans(40*day).Draw(m.rt, "the machine is on before the server")
+		m.idle(up)
+		m.real = m.real.Add(d + up)
+	}
+	if right {
+		m.wall = m.real
+	}
+	if rapid.IntRange(0, 9).Draw(m.rt, "the record is damaged if 0") == 0 {
+		if err := os.WriteFile(m.path, []byte("no record"), 0o600); err != nil {
+			m.rt.Fatal(err)
+		}
+		m.doubt, m.early = true, nil
+	}
+	m.begins(m.unsaved())
+	switch s := m.c.State(); {
+	case m.doubt || !kept:
+	case was.Status == Ahead && !was.Unwritten && !right && s.Status != Ahead:
+		m.rt.Fatalf("a restart made %+v into %+v", was, s)
+	case was.Status == Trusted && was.Offset.Abs() <= jitter && stays && counts && alright && right && (s.Status != Trusted || s.Offset.Abs() > jitter):
+		m.rt.Fatalf("the machine has counted %v, and a restart made %+v into %+v", d, was, s)
+	}
 }
 
 // unsaved says whether the record does not tell which clock was believed first since the machine was started.

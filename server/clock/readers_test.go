@@ -19,8 +19,7 @@ func TestReadersDoNotWaitForTheDisk(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newBench(t)
-			w.start(time.Time{})
+			w := startBench(t)
 			w.jumps(90 * day)
 			w.idle(saveEvery)
 			reached, goOn := make(chan bool), make(chan bool)
@@ -44,8 +43,7 @@ func TestReadersDoNotWaitForTheDisk(t *testing.T) {
 // Who is held up between finding out how time goes and what has passed must not see it go further than who asks afterwards.
 func TestNowNeverGoesBackWhenItSlowsDown(t *testing.T) {
 	t.Parallel()
-	w := newBench(t)
-	w.start(time.Time{})
+	w := startBench(t)
 	w.passes(time.Minute)
 	var between time.Time
 	elapsed := w.c.o.Elapsed
@@ -155,8 +153,7 @@ func TestALeapThatCannotBeWrittenIsTriedSeldom(t *testing.T) {
 // What cannot be written while nothing leaps is tried seldom, too, and says nothing about the clock.
 func TestARecordThatCannotBeWrittenIsTriedSeldom(t *testing.T) {
 	t.Parallel()
-	w := newBench(t)
-	w.start(time.Time{})
+	w := startBench(t)
 	w.full, w.puts = true, 0
 	for range 3600 {
 		w.passes(time.Second)
