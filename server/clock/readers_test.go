@@ -162,3 +162,23 @@ func TestARecordThatCannotBeWrittenIsTriedSeldom(t *testing.T) {
 		t.Errorf("%d tries within an hour", w.puts)
 	}
 }
+
+// What the time costs whoever asks, alone and with others.
+func BenchmarkNow(b *testing.B) {
+	w := newBench(b)
+	c := Open(Options{Path: w.path, Box: w.box})
+	c.Begin(time.Time{}, func(State) {})
+	defer c.Close()
+	b.Run("alone", func(b *testing.B) {
+		for b.Loop() {
+			c.Now()
+		}
+	})
+	b.Run("with others", func(b *testing.B) {
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				c.Now()
+			}
+		})
+	})
+}
