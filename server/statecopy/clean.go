@@ -20,11 +20,15 @@ func (d *Dir) Clean(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var apart []string                // files of the audit log that are not at their place yet
 	named := map[string]bool{}        // files of the audit log, and accounts
 	lists := map[AccountID][]string{} // of accounts of which an earlier state is kept: all their lists
 	err = c.Each(func(e Entry) error {
 		if isLog(e.Name) {
 			named[filepath.Base(e.Name)] = true
+			if d.file(e.Name) != e.Name {
+				apart = append(apart, e.Name)
+			}
 		}
 		if id, ok := accountOf(e.Name); ok {
 			named[blob.ID(id).String()] = true
@@ -43,7 +47,7 @@ func (d *Dir) Clean(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(d.cleanTop(c.dir.meta), d.placeLogs(c), d.removeOthers("audit", named), d.removeOthers("blobs", named)); err != nil {
+	if err := errors.Join(d.cleanTop(c.dir.meta), d.placeLogs(apart), d.removeOthers("audit", named), d.removeOthers("blobs", named)); err != nil {
 		return err
 	}
 	accounts, err := d.names("blobs")
@@ -90,17 +94,16 @@ func (d *Dir) removePrefixed(prefix, kept string) error {
 }
 
 // placeLogs puts the audit log of a copy that took the place of one of something else where all later ones look for it.
-func (d *Dir) placeLogs(c *Copy) error {
-	return c.Each(func(e Entry) error {
-		from := d.file(e.Name)
-		if !isLog(e.Name) || from == e.Name {
-			return nil
-		}
-		if err := d.mkdir(filepath.Dir(e.Name)); err != nil {
+func (d *Dir) placeLogs(apart []string) error {
+	for _, name := range apart {
+		if err := d.mkdir(filepath.Dir(name)); err != nil {
 			return err
 		}
-		return d.root.Rename(from, e.Name)
-	})
+		if err := d.root.Rename(d.file(name), name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // cleanBlobs removes blobs that none of the lists names; all are in order, one fan-out directory is in memory at a time.

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"sallyport/vfs/blob"
 )
 
 // TestNoDirectoryOfACopyLeadsElsewhere: each directory of a copy in turn is moved away and replaced by a symlink to it, so that everything seems to
@@ -45,10 +48,12 @@ func leadElsewhere(t *testing.T, dir string, changed, inside bool) {
 	f.wantCopy(t, path)
 	before := f.want()
 	at := filepath.Join(path, strings.Replace(dir, "META", filepath.Base(must(filepath.Glob(filepath.Join(path, "meta-*")))[0]), 1))
+	link := elsewhere
 	if inside { // os.Root follows that one
 		elsewhere = filepath.Join(path, "drill-of-somebody")
+		link = must(filepath.Rel(filepath.Dir(at), elsewhere))
 	}
-	if err := errors.Join(os.Rename(at, elsewhere), os.Symlink(elsewhere, at), os.WriteFile(filepath.Join(elsewhere, "canary"), []byte("canary"), 0o600)); err != nil {
+	if err := errors.Join(os.Rename(at, elsewhere), os.Symlink(link, at), os.WriteFile(filepath.Join(elsewhere, "canary"), []byte("canary"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	there := filesIn(t, elsewhere)
@@ -224,4 +229,67 @@ func TestAPlaceThatCannotBeWritten(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestNoFileOfACopyIsASymlink: not even one that stays in the directory.
+func TestNoFileOfACopyIsASymlink(t *testing.T) {
+	t.Parallel()
+	f, _ := someState()
+	path := filepath.Join(t.TempDir(), "copy")
+	f.wantCopy(t, path)
+	moved := filepath.Join(path, "drill-of-somebody")
+	if err := os.Mkdir(moved, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for name := range filesIn(t, path) {
+		if name == lockName || name == manifestName {
+			continue
+		}
+		n++
+		at, to := filepath.Join(path, name), filepath.Join(moved, "part")
+		if err := errors.Join(os.Rename(at, to), os.Symlink(to, at)); err != nil {
+			t.Fatal(err)
+		}
+		rel := must(filepath.Rel(filepath.Dir(at), to))
+		for _, link := range []string{to, rel} { // os.Root follows the second one
+			if err := errors.Join(os.Remove(at), os.Symlink(link, at)); err != nil {
+				t.Fatal(err)
+			}
+			var found []string
+			_, err := restore(t, path, filepath.Join(t.TempDir(), "new"), RestoreOptions{Report: func(s string) { found = append(found, s) }})
+			if !errors.Is(err, ErrDamaged) && (err != nil || len(found) != 1) {
+				t.Errorf("%s is a symlink to %s: %q, %v", name, link, found, err)
+			}
+		}
+		if err := errors.Join(os.Remove(at), os.Rename(to, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n < 10 {
+		t.Errorf("only %d files", n)
+	}
+}
+
+// TestNoAccountIsTakenForAnother: the blobs of one account are a symlink to those of another, among which they lie, too. What is removed as not
+// needed by the one is not what the other needs.
+func TestNoAccountIsTakenForAnother(t *testing.T) {
+	t.Parallel()
+	f, ids := someState()
+	f.accounts[ids[0]].open = map[blob.ID]bool{}
+	path := filepath.Join(t.TempDir(), "copy")
+	f.wantCopy(t, path)
+	before := f.want()
+	a, b := filepath.Join(path, fmt.Sprintf("blobs/%x", ids[0][:])), filepath.Join(path, fmt.Sprintf("blobs/%x", ids[2][:]))
+	if err := errors.Join(os.CopyFS(b, os.DirFS(a)), os.RemoveAll(a), os.Symlink(filepath.Base(b), a)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.run(t, path, Options{}); err != nil && !errors.Is(err, ErrDamaged) {
+		t.Fatal(err)
+	}
+	got, err := restore(t, path, filepath.Join(t.TempDir(), "new"), RestoreOptions{Report: func(s string) { t.Errorf("finding: %s", s) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, got, before)
 }
