@@ -50,7 +50,7 @@ const (
 )
 
 // Prepare makes the target of a restore: a directory that is absent or empty, or that an interrupted restore of the same
-// copy left (id "" = of whichever). ErrNotEmpty and ErrOtherRestore otherwise.
+// copy left. id "" is that of an archive, which UnpackInto finds out. ErrNotEmpty and ErrOtherRestore otherwise.
 func Prepare(to, id string) error {
 	if err := os.MkdirAll(to, 0o700); err != nil {
 		return fmt.Errorf("preparing the state directory: %w", err)
@@ -62,7 +62,9 @@ func Prepare(to, id string) error {
 	marker := filepath.Join(to, RestoringFile)
 	have, err := os.ReadFile(marker)
 	switch {
-	case err == nil && (id == "" || string(have) == id+"\n" || string(have) == "\n"):
+	case err == nil && id == "": // what is unpacked tells which copy it is, before anything is restored of it
+		return nil
+	case err == nil && (string(have) == id+"\n" || string(have) == "\n"):
 		if err := syncAll(to); err != nil { // what is there is kept, and its names may not be durable yet
 			return fmt.Errorf("preparing the state directory: %w", err)
 		}
@@ -90,7 +92,8 @@ func syncAll(dir string) error {
 	return unix.Syncfs(int(f.Fd()))
 }
 
-// UnpackInto unpacks an archive into a directory of copies below the target of a restore, from which Restore can Move.
+// UnpackInto unpacks an archive into a directory of copies below the target of a restore, from which Restore can Move. ErrOtherRestore if
+// the target holds what a restore of another copy left.
 func UnpackInto(ctx context.Context, archive io.Reader, to string) (*Dir, error) {
 	path := filepath.Join(to, unpackedDir)
 	if err := os.RemoveAll(path); err != nil {
@@ -100,7 +103,14 @@ func UnpackInto(ctx context.Context, archive io.Reader, to string) (*Dir, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := Unpack(ctx, archive, d); err != nil {
+	err = Unpack(ctx, archive, d)
+	if err == nil {
+		var c *Copy
+		if c, err = d.Current(); err == nil {
+			err = Prepare(to, c.ID)
+		}
+	}
+	if err != nil {
 		return nil, errors.Join(err, d.Close(), os.RemoveAll(path)) // nobody can go on with it
 	}
 	return d, nil
