@@ -285,6 +285,8 @@ func copyFailed(e *admin.Error, err error) bool {
 		e.Code, e.Hint = admin.CodeNotFound, "make one with `sallyport backup state --to DIR`"
 	case errors.Is(err, statecopy.ErrInUse):
 		e.Code, e.Hint = admin.CodeConflict, "wait for its end"
+	case errors.Is(err, statecopy.ErrOther):
+		e.Code, e.Hint = admin.CodeRefused, "copy to another directory; or, if nobody will ever restore that copy, add --replace"
 	case errors.Is(err, statecopy.ErrPlace):
 		e.Code, e.Hint = admin.CodeRefused, "choose a directory on another disk, or on another machine"
 	case errors.Is(err, statecopy.ErrNotEmpty):

@@ -3,6 +3,7 @@ package statecopy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"path/filepath"
@@ -21,19 +22,28 @@ type before struct {
 // maxManifest bounds the manifest of a copy before, bytes: it has some 500 for each account.
 const maxManifest = 1 << 30
 
-// readBefore looks at the copy in force. One that cannot be read is as good as none: everything is copied then.
-func (d *Dir) readBefore() {
+// readBefore looks at the copy in force. One that is damaged is as good as none: everything is copied then. One that a later program
+// made, and one that the disk does not give now, may be the only one of something.
+func (d *Dir) readBefore() error {
 	d.before = before{}
 	f, _, err := d.openPart(manifestName)
-	if err != nil {
-		return
+	if err == nil {
+		defer f.Close()
+		var m *Manifest
+		var accounts map[AccountID]Holding
+		if m, accounts, err = ReadHoldings(io.LimitReader(f, maxManifest), nil); err == nil {
+			d.before = before{metaPrefix + m.ID, accounts}
+		}
 	}
-	defer f.Close()
-	m, accounts, err := ReadHoldings(io.LimitReader(f, maxManifest), nil)
-	if err != nil {
-		return
+	switch {
+	case errors.Is(err, ErrDamaged), errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(err, errors.ErrUnsupported):
+		return fmt.Errorf("%w: %w", ErrOther, err)
+	case err != nil:
+		return fmt.Errorf("reading the manifest of the copy there: %w", err)
 	}
-	d.before = before{metaPrefix + m.ID, accounts}
+	return nil
 }
 
 // Have opens the manifest of the copy in force; nil = there is none.

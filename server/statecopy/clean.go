@@ -20,15 +20,11 @@ func (d *Dir) Clean(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var apart []string                // files of the audit log that are not at their place yet
 	named := map[string]bool{}        // files of the audit log, and accounts
 	lists := map[AccountID][]string{} // of accounts of which an earlier state is kept: all their lists
 	err = c.Each(func(e Entry) error {
 		if isLog(e.Name) {
 			named[filepath.Base(e.Name)] = true
-			if d.file(e.Name) != e.Name {
-				apart = append(apart, e.Name)
-			}
 		}
 		if id, ok := accountOf(e.Name); ok {
 			named[blob.ID(id).String()] = true
@@ -47,7 +43,7 @@ func (d *Dir) Clean(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(d.cleanTop(c.dir.meta), d.placeLogs(apart), d.removeOthers("audit", named), d.removeOthers("blobs", named)); err != nil {
+	if err := errors.Join(d.cleanTop(c.dir.meta), d.placeApart(c.dir.meta), d.removeOthers("audit", named), d.removeOthers("blobs", named)); err != nil {
 		return err
 	}
 	accounts, err := d.names("blobs")
@@ -93,13 +89,37 @@ func (d *Dir) removePrefixed(prefix, kept string) error {
 	return nil
 }
 
-// placeLogs puts the audit log of a copy that took the place of one of something else where all later ones look for it.
-func (d *Dir) placeLogs(apart []string) error {
-	for _, name := range apart {
-		if err := d.mkdir(filepath.Dir(name)); err != nil {
+// placeApart puts audit log and blobs of a copy in force that took the place of one of something else where all later ones look for them.
+// Until all of them are there, what lies in meta counts.
+func (d *Dir) placeApart(meta string) error {
+	for _, dir := range []string{"audit", "blobs"} {
+		if err := d.placeAll(filepath.Join(meta, dir), dir); err != nil {
 			return err
 		}
-		if err := d.root.Rename(d.file(name), name); err != nil {
+	}
+	d.apart = false
+	return d.root.RemoveAll(filepath.Join(meta, blobsDir))
+}
+
+// placeAll moves blobs and files of the audit log below one directory to the same names below another.
+func (d *Dir) placeAll(from, to string) error {
+	list, err := d.names(from)
+	if err != nil {
+		return err
+	}
+	for _, name := range list {
+		at, place := filepath.Join(from, name), filepath.Join(to, name)
+		info, err := d.root.Lstat(at)
+		switch {
+		case err != nil:
+		case info.IsDir():
+			err = d.placeAll(at, place)
+		case info.Mode().IsRegular() && (isLog(place) || strings.HasPrefix(place, blobsDir)):
+			if err = d.mkdir(to); err == nil {
+				err = d.root.Rename(at, place)
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -161,6 +181,9 @@ func (c *Copy) eachOf(lists []string, fn func(Blob) error) error {
 	defer stop()
 	other, more := next()
 	err := c.dir.readList(c.dir.file(lists[0]), func(b Blob) error {
+		if failed != nil { // what else it names is not known
+			return failed
+		}
 		for more && bytes.Compare(other.ID[:], b.ID[:]) <= 0 {
 			if err := fn(other); err != nil {
 				return err

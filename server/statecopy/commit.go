@@ -23,7 +23,7 @@ func (d *Dir) Commit(ctx context.Context, m *Manifest, text io.ReadSeeker) error
 	}
 	if err == nil {
 		d.meta = metaPrefix + m.ID
-		err = d.syncDir(".") // the parts before the manifest
+		err = d.syncTop() // the parts before the manifest
 	}
 	if err == nil {
 		err = d.root.Rename(temp, manifestName)
@@ -31,7 +31,16 @@ func (d *Dir) Commit(ctx context.Context, m *Manifest, text io.ReadSeeker) error
 	if err != nil {
 		return errors.Join(err, d.takeBack(temp))
 	}
-	return d.syncDir(".")
+	return d.syncTop()
+}
+
+// syncTop makes the names in the directory itself durable, whatever the file system: what Clean removes next is what only an older manifest needs.
+func (d *Dir) syncTop() error {
+	known, err := d.syncNames(".")
+	if err == nil && !known {
+		err = d.Sync()
+	}
+	return err
 }
 
 // takeBack undoes what Commit did before the switch: parts under a name would not be removed by Close.
@@ -70,13 +79,14 @@ func (d *Dir) prune(manifest io.ReadSeeker) error {
 	named := map[string]bool{} // directories
 	if _, err := ReadManifest(manifest, func(e Entry) error {
 		if ofAccount(e.Name) {
-			named[filepath.Dir(e.Name)] = true
+			dir := filepath.Dir(e.Name)
+			named[dir], named[blobsDir+filepath.Base(dir)] = true, true
 		}
 		return nil
 	}); err != nil {
 		return err
 	}
-	for _, dir := range []string{filepath.Clean(accountsDir), filepath.Clean(keptDir)} {
+	for _, dir := range []string{filepath.Clean(accountsDir), filepath.Clean(keptDir), filepath.Clean(blobsDir)} {
 		list, err := d.names(filepath.Join(d.meta, dir))
 		if err != nil {
 			return err

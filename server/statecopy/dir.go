@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -26,11 +27,14 @@ type Dir struct {
 	meta string // of the copy that is being written, or read; "" = none
 	// deferred: what lies below meta is synced as a whole, by Sync. A crash before that leaves what Begin removes.
 	deferred bool
-	// logsApart: the audit log of the copy lies in meta, because that at its usual place is of something else (--replace).
-	logsApart bool
+	// replacing: what is at its usual place is of something else (--replace), and stays there until Commit: the audit log of the copy lies
+	// in meta, and so do blobs of which there is one of the same name.
+	replacing bool
+	apart     bool // there are such blobs
 	before    before
 	hardLink  func(from, to string) error // root.Link but in tests
 	syncFile  func(*os.File) error        // (*os.File).Sync but in tests
+	syncAll   func(fd int) error          // unix.Syncfs but in tests
 	made      map[string]bool             // directories that are known to be there
 	sync      map[string]bool             // directories that were written to since they were last synced
 }
@@ -77,7 +81,7 @@ func dirAt(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dir{path: path, root: root, made: map[string]bool{}, sync: map[string]bool{}, hardLink: root.Link, syncFile: (*os.File).Sync}, nil
+	return &Dir{path: path, root: root, made: map[string]bool{}, sync: map[string]bool{}, hardLink: root.Link, syncFile: (*os.File).Sync, syncAll: unix.Syncfs}, nil
 }
 
 // lockFile opens what the lock is held on. Where nothing can be written, which is a good place for a copy, that is the file that is there,
@@ -95,11 +99,15 @@ func (d *Dir) lockFile(create bool) (*os.File, error) {
 // notInState refuses a place within a state directory: a copy is worth nothing on the disk that it is to outlive, and the server would
 // find there what is not its own.
 func notInState(path string) error {
-	at, err := filepath.Abs(path)
+	place, err := filepath.Abs(path)
+	if real, rerr := filepath.EvalSymlinks(place); rerr == nil {
+		place = real
+	}
+	at := place
 	for ; err == nil; at = filepath.Dir(at) {
 		_, seal := os.Lstat(filepath.Join(at, SealFile))
 		_, ring := os.Lstat(filepath.Join(at, RingFile))
-		if seal == nil && ring == nil {
+		if seal == nil && ring == nil || at != place && isManifest(filepath.Join(at, manifestName)) {
 			return fmt.Errorf("%w: %s lies in %s, which is a state directory or a copy itself", ErrPlace, path, at)
 		}
 		if real, rerr := filepath.EvalSymlinks(at); rerr == nil && real != at {
@@ -111,6 +119,21 @@ func notInState(path string) error {
 		}
 	}
 	return fmt.Errorf("finding the directory of the copy: %w", err)
+}
+
+// isManifest says whether a file is the manifest of a copy, of whatever form.
+func isManifest(path string) bool {
+	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	title := make([]byte, len(titlePrefix))
+	_, err = io.ReadFull(f, title)
+	return err == nil && string(title) == titlePrefix
 }
 
 // mayUse refuses a directory in which something else lies: what no copy names is removed from it. A symlink would have that done,
@@ -143,7 +166,16 @@ func (d *Dir) Close() error {
 
 // Begin begins a copy; what an earlier one left that did not come to its end is removed, but for its blobs, which are whole.
 func (d *Dir) Begin(replace bool) error {
-	if _, err := d.root.Lstat(writing); err == nil { // the names of its blobs may not be durable yet, and HasBlob goes by them
+	if err := d.readBefore(); err != nil && !replace {
+		return err
+	}
+	top, err := d.names(".")
+	if err != nil {
+		return err
+	}
+	left := func(name string) bool { return strings.HasPrefix(name, metaPrefix) && name != d.before.meta }
+	if slices.ContainsFunc(top, left) {
+		// the names of its blobs may not be durable yet, and HasBlob goes by them; nor that of the manifest in force, if it was killed there
 		if err := d.Sync(); err != nil {
 			return err
 		}
@@ -151,14 +183,13 @@ func (d *Dir) Begin(replace bool) error {
 	if err := d.root.RemoveAll(writing); err != nil {
 		return err
 	}
-	d.readBefore()
 	if d.before.meta != "" { // one that got its name, and never a manifest, could take the room that the next one needs
-		if err := d.cleanTop(d.before.meta); err != nil {
+		if err := errors.Join(d.placeApart(d.before.meta), d.cleanTop(d.before.meta)); err != nil {
 			return err
 		}
 	}
-	d.meta, d.deferred = writing, true
-	if d.logsApart = replace; replace {
+	d.meta, d.deferred, d.apart = writing, true, false
+	if d.replacing = replace; replace {
 		d.before = before{} // nothing of it counts
 	}
 	return d.removePrefixed(manifestName+tempInfix, "")
@@ -166,7 +197,7 @@ func (d *Dir) Begin(replace bool) error {
 
 // File takes a file of the copy, whole, and makes it durable at the latest in Sync.
 func (d *Dir) File(ctx context.Context, name string, size int64, r io.Reader) error {
-	if d.logsApart {
+	if d.replacing && isLog(name) {
 		return d.put(ctx, filepath.Join(d.meta, name), size, r)
 	}
 	return d.put(ctx, d.usual(name), size, r)
@@ -174,7 +205,7 @@ func (d *Dir) File(ctx context.Context, name string, size int64, r io.Reader) er
 
 // HasFile says whether a file of the audit log is there, as a whole or with more behind it.
 func (d *Dir) HasFile(ctx context.Context, e Entry) bool {
-	return isLog(e.Name) && !d.logsApart && d.check(ctx, e.Name, e) == nil
+	return isLog(e.Name) && !d.replacing && d.check(ctx, e.Name, e) == nil
 }
 
 // HasBlob says whether a sealed blob is there: files get their names when they are whole, and never change.
@@ -185,11 +216,22 @@ func (d *Dir) HasBlob(account AccountID, b Blob) bool {
 
 // Blob takes a blob.
 func (d *Dir) Blob(ctx context.Context, account AccountID, b Blob, size int64, r io.Reader) error {
-	return d.put(ctx, d.blob(account, b), size, r)
+	path := d.blob(account, b)
+	if d.replacing && !b.Open { // a server that went back may have another end of the blob
+		if _, err := d.root.Lstat(path); err == nil {
+			path, d.apart = d.blobApart(account, b), true
+		}
+	}
+	return d.put(ctx, path, size, r)
 }
 
-// dropBlob removes a blob that is not what was written.
+// dropBlob removes a blob that is not what was written. One of the copy that is to be replaced stays, and an empty one takes its place.
 func (d *Dir) dropBlob(account AccountID, b Blob) error {
+	if d.replacing && !b.Open {
+		if _, err := d.root.Lstat(blobPath(account, b.ID)); err == nil {
+			return d.Blob(context.Background(), account, b, 0, strings.NewReader(""))
+		}
+	}
 	err := d.root.Remove(d.blob(account, b))
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
@@ -202,7 +244,18 @@ func (d *Dir) blob(account AccountID, b Blob) string {
 	if b.Open {
 		return filepath.Join(d.meta, openPath(account, b.ID))
 	}
+	if d.apart {
+		apart := d.blobApart(account, b)
+		if _, err := d.root.Lstat(apart); err == nil {
+			return apart
+		}
+	}
 	return blobPath(account, b.ID)
+}
+
+// blobApart is where a blob lies while its usual place has one of something else.
+func (d *Dir) blobApart(account AccountID, b Blob) string {
+	return filepath.Join(d.meta, blobPath(account, b.ID))
 }
 
 func openPath(account AccountID, id blob.ID) string {
@@ -231,7 +284,7 @@ func (d *Dir) file(name string) string {
 // Drop forgets an account of the copy that is being written: it was destroyed meanwhile, or is copied again.
 func (d *Dir) Drop(id AccountID) error {
 	clear(d.made)
-	for _, dir := range []string{accountsDir, keptDir} {
+	for _, dir := range []string{accountsDir, keptDir, blobsDir} {
 		if err := d.root.RemoveAll(filepath.Join(d.meta, accountDir(dir, id))); err != nil {
 			return err
 		}

@@ -305,7 +305,7 @@ func TestNoCopyInAStateDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := filesIn(t, state)
-	for _, at := range []string{state, state + "/copy", state + "/accounts/a/b", base + "/name", base + "/name/copy", base + "/inner/copy", meta, meta + "/x"} {
+	for _, at := range []string{state, state + "/copy", state + "/accounts/a/b", base + "/name", base + "/name/copy", base + "/inner/copy", meta, meta + "/x", path + "/x", path + "/blobs/x/y"} {
 		if d, err := OpenDir(at, true); !errors.Is(err, ErrPlace) {
 			t.Errorf("%s: %v %v", at, d, err)
 		}

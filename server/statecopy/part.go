@@ -126,23 +126,32 @@ func (d *Dir) Settle() error {
 	return nil
 }
 
-// syncDir makes the names in a directory durable. Some file systems (of networks, mostly) know no such call; what they do in Sync has to do.
+// syncDir makes the names in a directory durable, or leaves it to Sync.
 func (d *Dir) syncDir(dir string) error {
+	_, err := d.syncNames(dir)
+	return err
+}
+
+// syncNames makes the names in a directory durable. Some file systems (of networks, mostly) know no such call; what they do in Sync has to do.
+func (d *Dir) syncNames(dir string) (known bool, err error) {
 	f, err := d.root.Open(dir)
 	if err != nil {
-		return fmt.Errorf("syncing a directory: %w", err)
+		return false, fmt.Errorf("syncing a directory: %w", err)
 	}
 	defer f.Close()
 	err = d.syncFile(f)
-	if err == nil || errors.Is(err, unix.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
-		return nil
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, unix.EINVAL), errors.Is(err, errors.ErrUnsupported):
+		return false, nil
 	}
-	return fmt.Errorf("syncing a directory: %w", err)
+	return false, fmt.Errorf("syncing a directory: %w", err)
 }
 
 // Sync makes everything durable. The lock was opened before anything was written, so what failed since is told here.
 func (d *Dir) Sync() error {
-	if err := unix.Syncfs(int(d.lock.Fd())); err != nil {
+	if err := d.syncAll(int(d.lock.Fd())); err != nil {
 		return fmt.Errorf("syncing the copy: %w", err)
 	}
 	return nil

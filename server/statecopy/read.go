@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 )
 
 // drillPrefix begins the names of directories in which a restore is tried.
@@ -26,6 +27,8 @@ func (d *Dir) Current() (*Copy, error) {
 	if err := d.isDir(d.meta); err != nil && !errors.Is(err, fs.ErrNotExist) { // other packages open what is in it by its path
 		return nil, err
 	}
+	_, err = d.root.Lstat(filepath.Join(d.meta, blobsDir))
+	d.apart = err == nil
 	return &Copy{m, d}, nil
 }
 

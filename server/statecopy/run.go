@@ -92,7 +92,8 @@ type Done struct {
 // Options of Run.
 type Options struct {
 	Deep bool // read back and authenticate every byte of every blob, and not only the ends of those that are new
-	// Replace puts the copy in the place of one that is of another server or state (ErrOther); nothing of that is used.
+	// Replace puts the copy in the place of one that is of another server or state (ErrOther); nothing of that is used but blobs that are the
+	// same, and to know that it is Deep.
 	Replace bool
 	// Progress is told of every account that is whole.
 	Progress func(account AccountID, d *Done)
@@ -100,6 +101,7 @@ type Options struct {
 
 // Run makes a copy, verifies it, and puts it in force. What is damaged at the source is left out, and no error: see Done.Damage.
 func Run(ctx context.Context, from Source, to Target, o Options) (*Done, error) {
+	o.Deep = o.Deep || o.Replace
 	r := &runner{from: from, to: to, o: o, done: &Done{}, same: map[AccountID]bool{}}
 	err := to.Begin(o.Replace)
 	if err == nil && !o.Replace {

@@ -12,6 +12,7 @@
 //	blobs/<account>/<2 hex>/<30 hex>  sealed blobs, which never change, of all copies
 //	audit/<20 digits>.log             files of the audit log, which only grow, of all copies
 //	meta-<id>/audit/<20 digits>.log   those of a copy that took the place of one of something else, until they are at their place
+//	meta-<id>/blobs/…                 its blobs that the other one has, too, and not the same, until they are at their place
 package statecopy
 
 import (
@@ -67,6 +68,7 @@ const (
 	identityDir  = "identity/"
 	accountsDir  = "accounts/"
 	keptDir      = "kept/"
+	blobsDir     = "blobs/"
 	listName     = "blobs.list"
 )
 
