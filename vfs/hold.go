@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -42,7 +41,6 @@ type holds struct {
 type held struct {
 	paths []string
 	all   bool
-	exact bool                // what is on the way to the paths is not covered, wherever it goes
 	moved map[meta.Inode]bool // not changed any more
 	seen  int64               // past names of instants below this one were looked at to find those
 }
@@ -165,7 +163,7 @@ func (w *way) wasHeld(en *meta.Entry) (bool, error) {
 		return false, err
 	}
 	is := w.h.covers(at)
-	above := !w.h.exact && w.h.leadsTo(at)
+	above := w.h.leadsTo(at)
 	if !is {
 		if is, err = w.moved(en.Dir); err != nil {
 			return false, err
@@ -227,41 +225,6 @@ func (w *way) judge(p *past, at slot) error {
 	is, err := w.moved(at.dir)
 	p.Held = is
 	return err
-}
-
-// everAt covers what is, or ever was, at and below a path, as far as history knows.
-func (c *core) everAt(ctx context.Context, name string) (*held, error) {
-	w := c.vol.View(ViewOptions{})
-	defer w.Close()
-	history := w.History(nil)
-	h := &held{paths: []string{norm.NFC.String(path.Clean("/" + name))}, exact: true, moved: map[meta.Inode]bool{}}
-	err := c.db.View(func(tx *meta.Tx) error {
-		at, err := history.stays(ctx, tx, name)
-		for _, s := range at {
-			h.moved[s.id] = true
-		}
-		return absentIsFine(err)
-	})
-	if err != nil {
-		return nil, err
-	}
-	for {
-		next, _, err := c.findMoved(ctx, h, 0)
-		if err != nil || len(next) == 0 {
-			return h, err
-		}
-		for _, id := range next { // what was moved out of these is found in the next round
-			h.moved[id] = true
-		}
-	}
-}
-
-// was tells whether an item is, or was, at or below the paths of the hold; not whether it is on the way to them.
-func (w *way) was(p *past) (bool, error) {
-	if w.h.moved[p.item.Inode] || strings.HasPrefix(p.Path, "/") && w.h.covers(p.Path) {
-		return true, nil
-	}
-	return w.moved(p.at.dir)
 }
 
 // covers tells whether a path is at or below a held one. One whose way is not known any more counts as such.

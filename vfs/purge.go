@@ -212,6 +212,10 @@ func (p *PurgePlan) execute(ctx context.Context, c *core, emit func(PurgeReceipt
 		err = e.flush(ctx)
 	}
 	if err == nil {
+		e.gathered = e.leading
+		err = e.flush(ctx)
+	}
+	if err == nil {
 		c.usages = nil // who had enough comes again
 	}
 	if err != nil && !errors.Is(err, errEnough) {
@@ -221,7 +225,7 @@ func (p *PurgePlan) execute(ctx context.Context, c *core, emit func(PurgeReceipt
 }
 
 // only is what the plan is bounded to; nil = nothing.
-func (p *PurgePlan) only(ctx context.Context, c *core) (*held, error) {
+func (p *PurgePlan) only(ctx context.Context, c *core) (*ever, error) {
 	if p.below == "" {
 		return nil, nil
 	}
@@ -254,9 +258,10 @@ type purge struct {
 	emit     func(PurgeReceipt) []byte
 	gathered []meta.Superseded // what they are called is found out again when that matters: there are many
 	known    *meta.Usages
-	held     *held // as the items are judged by
-	only     *held // nothing else is looked at; nil = everything is
-	loose    bool  // something was met that is not held
+	leading  []meta.Superseded // names by which the rest is known to belong to the path: the last to go, or who goes on after a crash would not find it
+	held     *held             // as the items are judged by
+	only     *ever             // nothing else is looked at; nil = everything is
+	loose    bool              // something was met that is not held
 }
 
 // take gathers what has expired of a page of the time index, and purges it when there is a window full of it.
@@ -266,6 +271,10 @@ func (e *purge) take(ctx context.Context, page []past) error {
 			continue
 		}
 		if e.loose = true; !e.plan.expired(page[i].Superseded) {
+			continue
+		}
+		if item := &page[i].item; e.only != nil && item.Entry != nil && e.only.gone[item.Inode] != 0 {
+			e.leading = append(e.leading, *item)
 			continue
 		}
 		if e.gathered = append(e.gathered, page[i].item); len(e.gathered) == e.window() {
@@ -347,7 +356,7 @@ type past struct {
 
 // history hands out what was superseded before an instant, oldest first, by pages of a size, each from a view of its own; only is what
 // historyOf has.
-func (c *core) history(ctx context.Context, until int64, size int, only *held, fn func(page []past) error) error {
+func (c *core) history(ctx context.Context, until int64, size int, only *ever, fn func(page []past) error) error {
 	h, _, err := c.held(ctx)
 	if err != nil {
 		return err
@@ -363,16 +372,16 @@ func (c *core) historyFrom(ctx context.Context, from, until int64, size int, h *
 }
 
 // historyOf is historyFrom for what was at or below some paths; nil = everything. A page may be empty then.
-func (c *core) historyOf(ctx context.Context, from, until int64, size int, h, only *held, fn func(page []past) error) error {
+func (c *core) historyOf(ctx context.Context, from, until int64, size int, h *held, only *ever, fn func(page []past) error) error {
 	return c.itemsFrom(ctx, from, until, size, describing(h, only), fn)
 }
 
 // look makes what finds out about the items of a view, and whether they are asked for.
 type look func(tx *meta.Tx) func(meta.Superseded) (p past, is bool, err error)
 
-func describing(h, only *held) look {
+func describing(h *held, only *ever) look {
 	return func(tx *meta.Tx) func(meta.Superseded) (past, bool, error) {
-		w, of := newWay(tx, h), newWay(tx, only)
+		w, of := newWay(tx, h), newEverWay(tx, only)
 		return func(s meta.Superseded) (p past, is bool, err error) {
 			if p, err = describe(tx, w, s); err != nil || only == nil {
 				return p, true, err

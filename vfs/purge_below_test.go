@@ -1,7 +1,9 @@
 package vfs
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 )
@@ -79,5 +81,62 @@ func TestAPurgeOfAPathHeedsHoldsAndTime(t *testing.T) {
 	b.wantBelow("/", "/d/held 1*")
 	paths.Store(&[]string{})
 	b.purgeBelow("/", endOfTime)
+	b.wantBelow("/")
+}
+
+// TestAPurgeOfAPathLeavesWhatCameLater into a directory that had the path once: it never was there. What was there is found wherever it went, also
+// if it came back.
+func TestAPurgeOfAPathLeavesWhatCameLater(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	w := b.view()
+	ok(t, w.MkdirAll("/cv/sub", 0o755))
+	ok(t, w.Mkdir("/old", 0o755))
+	for _, name := range []string{"/cv/f", "/cv/back", "/cv/gone", "/cv/sub/g", "/cv/sub/h", "/old/o", "/swap"} {
+		twice(t, w, name)
+	}
+	ok(t, w.Rename("/cv/back", "/back"))
+	ok(t, w.Rename("/cv", "/archive"))
+	ok(t, w.Rename("/back", "/archive/back"))
+	for _, name := range []string{"/archive/new", "/archive/was", "/archive/left", "/archive/sub/n", "/archive/f"} {
+		twice(t, w, name)
+	}
+	ok(t, w.Remove("/archive/was"))
+	ok(t, w.Remove("/archive/gone"))
+	ok(t, w.Rename("/archive/left", "/left"))
+	ok(t, w.Rename("/archive/sub/g", "/g"))
+	ok(t, w.Rename("/old", "/archive/old"))
+	ok(t, w.Mkdir("/cv", 0o755))
+	ok(t, w.Rename("/swap", "/cv/swap"))
+	ok(t, w.Rename("/cv/swap", "/swap"))
+
+	b.purgeBelow("/cv", endOfTime)
+	b.wantBelow("/", "/archive/left 0", "/left 1", "/archive/new 1", "/archive/was 0", "/archive/was 1", "/archive/sub/n 1", "/old 0", "/archive/old/o 1")
+	wantContent(t, w, "/archive/sub/h", noise(2, 100))
+}
+
+// TestAPurgeOfAPathGoesOnAfterItsEnd: what tells that the rest was there goes last.
+func TestAPurgeOfAPathGoesOnAfterItsEnd(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	w := b.view()
+	ok(t, w.Mkdir("/cv", 0o755))
+	const files = 2*purgeBatch + 100
+	many(t, files, func(i int) { put(t, w, fmt.Sprint("/cv/", i), noise(uint64(i), 10)) })
+	twice(t, w, "/cv/moved")
+	ok(t, w.Rename("/cv/moved", "/moved"))
+	twice(t, w, "/moved")
+	ok(t, w.Rename("/cv", "/archive"))
+	many(t, files, func(i int) { ok(t, w.Remove(fmt.Sprint("/archive/", i))) })
+	stop := errors.New("the operator went away")
+	for range 10 {
+		_, err := b.vol.Purge(t.Context(), PurgeOptions{Before: endOfTime, Below: "/cv", Pace: func(context.Context, int) error { return stop }})
+		if err == nil {
+			break
+		}
+		if err != stop {
+			t.Fatal(err)
+		}
+	}
 	b.wantBelow("/")
 }
