@@ -44,6 +44,13 @@ func (c *core) rescueUploads(ctx context.Context) error {
 		return err
 	}
 	for _, r := range cut {
+		if r.spare {
+			if stays, err := c.young(ctx, r.id); err != nil && !c.later(ctx, err) {
+				return err
+			} else if stays || err != nil {
+				continue
+			}
+		}
 		if r.bytes, err = r.whole(ctx); err != nil {
 			if err = c.damage(c.blobFailed(err)); !errors.Is(err, ErrIntegrity) {
 				if c.later(ctx, err) {
@@ -311,8 +318,8 @@ func (c *core) unlinkDoomed(ctx context.Context) (ids []blob.ID, err error) {
 	return ids, blob.RemoveAll(ctx, c.blobs, ids)
 }
 
-// orphanGrace is how old a blob that metadata does not know must be before it is removed: long enough for an operator who
-// put back an old database by mistake to put back the right one.
+// orphanGrace is how old a blob must be before it is removed that metadata does not know, or knows as spare: long enough for an operator
+// who put back an old database by mistake to put back the right one, in which it may be a file.
 const orphanGrace = 7 * 24 * time.Hour
 
 // dated is a blob store that knows when a blob was last written.
@@ -322,33 +329,43 @@ type dated interface {
 
 // removeOrphans removes blobs without a key record. Without their key they are noise, and no normal path leaves any.
 func (c *core) removeOrphans(ctx context.Context) error {
-	store, ok := c.blobs.(dated)
-	if !ok {
+	if _, ok := c.blobs.(dated); !ok {
 		return nil
 	}
-	_, err := c.vol.removes(func() error { return c.unlinkOrphans(ctx, store) })
+	_, err := c.vol.removes(func() error { return c.unlinkOrphans(ctx) })
 	return err
 }
 
-func (c *core) unlinkOrphans(ctx context.Context, store dated) error {
+func (c *core) unlinkOrphans(ctx context.Context) error {
 	ids, err := c.orphans(ctx)
 	if err != nil {
 		return err
 	}
 	for _, id := range ids {
-		at, err := store.ModTime(ctx, id)
-		// Files are dated by the system's clock, which the volume may not believe: both must say that it is old.
-		if errors.Is(err, fs.ErrNotExist) || err == nil && min(c.vol.fs.o.Now().Sub(at), time.Since(at)) < orphanGrace {
-			continue
-		}
-		if err != nil {
+		if stays, err := c.young(ctx, id); err != nil {
 			return err
+		} else if stays {
+			continue
 		}
 		if err := c.blobs.Remove(ctx, id); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// young says whether a blob lies there and was written within orphanGrace.
+func (c *core) young(ctx context.Context, id blob.ID) (bool, error) {
+	store, ok := c.blobs.(dated)
+	if !ok {
+		return false, nil
+	}
+	at, err := store.ModTime(ctx, id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	// Files are dated by the system's clock, which the volume may not believe: both must say that it is old.
+	return err == nil && min(c.vol.fs.o.Now().Sub(at), time.Since(at)) < orphanGrace, err
 }
 
 // orphans lists the blobs that have no key record.
