@@ -48,6 +48,7 @@ func (c *core) rescueUploads(ctx context.Context) error {
 			if stays, err := c.young(ctx, r.id); err != nil && !c.later(ctx, err) {
 				return err
 			} else if stays || err != nil {
+				c.spares.leave(r.id)
 				continue
 			}
 		}

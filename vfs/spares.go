@@ -24,7 +24,8 @@ const mostSpares = 16
 type spares struct {
 	mu    sync.Mutex // guards all below
 	ids   []blob.ID
-	asked bool // before: who uploads one file only shall not pay for a second
+	left  []blob.ID // have a file that a crash kept from its commit, or that is of a newer database
+	asked bool      // before: who uploads one file only shall not pay for a second
 }
 
 // take takes one out. If there is none, more says whether it pays to make one.
@@ -47,6 +48,13 @@ func (s *spares) add(b *newBlob) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ids = append(s.ids, b.id)
+}
+
+// leave has housekeeping look after a blob that recovery left.
+func (s *spares) leave(id blob.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.left = append(s.left, id)
 }
 
 // full says whether there is no need of more.
@@ -81,6 +89,28 @@ func (c *core) dropSpares() error {
 		}
 		return nil
 	})
+}
+
+// giveUpLeft gives up what recovery left, once it is old enough (orphanGrace).
+func (c *core) giveUpLeft(ctx context.Context) error {
+	c.spares.mu.Lock()
+	left := slices.Clone(c.spares.left)
+	c.spares.mu.Unlock()
+	for _, id := range left {
+		if stays, err := c.young(ctx, id); err != nil {
+			return err
+		} else if stays {
+			continue
+		}
+		r := rescue{c: c, id: id, spare: true}
+		if err := c.update(ctx, r.apply); err != nil {
+			return err
+		}
+		c.spares.mu.Lock()
+		c.spares.left = slices.DeleteFunc(c.spares.left, func(at blob.ID) bool { return at == id })
+		c.spares.mu.Unlock()
+	}
+	return nil
 }
 
 // isSpare says whether a key record is, or was when its blob was begun, a spare one.

@@ -46,7 +46,7 @@ func (v *Volume) Tidy(ctx context.Context, o TidyOptions) (*TidyResult, error) {
 	res := &TidyResult{}
 	err = v.do(ctx, func(c *core) error {
 		t := tidier{c: c, o: o, res: res}
-		for _, step := range []func(context.Context) error{c.removeDoomed, t.sweep, c.removeOrphans, t.files} {
+		for _, step := range []func(context.Context) error{c.giveUpLeft, c.removeDoomed, t.sweep, c.removeOrphans, t.files} {
 			if err := step(ctx); err != nil {
 				return err
 			}

@@ -131,23 +131,44 @@ func (s *site) examineAudit(ctx context.Context, ring *keyring.Keyring) error {
 }
 
 func (s *site) examineVolume(ctx context.Context, ring *keyring.Keyring) error {
+	if err := s.keepHouse(ctx, ring, s.examineContent); err != nil {
+		return err
+	}
+	waiting, err := s.noOrphans(ctx, ring)
+	if err != nil || len(waiting) == 0 {
+		return err
+	}
+	old := time.Now().Add(-grace) // to the system's clock, too
+	for _, p := range waiting {
+		if err := os.Chtimes(p, old, old); err != nil {
+			return err
+		}
+	}
+	if err := s.keepHouse(ctx, ring, func(context.Context, *vfs.FS) error { return nil }); err != nil {
+		return err
+	}
+	if waiting, err = s.noOrphans(ctx, ring); err == nil && len(waiting) > 0 {
+		err = wrong("%q were given a week, and are still there", waiting)
+	}
+	return err
+}
+
+// keepHouse does something with the volumes, and then the housekeeping of a time when every grace is over.
+func (s *site) keepHouse(ctx context.Context, ring *keyring.Keyring, do func(context.Context, *vfs.FS) error) error {
 	var later atomic.Int64
 	now := func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
 	f, err := vfs.Open(ctx, vfs.Options{Dir: filepath.Join(s.dir, "accounts"), Keyring: ring, IdleClose: -1, Now: now})
 	if err != nil {
 		return wrong("the volumes do not open: %v", err)
 	}
-	err = s.examineContent(ctx, f)
+	err = do(ctx, f)
 	later.Store(int64(grace))
 	if v, verr := f.Volume(ctx, s.h.id); err == nil && verr == nil {
 		if _, err = v.Tidy(ctx, vfs.TidyOptions{Wait: -1}); err != nil {
 			err = wrong("housekeeping: %v", err)
 		}
 	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return s.noOrphans(ctx, ring)
+	return errors.Join(err, f.Close())
 }
 
 // marksReach compares the marks in the head with what the events of purges say, which are from the transactions that destroyed it: no crash parts them.
@@ -169,23 +190,28 @@ func marksReach(tx *meta.Tx) error {
 const grace = 8 * 24 * time.Hour
 
 // noOrphans compares the blobs on the disk with the records, after housekeeping when every grace is over: each blob has a key
-// record, each key record a version that relies on it, and nothing waits to be unlinked.
-func (s *site) noOrphans(ctx context.Context, ring *keyring.Keyring) error {
+// record, each key record a version that relies on it, and nothing waits to be unlinked. waiting are the files of small uploads that the
+// crash kept from their commit, and that are not old.
+func (s *site) noOrphans(ctx context.Context, ring *keyring.Keyring) (waiting []string, err error) {
 	keys, err := ring.Account(s.h.id)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	dir := filepath.Join(s.dir, "accounts", hex.EncodeToString(s.h.id[:]))
 	tree := filepath.Join(dir, fmt.Sprintf("tree-%d.db", keys.Version()))
 	db, err := meta.Open(ctx, tree, keys, meta.Options{Now: time.Now})
 	if err != nil {
-		return wrong("after housekeeping: %v", err)
+		return nil, wrong("after housekeeping: %v", err)
 	}
 	defer db.Close()
-	known, used := map[string]bool{}, map[string]bool{}
+	known, used, spare := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	err = db.View(func(tx *meta.Tx) error {
 		var doomed error
-		return errors.Join(marksReach(tx), tx.Doomed(func(id [16]byte) bool { doomed = wrong("blob %x is still to be unlinked", id); return false }), doomed, tx.Blobs(func(b *meta.BlobKey) bool { known[blobPath(b.ID)] = true; return true }),
+		return errors.Join(marksReach(tx), tx.Doomed(func(id [16]byte) bool { doomed = wrong("blob %x is still to be unlinked", id); return false }), doomed, tx.Blobs(func(b *meta.BlobKey) bool {
+			known[blobPath(b.ID)] = true
+			spare[blobPath(b.ID)] = b.State == meta.BlobOpen && b.Dir == 0 && b.Inode == 0
+			return true
+		}),
 			tx.VersionsFrom(0, 0, func(l meta.Located) bool {
 				for _, ref := range l.Blobs {
 					used[blobPath(ref.ID)] = true
@@ -194,15 +220,15 @@ func (s *site) noOrphans(ctx context.Context, ring *keyring.Keyring) error {
 			}))
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, e := range entries {
 		if e.Name() != "blobs" && e.Name() != filepath.Base(tree) {
-			return wrong("%s is left over", e.Name())
+			return nil, wrong("%s is left over", e.Name())
 		}
 	}
 	err = filepath.WalkDir(filepath.Join(dir, "blobs"), func(p string, e fs.DirEntry, err error) error {
@@ -215,14 +241,19 @@ func (s *site) noOrphans(ctx context.Context, ring *keyring.Keyring) error {
 		return nil
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return nil, err
 	}
 	for name := range known {
-		if !used[name] {
-			return wrong("no version relies on %s, and its key is still there", name)
+		info, err := os.Stat(filepath.Join(dir, name))
+		switch {
+		case used[name]:
+		case spare[name] && err == nil && time.Since(info.ModTime()) < grace/2:
+			waiting = append(waiting, filepath.Join(dir, name))
+		default:
+			return nil, wrong("no version relies on %s, and its key is still there", name)
 		}
 	}
-	return nil
+	return waiting, nil
 }
 
 func (s *site) examineContent(ctx context.Context, f *vfs.FS) (err error) {
