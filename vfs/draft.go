@@ -46,6 +46,8 @@ func (c *core) ended(d *draft) {
 	c.drafts.Add(-1)
 	d.mu.Lock()
 	pin := d.pin
+	d.next.forget() // it was not committed, or has been handed over
+	d.next = nil
 	d.mu.Unlock()
 	if pin != 0 {
 		c.pins.unpin(pin)
@@ -102,6 +104,8 @@ func (k blobKeys) New(ctx context.Context, linearFrom uint64, whole bool) (blob.
 		return errors.Join(own.put(tx, plan), next.put(tx, meta.BlobKey{Scattered: true}))
 	})
 	if err != nil {
+		own.forget()
+		next.forget()
 		return own.id, nil, err
 	}
 	if next != nil {

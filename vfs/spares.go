@@ -44,7 +44,7 @@ func (s *spares) take() (id blob.ID, ok, more bool) {
 
 // add takes over one that is committed.
 func (s *spares) add(b *newBlob) {
-	clear(b.key[:])
+	b.forget()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ids = append(s.ids, b.id)
@@ -120,6 +120,13 @@ func isSpare(b *meta.BlobKey) bool { return b.State == meta.BlobOpen && b.Dir ==
 type newBlob struct {
 	id  blob.ID
 	key *record.Key
+}
+
+// forget overwrites the key. b may be nil.
+func (b *newBlob) forget() {
+	if b != nil {
+		clear(b.key[:])
+	}
 }
 
 // blobsPerDir is about how many blobs a volume has in each directory before it makes more of them, up to 256.

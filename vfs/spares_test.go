@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/crypto/record"
 	"sallyport/vfs/blob"
 	"sallyport/vfs/blob/blobtest"
 	"sallyport/vfs/meta"
@@ -291,4 +292,29 @@ func TestAnOldDatabasePutBackByMistakeLosesNothing(t *testing.T) {
 		t.Errorf("%d blobs are open after a week", n)
 	}
 	b.verify()
+}
+
+// TestAKeyThatIsNotCommittedIsOverwritten: the draft ends, by whatever, before the key that its commit was to make became spare.
+func TestAKeyThatIsNotCommittedIsOverwritten(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	w := b.view()
+	for i := range 3 {
+		put(t, w, fmt.Sprint(i), noise(uint64(i), 5000))
+	}
+	ok(t, b.vol.do(t.Context(), func(c *core) error {
+		d := must(c.newDraft(nil, meta.BlobKey{Dir: meta.Root, Name: "x"}))(t)
+		_, key, err := blobKeys{c}.New(d.ctx, 0, true)
+		if err != nil || d.next == nil {
+			t.Fatalf("no spare one was used: %v", err)
+		}
+		clear(key[:])
+		next := d.next.key
+		ok(t, d.Abort())
+		c.ended(d)
+		if *next != (record.Key{}) {
+			t.Error("the key is still in memory")
+		}
+		return c.update(t.Context(), d.doom)
+	}))
 }

@@ -24,7 +24,7 @@ func (v *Volume) Stats() Stats {
 		err := c.db.View(func(tx *meta.Tx) error {
 			m := tx.Stats()
 			s.LiveBytes, s.HistoryBytes, s.AwaitingShred = m.LiveBytes, m.HistoryBytes, m.AwaitingShred
-			s.Files, s.Dirs, s.Versions, s.Blobs = m.Files, m.Dirs, m.Versions, m.Blobs-spare
+			s.Files, s.Dirs, s.Versions, s.Blobs = m.Files, m.Dirs, m.Versions, m.Blobs-min(spare, m.Blobs) // one may be given up meanwhile
 			if err := tx.Outbox(func(uint64, []byte) bool { s.PendingOutbox++; return true }); err != nil {
 				return err
 			}
