@@ -100,7 +100,6 @@ type Clock struct {
 
 	turn    sync.Mutex // of who judges and writes; held over I/O, and taken by nobody who reads
 	told    State
-	sleep   time.Duration // slept at the last look
 	saving  saving
 	stepped bool // at the last look, by more than passed: a crash must not take it back
 	closed  bool
@@ -202,8 +201,8 @@ func (c *Clock) begin(last time.Time) {
 		c.o.Log.Info("the machine does not tell how long it has been on: each start counts as one of the machine")
 	}
 	now := c.o.Elapsed()
-	c.sleep = c.slept()
 	j := r.resume(at, now)
+	j.slept = c.slept()
 	c.told = State{Status: Trusted}
 	c.now.Store(&j)
 	if err := c.look(c.o.Wall(), now); err == nil {
@@ -288,7 +287,7 @@ func (c *Clock) confirm(offset time.Duration) error {
 	case (wall.Sub(j.line.read(now)) - offset).Abs() > smallLeap:
 		return ErrMoved
 	case wall.Before(j.line.read(now)):
-		j.slow, j.doubt = true, false
+		j.slow, j.doubt, j.lie = true, false, reach{} // when time has waited for it, it is not to be taken for what was not believed
 		j.judge(&c.o, wall, now)
 	default:
 		j.follow(wall, now)
@@ -332,14 +331,22 @@ func (c *Clock) Look() {
 	}
 }
 
+// sleptSince is what the machine has slept since what it had slept at an earlier moment. Less than a second may be the time between two readings.
+func (c *Clock) sleptSince(earlier time.Duration) time.Duration {
+	if d := c.slept() - earlier; d >= time.Second {
+		return d
+	}
+	return 0
+}
+
 // look judges, and has the judgement in force. Called by who has the turn. A leap over which what got its instants too early is older than
 // it looks is durable first; an error says that it is not, and that the clock is not followed for that.
 func (c *Clock) look(wall time.Time, now time.Duration) error {
 	before := c.now.Load()
 	j := *before
-	if s := c.slept(); s-c.sleep >= time.Second { // less may be the time between two readings
-		j.passed(s-c.sleep, now)
-		c.sleep = s
+	if d := c.sleptSince(j.slept); d > 0 {
+		j.passed(d, now)
+		j.slept += d
 	}
 	still := j
 	j.judge(&c.o, wall.Round(0), now) // by its date, and not by what has passed

@@ -2,6 +2,7 @@ package clock
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io/fs"
 	"os"
@@ -35,12 +36,15 @@ func count(known string) Count {
 	return Count{Of: countOf(string(id), string(offsets)), Time: time.Duration(boot.Nano())}
 }
 
-// countOf names a count. A time namespace moves the clock and not the id (time_namespaces(7)), so its offsets are a part of it.
+// countOf names a count; none if that is no id. What a script or another init leaves in its place ("%b") would be the same on all
+// machines, and the count of one evidence for another. A time namespace moves the clock and not the id (time_namespaces(7)), so its
+// offsets are a part of it.
 func countOf(id, offsets string) (of [16]byte) {
 	id = strings.ReplaceAll(strings.TrimSpace(id), "-", "") // as systemd writes it
-	if id == "" {
+	raw, err := hex.DecodeString(id)
+	if err != nil || len(raw) != len(of) || [16]byte(raw) == of {
 		return of
 	}
-	sum := sha256.Sum256([]byte(id + "\n" + offsets))
+	sum := sha256.Sum256([]byte(hex.EncodeToString(raw) + "\n" + offsets))
 	return [16]byte(sum[:])
 }

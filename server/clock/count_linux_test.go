@@ -26,3 +26,16 @@ func TestWhichCountItIs(t *testing.T) {
 		t.Error("there is a count without an id")
 	}
 }
+
+// What a script or a container's manager hands over unread is the same on all machines: no count may have its name.
+func TestWhatIsNoIDNamesNoCount(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{"%b", "none", "1c9f863e-c846-437e-a1fb-fa34e31284c", "1c9f863e-c846-437e-a1fb-fa34e31284cg", "00000000-0000-0000-0000-000000000000", "1c9f863ec846437ea1fbfa34e31284cf1c9f863ec846437ea1fbfa34e31284cf"} {
+		if countOf(id, "") != ([16]byte{}) {
+			t.Errorf("there is a count of %q", id)
+		}
+	}
+	if countOf("1C9F863E-C846-437E-A1FB-FA34E31284CF", "") != countOf("1c9f863ec846437ea1fbfa34e31284cf", "") {
+		t.Error("an id is another one in capitals")
+	}
+}

@@ -250,3 +250,29 @@ func TestBeforeItBeginsTimeStandsWhereTheRecordLeftIt(t *testing.T) {
 		t.Errorf("it is %v, want %v", c.Now(), last)
 	}
 }
+
+// A stop may come first when the machine wakes up, and a copy be made, before anybody has looked what time it is.
+func TestWhatAMachineSleptIsKnownAfterAStopWithoutALook(t *testing.T) {
+	t.Parallel()
+	for name, falsely := range map[string]bool{"a right clock": false, "a clock that is ahead": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := startBench(t)
+			w.passes(time.Hour)
+			want, status := w.wall.Add(8*time.Hour+time.Minute), Trusted
+			if falsely {
+				w.jumps(5 * time.Hour)
+				status = Ahead
+			}
+			w.wall, w.slept = w.wall.Add(8*time.Hour), w.slept+8*time.Hour
+			w.stop()
+			w.idle(time.Minute)
+			w.start(time.Time{})
+			w.is(status, false)
+			w.at(want, 0)
+			w.off(time.Minute)
+			w.start(time.Time{})
+			w.is(status, false)
+		})
+	}
+}

@@ -8,12 +8,14 @@ type judgement struct {
 	leaps []leap // never changed in place
 	state State
 
-	since    time.Time // when what is not believed now began; zero = all is well
-	doubt    bool      // the record was damaged, in this run or one before: nothing but an operator's word is believed
-	lie      reach     // the clock as it was when the last run did not believe it; zero = it did
-	base     reach     // the first clock that was believed since the machine was started; zero = none was
+	since    time.Time     // when what is not believed now began; zero = all is well
+	doubt    bool          // the record was damaged, in this run or one before: nothing but an operator's word is believed
+	lie      reach         // the clock as it was when the last run did not believe it; zero = it did
+	lied     time.Duration // by how much it was ahead then
+	base     reach         // the first clock that was believed since the machine was started; zero = none was
 	unproven unproven
-	slow     bool // an operator has confirmed a clock that is behind
+	slept    time.Duration // by the machine, as far as it is in all of this
+	slow     bool          // an operator has confirmed a clock that is behind
 }
 
 // resume goes on from the record. If the machine has counted since, the run before has not ended, as far as time goes: what passed is
@@ -25,7 +27,7 @@ func (r *remembered) resume(at Count, now time.Duration) judgement {
 		since: r.since, slow: r.slow, doubt: r.doubt, unproven: unproven{by: max(r.unproven-passed, 0), at: now},
 	}
 	if r.ahead {
-		j.lie = reach{from: r.wall.Add(passed), at: now}
+		j.lie, j.lied = reach{from: r.wall.Add(passed), at: now}, r.wall.Sub(r.now)
 	}
 	if same && !r.base.IsZero() {
 		j.base = reach{from: r.base.Add(passed + passed/drift), at: now}
@@ -67,7 +69,7 @@ func (j *judgement) stillFalse(o *Options, wall time.Time, now time.Duration) bo
 	if j.lie.from.IsZero() {
 		return false
 	}
-	if !wall.Before(j.lie.read(now).Add(-o.MaxJump)) {
+	if near := min(o.MaxJump, max(j.lied/2, 0)); !wall.Before(j.lie.read(now).Add(-near)) {
 		return true
 	}
 	j.lie = reach{}

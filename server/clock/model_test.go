@@ -79,7 +79,7 @@ func (m *model) looked() {
 	switch {
 	case m.doubt && (s.Status != Ahead || !s.Damaged):
 		m.rt.Fatalf("the record was damaged, and the clock is %+v", s)
-	case m.full: // since when the clock is not believed may be forgotten
+	case m.full || m.c.saving.wait > 0: // since when the clock is not believed may be forgotten, until the next try succeeds
 		m.early = nil
 	case s.Status != Trusted:
 		m.early = append(m.early, moment{now, m.real})
@@ -113,7 +113,8 @@ func (m *model) confirmed() {
 	s, err := m.c.Confirm(was.Offset)
 	nothing := was.Status == Trusted || was.Slowed
 	switch {
-	case err == ErrTrusted && nothing:
+	case err == ErrTrusted && (nothing || was.Unwritten && !m.full): // the next try may be the one before the word
+		m.looked()
 		return
 	case m.full && err != nil:
 		if now := m.c.State(); now.Status != was.Status || now.Now.Before(was.Now) || now.Slowed != was.Slowed {
@@ -122,6 +123,9 @@ func (m *model) confirmed() {
 		return
 	case err != nil || nothing || m.full:
 		m.rt.Fatalf("%v: %+v, with a disk that is full %v", err, was, m.full)
+	}
+	if m.doubt { // what was believed before the damage is answered for, too
+		m.bound, m.straight = s.Now.Add(defaultMaxOff), s.Now
 	}
 	m.doubt = false
 	if was.Status == Ahead && was.Offset >= 0 {
@@ -150,7 +154,8 @@ func spans(most time.Duration) *rapid.Generator[time.Duration] {
 }
 
 // Whatever clock, machine, disk and people do: the server's time never goes back, is never further than what was counted and may be
-// believed, and one word makes it right.
+// believed, and one word makes it right. Here one reads at a time, and a full disk may be tried as often as one likes: for many readers
+// there is TestNowNeverGoesBackForManyAtOnce, for the disk TestALeapThatCannotBeWrittenIsTriedSeldom.
 func TestWhateverHappensToTheClock(t *testing.T) {
 	t.Parallel()
 	path := newBench(t).path
@@ -222,6 +227,11 @@ func TestWhateverHappensToTheClock(t *testing.T) {
 // restarts ends the server in some way, and begins another one on the same or another start of the machine.
 func (m *model) restarts() {
 	was, alright := m.c.State(), m.wall.Equal(m.real)
+	if rapid.IntRange(0, 3).Draw(m.rt, "it sleeps before that if 0, and nobody looks") == 0 {
+		d := spans(40*day).Draw(m.rt, "time")
+		m.wall, m.slept = m.wall.Add(d), m.slept+d
+		m.counted(d)
+	}
 	kept := !rapid.Bool().Draw(m.rt, "killed") && m.c.Close() == nil
 	stays, counts, right := m.boot > 0 && rapid.Bool().Draw(m.rt, "the machine stays on"), true, rapid.Bool().Draw(m.rt, "and the clock is right")
 	d := spans(40*day).Draw(m.rt, "time")

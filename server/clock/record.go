@@ -135,12 +135,16 @@ func (c *Clock) open(sealed []byte) (remembered, error) {
 	return decode(plain)
 }
 
-// remember is what is to be known at the next start of a judgement, if the server's time is now.
+// remember is what is to be known at the next start of a judgement, if the server's time is now. What the machine has slept since the
+// judgement is in none of its times, and so is not in what the next start measures by: otherwise nobody would ever count it.
 func (c *Clock) remember(j *judgement, now time.Time) *remembered {
 	elapsed := c.o.Elapsed()
+	slept := c.sleptSince(j.slept) // asked before the count: a sleep in between must not be counted twice
+	at := c.o.Count()
+	at.Time = max(at.Time-slept, 0)
 	r := &remembered{
-		now: now, wall: c.o.Wall(), since: j.since, ahead: j.state.Status == Ahead && !j.state.Unwritten, slow: j.slow, doubt: j.doubt,
-		count: c.o.Count(), unproven: j.unproven.read(elapsed), leaps: j.leaps,
+		now: now, wall: c.o.Wall().Add(-slept), since: j.since, ahead: j.state.Status == Ahead && !j.state.Unwritten, slow: j.slow, doubt: j.doubt,
+		count: at, unproven: j.unproven.read(elapsed), leaps: j.leaps,
 	}
 	if !j.base.from.IsZero() {
 		r.base = j.base.read(elapsed)
