@@ -21,13 +21,20 @@ const (
 	maxManifest  = 1 << 30
 )
 
+// manifestRest is more than the manifest of 100,000 accounts, bytes.
+const manifestRest = 256 << 20
+
 // copyHave reads the manifest of the copy that the client has; it may be larger than other requests.
 func (s *Server) copyHave(w http.ResponseWriter, r *http.Request) {
 	const name = "backup/state/have"
+	body := &arriving{r.Body, http.NewResponseController(w)}
 	l, err := s.o.Copier.Lease(r.URL.Query().Get("lease"))
 	if err == nil {
-		err = l.Have(r.Context(), &arriving{r.Body, http.NewResponseController(w)})
+		err = l.Have(r.Context(), body)
 	}
+	// What is no manifest is given up before its end. Its rest is taken all the same: who is still sending would find a broken
+	// connection, and not the answer.
+	_, _ = io.CopyN(io.Discard, body, manifestRest)
 	s.taken(w, name, err)
 }
 
