@@ -53,7 +53,6 @@ func (c *client) connect() (*http.Client, error) {
 	return &http.Client{
 		// No proxy from the environment: the root key goes where the configuration says.
 		Transport: &http.Transport{TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true, DisableKeepAlives: true, MaxResponseHeaderBytes: maxAnswer},
-		Timeout:   c.config.Timeout,
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
 			if r.URL.Scheme != "https" || len(via) > 3 { // the token must not go out in clear
 				return errRedirect
@@ -112,7 +111,9 @@ func (c *client) once(ctx context.Context, method, path string, body []byte, out
 	if err != nil {
 		return err
 	}
-	r, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(c.config.Address, "/")+path, bytes.NewReader(body))
+	timed, cancel := context.WithTimeout(ctx, c.config.Timeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(timed, method, strings.TrimRight(c.config.Address, "/")+path, bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -131,12 +132,28 @@ func (c *client) once(ctx context.Context, method, path string, body []byte, out
 	defer resp.Body.Close()
 	// One buffer from the beginning: one that grows would leave the root behind in each that it outgrew.
 	answer := make([]byte, maxAnswer+1)
-	n, err := io.ReadFull(resp.Body, answer)
+	n, err := readAll(resp.Body, answer)
 	defer clear(answer[:n])
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	if err == nil { // an end that comes when the time is over may be that of a connection which was given up for it
+		err = timed.Err()
+	}
+	if err != nil {
 		return c.unreachable(ctx, err)
 	}
 	return decode(resp.StatusCode, answer[:n], out, token)
+}
+
+// readAll reads up to the end, or until the buffer is full. Unlike io.ReadFull it tells an end from a connection that was cut.
+func readAll(r io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var more int
+		more, err = r.Read(buf[n:])
+		n += more
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return n, err
 }
 
 // unreachable tells what somebody has to mend from a service that is away.

@@ -320,6 +320,12 @@ func TestAnswersWithoutEnd(t *testing.T) {
 			w.(http.Flusher).Flush()
 			hang(r)
 		}, short, ErrUnavailable, "no answer within 20ms"},
+		"an answer that is cut off": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "100")
+			io.WriteString(w, `{"data":`)
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}, time.Minute, ErrUnavailable, "unexpected EOF"},
 		"an endless answer": {func(w http.ResponseWriter, r *http.Request) {
 			for r.Context().Err() == nil {
 				if _, err := w.Write(bytes.Repeat([]byte(" "), 4096)); err != nil {
