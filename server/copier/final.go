@@ -87,7 +87,11 @@ func (l *Lease) Next(ctx context.Context) ([]statecopy.Todo, error) {
 			l.forget(id)
 		}
 	}
-	if err := errors.Join(l.drop(), l.compose(ctx, f, image)); err != nil {
+	err = errors.Join(l.drop(), l.compose(ctx, f, image))
+	if err == nil {
+		err = context.Cause(l.ctx) // the end of the lease reaches ctx in a goroutine, a little later
+	}
+	if err != nil {
 		f.close()
 		return nil, err
 	}
