@@ -227,7 +227,8 @@ func TestWhateverHappensToTheClock(t *testing.T) {
 // restarts ends the server in some way, and begins another one on the same or another start of the machine.
 func (m *model) restarts() {
 	was, alright := m.c.State(), m.wall.Equal(m.real)
-	if rapid.IntRange(0, 3).Draw(m.rt, "it sleeps before that if 0, and nobody looks") == 0 {
+	// Less than a second of sleep is counted with the next, though the clock is followed over it: what is left of that is no error of a restart.
+	if rapid.IntRange(0, 3).Draw(m.rt, "it sleeps before that if 0, and nobody looks") == 0 && m.slept == m.c.now.Load().slept {
 		d := spans(40*day).Draw(m.rt, "time")
 		m.wall, m.slept = m.wall.Add(d), m.slept+d
 		m.counted(d)
