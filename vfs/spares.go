@@ -19,8 +19,8 @@ const mostSpares = 16
 // the first segment under it leaves memory. For a file that is written as a whole when it is closed that took a transaction of its own,
 // beside the one that commits it; so whoever commits such a file makes the key record of the next one in the same transaction.
 //
-// The records lie open, scattered and of nobody: recovery gives them up after a crash, with whatever was written under them. A volume
-// that is closed gives them up itself.
+// The records lie open, scattered and of nobody. A volume that is closed gives them up itself, and after a crash recovery does; one that
+// has a file by then keeps it for orphanGrace.
 type spares struct {
 	mu    sync.Mutex // guards all below
 	ids   []blob.ID
