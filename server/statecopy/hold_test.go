@@ -145,42 +145,52 @@ func stranger() *fake {
 	return f
 }
 
+// replaces has the copy of one server take the place of another's, and break off at step n: what is in force then can be restored, and is
+// one of the two. whole says that there was no such step.
+func replaces(t *testing.T, old, other *fake, n int) (path string, whole bool) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "copy")
+	old.wantCopy(t, path)
+	calls := 0
+	other.step = func(string) error {
+		if calls++; calls == n {
+			return errors.New("broken")
+		}
+		return nil
+	}
+	d := must(OpenDir(path, true))
+	_, err := Run(t.Context(), other.again(), d, Options{Replace: true})
+	if cerr := d.Close(); cerr != nil {
+		t.Fatal(cerr)
+	}
+	other.step = nil
+	got, rerr := restore(t, path, filepath.Join(t.TempDir(), "new"), RestoreOptions{})
+	switch {
+	case rerr != nil:
+		t.Fatalf("step %d (%v): %v", n, err, rerr)
+	case err != nil:
+		same(t, got, old.want())
+	default:
+		same(t, got, other.want())
+	}
+	return path, err == nil
+}
+
 // TestReplacingIsOneRename: a copy that takes the place of one of something else and breaks off, at any step, leaves that as it was; when it is
 // in force it is whole, whether or not what only the other needed was removed, and the next one goes on with it.
 func TestReplacingIsOneRename(t *testing.T) {
 	t.Parallel()
-	broken := errors.New("broken")
 	for n := 1; ; n++ {
 		old, _ := someState()
 		other := stranger()
-		path := filepath.Join(t.TempDir(), "copy")
-		old.wantCopy(t, path)
-		calls := 0
-		other.step = func(string) error {
-			if calls++; calls == n {
-				return broken
-			}
-			return nil
-		}
-		d := must(OpenDir(path, true))
-		_, err := Run(t.Context(), other.again(), d, Options{Replace: true})
-		if cerr := d.Close(); cerr != nil {
-			t.Fatal(cerr)
-		}
-		got, rerr := restore(t, path, filepath.Join(t.TempDir(), "new"), RestoreOptions{})
-		if rerr != nil {
-			t.Fatalf("step %d (%v): %v", n, err, rerr)
-		}
-		if err != nil {
-			same(t, got, old.want())
+		path, whole := replaces(t, old, other, n)
+		if !whole {
 			continue
 		}
-		same(t, got, other.want())
 		if n < 10 {
 			t.Fatalf("only %d steps", n)
 		}
-		other.step = nil
-		d = must(OpenDir(path, true))
+		d := must(OpenDir(path, true))
 		if err := errors.Join(d.Clean(t.Context()), d.Close()); err != nil {
 			t.Fatal(err)
 		}

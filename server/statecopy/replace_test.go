@@ -35,38 +35,18 @@ func TestReplacingLeavesBlobsOfTheSameName(t *testing.T) {
 }
 
 func replacing(t *testing.T, killed bool) {
-	broken := errors.New("broken")
 	for n := 1; ; n++ {
 		old, ids := someState()
-		path := filepath.Join(t.TempDir(), "copy")
-		old.wantCopy(t, path)
-		other, calls := wentBack(ids), 0
-		other.step = func(string) error {
-			if calls++; calls == n {
-				return broken
-			}
-			return nil
-		}
-		d := must(OpenDir(path, true))
-		_, err := Run(t.Context(), other.again(), d, Options{Replace: true})
-		if cerr := d.Close(); cerr != nil {
-			t.Fatal(cerr)
-		}
-		got, rerr := restore(t, path, filepath.Join(t.TempDir(), "new"), RestoreOptions{})
-		if rerr != nil {
-			t.Fatalf("step %d (%v): %v", n, err, rerr)
-		}
-		if err != nil {
-			same(t, got, old.want())
+		other := wentBack(ids)
+		path, whole := replaces(t, old, other, n)
+		if !whole {
 			continue
 		}
-		same(t, got, other.want())
 		if n < 15 {
 			t.Fatalf("only %d steps", n)
 		}
-		other.step = nil
 		if !killed {
-			d = must(OpenDir(path, true))
+			d := must(OpenDir(path, true))
 			if err := errors.Join(d.Clean(t.Context()), d.Close()); err != nil {
 				t.Fatal(err)
 			}
