@@ -244,12 +244,19 @@ def about(seal):
     params = json.dumps(seal["params"], separators=(",", ":"), ensure_ascii=False).encode() if "params" in seal else b""
     kits = seal.get("recovery", [])
     return field(seal["kind"].encode()) + field(params) + be(len(kits), 4) + b"".join(
-        field(k["id"].encode()) + field(k["for"].encode()) + field(k["created"].encode()) + field(base64.b64decode(k["public"])) for k in kits)
+        field(k["id"].encode()) + field(k["for"].encode()) + field(k["created"].encode()) + field(base64.b64decode(k["public"])) for k in kits) + about_former(seal)
+
+
+def about_former(seal):
+    if "former" not in seal:
+        return b""
+    f = seal["former"]
+    return field(f["kind"].encode()) + field(f["label"].encode()) + be(len(f["wrapped"]), 4) + b"".join(field(base64.b64decode(w)) for w in f["wrapped"])
 
 
 def check_of(seal):
     old = seal["format"] == "sallyport seal 1"
-    out = b"sallyport.seal.v1\0" + field(seal["kind"].encode()) if old else b"sallyport.seal.v2\0" + about(seal) + be(len(seal["roots"]), 4)
+    out = b"sallyport.seal.v1\0" + field(seal["kind"].encode()) if old else b"sallyport.seal.v%d\0" % (3 if "former" in seal else 2) + about(seal) + be(len(seal["roots"]), 4)
     for r in seal["roots"]:
         out += be(r["epoch"], 4) + field(base64.b64decode(r["wrapped"])) + field(base64.b64decode(r["commitment"]))
         if not old:
@@ -329,8 +336,8 @@ class Site:
     def __init__(self, state, key_file):
         text = key_file.read_text()
         seal = json.loads((state / "seal.json").read_text())
-        extended = "params" in seal or "recovery" in seal
-        check(seal["format"] == ("sallyport seal 2" if extended else "sallyport seal 1"), "format of seal.json")
+        extended = "params" in seal or "recovery" in seal or "former" in seal
+        check(seal["format"] == "sallyport seal %d" % (3 if "former" in seal else 2 if extended else 1), "format of seal.json")
         check(check_of(seal) == base64.b64decode(seal["check"]), "check value of seal.json")
         ring = (state / "keyring").read_bytes()
         check(ring[:8] in (b"SPKEYR1\n", b"SPKEYR2\n"), "keyring")
@@ -343,7 +350,7 @@ class Site:
         check(commit == base64.b64decode(sealed["commitment"]), "root commitment")
         if extended:
             authentic = about(seal) + b"".join(field(base64.b64decode(w)) for w in [sealed["wrapped"]] + sealed.get("kits", []))
-            auth = mac(expand(root, b"sallyport.root.v1\0seal\0" + be(self.epoch, 4)), b"sallyport.seal.auth.v1\0" + authentic)
+            auth = mac(expand(root, b"sallyport.root.v1\0seal\0" + be(self.epoch, 4)), b"sallyport.seal.auth.v%d\0" % (3 if "former" in seal else 1) + authentic)
             check(auth == base64.b64decode(sealed["auth"]), "parameters of seal.json changed")
 
         f = Fields(ring[16:])

@@ -35,8 +35,14 @@ func (k *Keyring) Image() (*Image, error) {
 	if i < 0 {
 		return nil, fmt.Errorf("keyring: internal error: the root in force is not in %s", sealName)
 	}
-	out := &Image{Seal: k.sealed.withRoots(k.sealed.Roots[i]).encode(), Epoch: k.root.epoch}
+	one := k.sealed.withRoots(k.sealed.Roots[i])
 	var err error
+	if one.Former != nil { // a copy must destroy nothing
+		if one, err = one.withoutFormer(k.root); err != nil {
+			return nil, err
+		}
+	}
+	out := &Image{Seal: one.encode(), Epoch: k.root.epoch}
 	if out.Ring, err = k.ring.encode(k.root); err != nil {
 		return nil, err
 	}

@@ -79,6 +79,10 @@ type Keyring struct {
 	rotating sync.Mutex
 	sealed   *sealFile // what seal.json holds; guarded by rotating
 	oldErr   error     // why the old root is still in it; guarded by rotating
+	// formerErr is why a former seal is still in it, find finds that; guarded by rotating.
+	formerErr error
+	find      Finder
+	finished  uint32 // epoch of the old root that was destroyed by Open; 0 = none
 	// shown is what of them Status reads, which must not wait for a key service that a change is waiting for.
 	shown atomic.Pointer[shown]
 

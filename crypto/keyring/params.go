@@ -143,6 +143,8 @@ type SealInfo struct {
 	Set    shamir.SetID  // of kind shares
 	Argon2 Argon2        // of kind passphrase
 	Kits   []RecoveryKit // recovery kits in force
+	// Former is the seal that another took the place of and that has not destroyed yet what it wrapped; "" = none.
+	Former, FormerLabel string
 
 	file *sealFile
 }
@@ -164,6 +166,9 @@ func (f *sealFile) info() (*SealInfo, error) {
 	}
 	for _, k := range f.Recovery {
 		i.Kits = append(i.Kits, k.public())
+	}
+	if f.Former != nil {
+		i.Former, i.FormerLabel = f.Former.Kind, f.Former.Label
 	}
 	p, err := newParams(f.Kind)
 	if err != nil || p == nil {

@@ -11,9 +11,9 @@ import (
 // another secret; data are not touched. What seal.json will say is tried by
 // unwrapping it before the old file is replaced, which is durable on return.
 // Recovery kits stay. If the old seal is a Destroyer it destroys what it had
-// wrapped; ErrOldRoot if that failed after the new seal came into force, and
-// nothing tries again then, nor after a crash: only another root helps.
-// ErrPending if an older root is in the way, and nothing was changed. After
+// wrapped: seal.json says so until it is done, and Finish tries again, after a crash, too. ErrOldRoot if it failed
+// after the new seal came into force; also ErrNeeded if it never will, and only another root helps.
+// ErrPending if something older is to be destroyed first, and nothing was changed. After
 // ErrUnsure the next start may need either seal: keep the secrets of both, and
 // call it again.
 //
@@ -29,12 +29,15 @@ func (k *Keyring) Reseal(ctx context.Context, to Seal) error {
 	}
 	k.rotating.Lock()
 	defer k.rotating.Unlock()
-	if err := k.ready(ctx); err != nil {
+	before := k.sealNow()
+	if err := k.readyToReseal(ctx, before); err != nil {
 		return err
 	}
-	before, old := k.sealNow(), k.sealed.Roots[0].Wrapped
+	former := k.formerOf(before)
 	err := k.changeSeal(ctx, func(f *sealFile, root *root) (*sealFile, error) {
-		next, err := f.resealed(ctx, to, root)
+		replaced := *f
+		replaced.Former = former
+		next, err := replaced.resealed(ctx, to, root)
 		if err != nil {
 			return nil, err
 		}
@@ -54,31 +57,26 @@ func (k *Keyring) Reseal(ctx context.Context, to Seal) error {
 	k.mu.Lock()
 	k.seal = to
 	k.mu.Unlock()
-	if err := destroyFormer(context.WithoutCancel(ctx), before, to, old, k.sealed.Roots[0].Wrapped); err != nil {
+	if err := k.dropFormer(context.WithoutCancel(ctx), before); err != nil {
 		return fmt.Errorf("%w: the new seal is in force: %w", ErrOldRoot, err)
 	}
 	return nil
 }
 
-// destroyFormer has the seal that was in force destroy what it had wrapped. The new one may use the same key, under whatever
-// name, so whether it does is not concluded from names but tried.
-func destroyFormer(ctx context.Context, before, to Seal, old, wrapped []byte) error {
-	d, ok := before.(Destroyer)
-	if !ok {
-		return nil
+// readyToReseal finishes what seal.json has no room for beside a former seal. Where a recovery kit stands in for a seal that is
+// lost, that seal can destroy no old root either: it becomes a former seal with it. Called with rotating held.
+func (k *Keyring) readyToReseal(ctx context.Context, before Seal) error {
+	err := k.ready(ctx)
+	if _, recovered := before.(*recoverySeal); recovered && err != nil && ctx.Err() == nil {
+		err = k.Settle()
 	}
-	var keep []byte
-	if before.Kind() == to.Kind() {
-		root, err := before.Unwrap(ctx, wrapped)
-		clear(root)
-		switch {
-		case err == nil:
-			keep = wrapped
-		case !errors.Is(err, ErrWrongKey) && !errors.Is(err, ErrDamaged):
-			return err
-		}
+	if err != nil {
+		return err
 	}
-	return d.DestroyOld(ctx, old, keep)
+	if err := k.dropFormer(ctx, nil); err != nil {
+		return fmt.Errorf("%w: %w", ErrPending, err)
+	}
+	return nil
 }
 
 // changeSeal replaces seal.json by what fn makes of it. Called with rotating

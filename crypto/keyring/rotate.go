@@ -258,10 +258,15 @@ func (k *Keyring) dropRoots(ctx context.Context) (err error) {
 	for _, r := range k.sealed.Roots {
 		// A root that never came into force wraps nothing; to destroy it could
 		// take the older one, which is in force, with it.
-		if d, ok := k.sealNow().(Destroyer); ok && r.Epoch < epoch && !bytes.Equal(r.Wrapped, inForce.Wrapped) {
-			if err := d.DestroyOld(ctx, r.Wrapped, inForce.Wrapped); err != nil {
-				return fmt.Errorf("epoch %d: %w", r.Epoch, err)
-			}
+		if r.Epoch >= epoch || bytes.Equal(r.Wrapped, inForce.Wrapped) {
+			continue
+		}
+		d, err := k.destroyerNow(ctx)
+		if err == nil && d != nil {
+			err = d.DestroyOld(ctx, r.Wrapped, inForce.Wrapped)
+		}
+		if err != nil {
+			return fmt.Errorf("epoch %d: %w", r.Epoch, err)
 		}
 	}
 	return k.writeSeal([]sealedRoot{inForce})
@@ -275,6 +280,30 @@ func (k *Keyring) recoverRotation(ctx context.Context) error {
 	if len(k.sealed.Roots) < 2 {
 		return nil
 	}
-	_ = k.dropRoots(ctx) // oldErr has it
+	older := k.olderRoot()
+	if err := k.dropRoots(ctx); err == nil { // oldErr has it otherwise
+		if _, destroys := k.sealNow().(Destroyer); destroys {
+			k.finished = older
+		}
+	}
 	return ctx.Err()
+}
+
+// destroyerNow is what destroys old roots; nil if the seal cannot.
+func (k *Keyring) destroyerNow(ctx context.Context) (Destroyer, error) {
+	seal := k.sealNow()
+	if _, recovered := seal.(*recoverySeal); recovered && k.sealed.Kind != KindKeyFile {
+		info, err := k.sealed.info()
+		if err != nil || info.Label == "" { // people open it
+			return nil, err
+		}
+		// The kit opens what that seal wrapped and cannot destroy it: forgetting about it would leave it there for ever.
+		d, _, err := k.destroyer(ctx, info.Kind, info.Label)
+		if errors.Is(err, errKept) {
+			err = nil
+		}
+		return d, err
+	}
+	d, _ := seal.(Destroyer)
+	return d, nil
 }

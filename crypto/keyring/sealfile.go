@@ -24,12 +24,15 @@ const (
 	sealFormatPrefix = "sallyport seal "
 	sealFormat       = sealFormatPrefix + "1" // neither params nor recovery kits
 	sealFormat2      = sealFormatPrefix + "2" // either or both
+	sealFormat3      = sealFormatPrefix + "3" // a former seal, whatever else
 	sealCheckLabel   = "sallyport.seal.v1\x00"
 	sealCheckLabel2  = "sallyport.seal.v2\x00"
+	sealCheckLabel3  = "sallyport.seal.v3\x00"
 	sealAuthLabel    = "sallyport.seal.auth.v1\x00"
+	sealAuthLabel3   = "sallyport.seal.auth.v3\x00"
 
 	// Limits on what is parsed before anything is authenticated.
-	maxSealSize = 64 << 10
+	maxSealSize = 128 << 10
 	maxRoots    = 2 // while the root is rotated: the old one and the new one
 )
 
@@ -39,6 +42,7 @@ type sealFile struct {
 	Kind     string          `json:"kind"`
 	Params   json.RawMessage `json:"params,omitempty"`
 	Recovery []kit           `json:"recovery,omitempty"`
+	Former   *formerSeal     `json:"former,omitempty"`
 	Roots    []sealedRoot    `json:"roots"`
 	// Check is a plain hash over the rest. It authenticates nothing; it tells
 	// a disk error from a wrong key, so that the operator looks in the right place.
@@ -73,7 +77,7 @@ func (f *sealFile) resealed(ctx context.Context, s Seal, root *root) (*sealFile,
 	if err := checkParams(s.Kind(), params); err != nil { // what could not be read back must not be written
 		return nil, err
 	}
-	next := &sealFile{Kind: s.Kind(), Params: params, Recovery: f.Recovery}
+	next := &sealFile{Kind: s.Kind(), Params: params, Recovery: f.Recovery, Former: f.Former}
 	wrapped, err := next.wrap(ctx, s, root)
 	if err != nil {
 		return nil, err
@@ -134,10 +138,7 @@ func (f *sealFile) completed(r sealedRoot, root *root) (sealedRoot, error) {
 // withRoots is f with these roots, its format and its check value.
 func (f *sealFile) withRoots(roots ...sealedRoot) *sealFile {
 	next := *f
-	next.Format, next.Roots = sealFormat, roots
-	if next.extended() {
-		next.Format = sealFormat2
-	}
+	next.Format, next.Roots = next.format(), roots
 	next.Check = next.check()
 	return &next
 }
@@ -153,7 +154,20 @@ func (f *sealFile) sameParams(s Seal) bool {
 }
 
 // extended tells whether format 1 is not enough.
-func (f *sealFile) extended() bool { return len(f.Params) > 0 || len(f.Recovery) > 0 }
+func (f *sealFile) extended() bool {
+	return len(f.Params) > 0 || len(f.Recovery) > 0 || f.Former != nil
+}
+
+// format is the lowest that is enough.
+func (f *sealFile) format() string {
+	switch {
+	case f.Former != nil:
+		return sealFormat3
+	case f.extended():
+		return sealFormat2
+	}
+	return sealFormat
+}
 
 // fields collects what is hashed: each field with its length.
 type fields []byte
@@ -175,6 +189,9 @@ func (f *sealFile) about(b *fields) {
 		b.add([]byte(k.Created))
 		b.add(k.Public)
 	}
+	if f.Former != nil {
+		f.Former.about(b)
+	}
 }
 
 // check is SHA-256 over label ‖ each field with its length.
@@ -182,6 +199,9 @@ func (f *sealFile) check() []byte {
 	b := fields(sealCheckLabel)
 	if f.extended() {
 		b = fields(sealCheckLabel2)
+		if f.Former != nil {
+			b = fields(sealCheckLabel3)
+		}
 		f.about(&b)
 		b.number(len(f.Roots))
 	} else {
@@ -206,6 +226,9 @@ func (f *sealFile) check() []byte {
 // auth is HMAC-SHA-256 under the root's key "seal".
 func (f *sealFile) auth(root *root, r *sealedRoot) []byte {
 	b := fields(sealAuthLabel)
+	if f.Former != nil {
+		b = fields(sealAuthLabel3)
+	}
 	f.about(&b)
 	b.add(r.Wrapped)
 	for _, k := range r.Kits {
@@ -273,11 +296,7 @@ func decodeSeal(text []byte) (*sealFile, error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, damagedSeal("something follows the JSON")
 	}
-	want := sealFormat
-	if f.extended() {
-		want = sealFormat2
-	}
-	if f.Format != want || len(f.Roots) == 0 || len(f.Roots) > maxRoots {
+	if f.Format != f.format() || len(f.Roots) == 0 || len(f.Roots) > maxRoots {
 		return nil, damagedSeal("not a seal")
 	}
 	if !bytes.Equal(f.Check, f.check()) {
@@ -290,6 +309,11 @@ func decodeSeal(text []byte) (*sealFile, error) {
 func (f *sealFile) valid() error {
 	if err := checkParams(f.Kind, f.Params); err != nil {
 		return err
+	}
+	if f.Former != nil {
+		if err := f.Former.valid(); err != nil {
+			return err
+		}
 	}
 	if len(f.Recovery) > maxKits {
 		return damagedSeal("%d recovery kits", len(f.Recovery))
@@ -314,7 +338,7 @@ func (f *sealFile) valid() error {
 }
 
 func newerFormat(format string) bool {
-	return strings.HasPrefix(format, sealFormatPrefix) && format != sealFormat && format != sealFormat2
+	return strings.HasPrefix(format, sealFormatPrefix) && format != sealFormat && format != sealFormat2 && format != sealFormat3
 }
 
 func unknownFormat(format string) error {
@@ -352,7 +376,7 @@ func (f *sealFile) unsealRoot(ctx context.Context, s Seal, r *sealedRoot) (*root
 	}
 	if f.extended() && !hmac.Equal(f.auth(root, r), r.Auth) {
 		root.destroy()
-		return nil, damagedSeal("its parameters or recovery kits were changed by somebody without the key")
+		return nil, damagedSeal("its parameters, recovery kits or former seal were changed by somebody without the key")
 	}
 	return root, nil
 }

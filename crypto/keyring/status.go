@@ -29,24 +29,36 @@ type Status struct {
 	OldRoot uint32
 	// OldRootError is why it is still there.
 	OldRootError error
+	// Former is the seal that another took the place of and that has not destroyed yet what it wrapped; "" = none.
+	Former, FormerLabel string
+	FormerError         error // why
 	// Changing: root or seal are being changed at this moment.
 	Changing bool
 }
 
 // shown is immutable.
 type shown struct {
-	sealed *sealFile
-	oldErr error
+	sealed            *sealFile
+	oldErr, formerErr error
+}
+
+// Pending tells whether something waits for being destroyed at a seal: an old root, or what a former seal wrapped. It waits for nobody.
+func (k *Keyring) Pending() bool {
+	now := k.shown.Load().sealed
+	return len(now.Roots) > 1 || now.Former != nil
 }
 
 // show puts what there is of seal.json where Status sees it. Called with rotating held, or by the only owner.
-func (k *Keyring) show() { k.shown.Store(&shown{k.sealed, k.oldErr}) }
+func (k *Keyring) show() { k.shown.Store(&shown{k.sealed, k.oldErr, k.formerErr}) }
 
 // Status waits for nobody: a change of the root or of the seal may be waiting for
 // a key service.
 func (k *Keyring) Status() Status {
 	now := k.shown.Load()
 	st := Status{Seal: now.sealed.Kind, OldRootError: now.oldErr}
+	if f := now.sealed.Former; f != nil {
+		st.Former, st.FormerLabel, st.FormerError = f.Kind, f.Label, now.formerErr
+	}
 	if info, err := now.sealed.info(); err == nil && info.Kind == KindShares {
 		st.Set = hex.EncodeToString(info.Set[:])
 	}

@@ -111,5 +111,8 @@ func (s *Seal) Unwrap(ctx context.Context, wrapped []byte) ([]byte, error) {
 // is the same.
 func (s *destroyer) DestroyOld(ctx context.Context, wrapped, keep []byte) error {
 	_, err := s.call(ctx, request{Op: "destroy", Data: wrapped, Keep: keep})
+	if keep != nil && errors.Is(err, keyring.ErrDamaged) { // so it says that keep would go along
+		err = fmt.Errorf("%w: %w", keyring.ErrNeeded, err)
+	}
 	return err
 }

@@ -143,6 +143,18 @@ func (s *Seal) Label() string {
 	return label
 }
 
+// At is c for the key of that Label.
+func (c Config) At(label string) Config {
+	ns, rest, found := strings.Cut(label, ": ")
+	if !found {
+		ns, rest = "", label
+	}
+	if i := strings.LastIndexByte(rest, '/'); i > 0 {
+		c.Namespace, c.Mount, c.Key = ns, rest[:i], rest[i+1:]
+	}
+	return c
+}
+
 func (s *Seal) path(op string, more ...string) string {
 	return path.Join(append([]string{"/v1", strings.Trim(s.config.Mount, "/"), op, s.config.Key}, more...)...)
 }
@@ -306,7 +318,7 @@ func (s *destroyer) DestroyOld(ctx context.Context, wrapped, keep []byte) error 
 			return err
 		}
 		if kept <= v {
-			return fmt.Errorf("%w: version %d of %s is in use and cannot be destroyed", ErrUnsuitable, kept, s.Label())
+			return fmt.Errorf("%w: %w: version %d of %s is in use and cannot be destroyed", keyring.ErrNeeded, ErrUnsuitable, kept, s.Label())
 		}
 	}
 	info, err := s.info(ctx)
