@@ -31,6 +31,13 @@ func (d *doctor) seal(ctx context.Context) {
 	default:
 		d.hostSeal(ctx, info)
 	}
+	if info.Former != "" {
+		d.add("erasure", Warn, fmt.Sprintf("what the seal before wrapped (%s %s) is not destroyed there yet; a running server tries again by itself", info.Former, info.FormerLabel),
+			"`sallyport seal status` says why; `sallyport seal finish` tries now, and `--give-up` forgets it where that key is lost for good")
+	}
+	if len(info.Epochs) > 1 {
+		d.add("erasure", Warn, "an old root key is not destroyed at the seal yet; a running server tries again by itself", "`sallyport seal status` says why; `sallyport seal finish` tries now")
+	}
 	if info.Kind != keyring.KindKeyFile && len(info.Kits) == 0 {
 		d.add("recovery", Warn, "there is no recovery kit", "make one with `sallyport seal export --recipient age1…` and keep it off this host: who loses the seal's secret loses the files")
 	}

@@ -34,6 +34,7 @@ type parts struct {
 	volumes  *vfs.FS
 	sessions *session.Manager
 	shredder *shred.Shredder
+	finisher *shred.Finisher
 	copier   *copier.Copier // nil but in a server
 
 	retention *retention.Keeper
@@ -92,9 +93,11 @@ func (p *parts) open(ctx context.Context, c *Config, seal keyring.Seal) (err err
 		return err
 	}
 	p.retention = retention.Start(retention.Options{Policy: p.policy, Volumes: p.volumes, Clock: p.clock, Log: p.log.With("part", "retention"), Rate: c.Retention.Rate})
+	p.keyring.FindSeals(c.formerSeal)
+	p.finisher = shred.StartFinisher(shred.FinishOptions{Keyring: p.keyring, Record: p.audit.Append, Log: p.log.With("part", "shred")})
 	at, daily := c.Shred.time()
 	p.shredder = shred.Start(shred.Options{
-		Volumes: p.volumes, Record: p.audit.AppendSeq, Log: p.log.With("part", "shred"), Repack: vfs.Repack, Daily: daily, At: at, Jitter: c.Shred.Jitter,
+		Volumes: p.volumes, Record: p.audit.AppendSeq, Log: p.log.With("part", "shred"), Repack: vfs.Repack, Left: p.finisher.Wake, Daily: daily, At: at, Jitter: c.Shred.Jitter,
 		Ready: func() bool { s := p.clock.State(); return s.Status == clock.Trusted || s.Confirmed },
 	})
 	return nil
@@ -207,6 +210,9 @@ func (p *parts) close() error {
 	}
 	if p.shredder != nil {
 		errs = append(errs, p.shredder.Close())
+	}
+	if p.finisher != nil {
+		errs = append(errs, p.finisher.Close())
 	}
 	if p.retention != nil {
 		errs = append(errs, p.retention.Close())

@@ -50,6 +50,18 @@ func (c *Config) sealOfKind(ctx context.Context, kind string, log *slog.Logger) 
 	return nil, fmt.Errorf("seal kind %q: %w", kind, errors.ErrUnsupported)
 }
 
+// formerSeal is the seal of that label, by what the configuration says now: a transit key may have another name there by now, at the
+// same service and with the same token.
+func (c *Config) formerSeal(ctx context.Context, kind, label string) (keyring.Seal, error) {
+	if kind == keyring.KindTransit {
+		if c.Seal.Transit.Address == "" {
+			return nil, fmt.Errorf("seal.transit is not configured any more, and %s is needed", label)
+		}
+		return transit.New(c.Seal.transit().At(label))
+	}
+	return c.sealOfKind(ctx, kind, nil)
+}
+
 func (s *Seal) transit() transit.Config {
 	t := s.Transit
 	return transit.Config{

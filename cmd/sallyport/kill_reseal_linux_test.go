@@ -17,7 +17,8 @@ import (
 // TestKillDuringSealRotateTo kills the real server inside `seal rotate --to`: before and after each request to the key service or
 // to the helper takes effect, when the new seal.json is begun, and when it is named. Afterwards seal.json names the old seal or the new
 // one, and the new one from its rename on, after it was tried; the server opens with that one alone, while what the other would need
-// is away, and tells so; what was uploaded is there; and the change can be made again.
+// is away, and tells so; what was uploaded is there; and the change can be made again. What the old seal had wrapped is destroyed
+// wherever the new one is in force, without anybody asking for it.
 func TestKillDuringSealRotateTo(t *testing.T) {
 	t.Parallel()
 	r := newResealed(t)
@@ -63,6 +64,7 @@ func (r *resealed) cut(from, to, what string, at *request, step string) (changed
 	r.t.Helper()
 	what = from + " to " + to + ", " + what
 	old := r.sealJSON()
+	wrapped := r.wrapped()
 	r.arm(at)
 	var w *os.File
 	if step != "" {
@@ -87,8 +89,28 @@ func (r *resealed) cut(from, to, what string, at *request, step string) (changed
 		r.t.Fatalf("%s: sealed by %s, want %s", what, r.kind(), want)
 	}
 	r.start()
+	r.settled(what)
 	r.look(what)
+	if there := r.opens(from, wrapped); there == changed {
+		r.t.Errorf("%s: the new seal is in force: %v; what opens the old seal.json is there: %v", what, changed, there)
+	}
 	return changed
+}
+
+// settled returns when the server has finished by itself what was cut off.
+func (r *resealed) settled(what string) {
+	r.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(deadline); ; <-tick.C {
+		st, err := r.cl.SealStatus(r.t.Context())
+		if err == nil && st.Former == "" && st.OldRoot == 0 {
+			return
+		}
+		if err != nil || time.Now().After(end) {
+			r.t.Fatalf("%s: something waits still: %+v, %v", what, st, err)
+		}
+	}
 }
 
 func (r *resealed) look(what string) {

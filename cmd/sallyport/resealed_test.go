@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -14,10 +15,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
 	"sallyport/crypto/keyring"
+	"sallyport/crypto/transit/transittest"
 	"sallyport/server/admin"
 )
 
@@ -30,13 +35,14 @@ type request struct {
 // resealed is a server of the real binary that can have every seal.
 type resealed struct {
 	*realHost
-	t      *testing.T
-	env    []string
-	dir    string // of the helper: what it keeps, how often it was called, when it kills
-	cmd    *exec.Cmd
-	output bytes.Buffer
-	stored []byte
-	shares []admin.Share
+	t       *testing.T
+	service transittest.Service
+	env     []string
+	dir     string // of the helper: what it keeps, how often it was called, when it kills
+	cmd     *exec.Cmd
+	output  bytes.Buffer
+	stored  []byte
+	shares  []admin.Share
 
 	mu     sync.Mutex // guards what follows, which the key service uses
 	seen   int
@@ -49,7 +55,7 @@ const passphrase = "five plain words of English, once"
 func newResealed(t *testing.T) *resealed {
 	t.Helper()
 	service, _, token := keyService(t)
-	r := &resealed{realHost: initHost(t), t: t, dir: t.TempDir()}
+	r := &resealed{realHost: initHost(t), t: t, service: service, dir: t.TempDir()}
 	front := httptest.NewTLSServer(r.front(service.URL(), service.CA()))
 	t.Cleanup(front.Close)
 	ca := filepath.Join(r.dir, "ca.pem")
@@ -239,6 +245,38 @@ func (r *resealed) sealJSON() []byte {
 		r.t.Fatal(err)
 	}
 	return text
+}
+
+// wrapped is what the seal in force made of the root.
+func (r *resealed) wrapped() string {
+	r.t.Helper()
+	var seal struct {
+		Roots []struct {
+			Wrapped []byte `json:"wrapped"`
+		} `json:"roots"`
+	}
+	if err := json.Unmarshal(r.sealJSON(), &seal); err != nil || len(seal.Roots) != 1 {
+		r.t.Fatalf("%d roots in seal.json, %v", len(seal.Roots), err)
+	}
+	return string(seal.Roots[0].Wrapped)
+}
+
+// opens tells whether whoever keeps the key of a seal that can destroy still opens what it wrapped.
+func (r *resealed) opens(kind, wrapped string) bool {
+	r.t.Helper()
+	switch kind {
+	case keyring.KindTransit:
+		digits, _, _ := strings.Cut(strings.TrimPrefix(wrapped, "vault:v"), ":")
+		v, err := strconv.Atoi(digits)
+		if err != nil {
+			r.t.Fatalf("%q: %v", wrapped, err)
+		}
+		return slices.Contains(r.service.Versions("root"), v)
+	case keyring.KindHelper:
+		_, err := os.Stat(filepath.Join(r.dir, "keys", wrapped))
+		return err == nil
+	}
+	return r.kind() == kind // it destroys nothing: nothing to be seen
 }
 
 // arm sets when whoever keeps the key kills the server.

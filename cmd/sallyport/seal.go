@@ -28,7 +28,7 @@ func (a *app) sealCommand() *cobra.Command {
 				return a.untilSealed(ctx, cl)
 			})
 		}}
-	c.AddCommand(a.sealStatus(), a.sealRotate(), a.sealShares(), a.sealExport(), a.sealRevoke())
+	c.AddCommand(a.sealStatus(), a.sealRotate(), a.sealShares(), a.sealExport(), a.sealRevoke(), a.sealFinish())
 	return c
 }
 

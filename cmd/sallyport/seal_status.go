@@ -58,9 +58,20 @@ func sealRows(s *admin.SealStatus, now time.Time) [][]string {
 		rows = append(rows, []string{"pending", fmt.Sprintf("%d account keys were replaced or removed under this root; the next new root ends them", s.Owed)})
 	}
 	if s.OldRoot > 0 {
-		rows = append(rows, []string{"pending", fmt.Sprintf("the root of epoch %d is not destroyed yet: %s", s.OldRoot, s.OldRootError)})
+		rows = append(rows, []string{"pending", fmt.Sprintf("the root of epoch %d is not destroyed yet: %s%s", s.OldRoot, s.OldRootError, again(s.NextTry, now))})
+	}
+	if s.Former != "" {
+		rows = append(rows, []string{"pending", fmt.Sprintf("what the seal before wrapped (%s) is not destroyed yet: %s%s", s.Former, s.FormerError, again(s.NextTry, now))})
 	}
 	return rows
+}
+
+// again says when the server tries again by itself.
+func again(next, now time.Time) string {
+	if next.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf("; tried again in %s", max(0, next.Sub(now)).Round(time.Second))
 }
 
 func keyAge(k admin.KeyState, now time.Time) string {

@@ -119,6 +119,32 @@ func (a *app) sealExport() *cobra.Command {
 	return c
 }
 
+func (a *app) sealFinish() *cobra.Command {
+	var giveUp bool
+	c := &cobra.Command{Use: "finish", Short: "Destroy now at the seal what an earlier change had to leave; the server also tries by itself", Args: exactly(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if giveUp {
+				if err := a.confirm("What the seal before wrapped stays there: who has its key and an old copy of seal.json opens that copy, for ever."); err != nil {
+					return err
+				}
+			}
+			return a.call(c.Context(), unsealTime, func(ctx context.Context, cl *admin.Client) error {
+				out, err := cl.SealFinish(ctx, admin.SealFinish{Change: a.change(), GiveUp: giveUp})
+				if err != nil {
+					return err
+				}
+				if out.GivenUp != "" {
+					a.say("given up: %s", out.GivenUp)
+					return nil
+				}
+				a.say("nothing waits to be destroyed at the seal")
+				return nil
+			})
+		}}
+	c.Flags().BoolVar(&giveUp, "give-up", false, "forget what a former seal has to destroy, because its key is lost or out of reach for ever")
+	return c
+}
+
 func (a *app) sealRevoke() *cobra.Command {
 	return &cobra.Command{Use: "revoke KIT", Short: "Take a recovery kit out of the seal; rotate the root key afterwards", Args: exactly("KIT"),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -40,6 +40,10 @@ func (c *Client) SealChange(ctx context.Context, r SealChange) (SealChanged, err
 	return call[SealChanged](ctx, c, "seal/change", r)
 }
 
+func (c *Client) SealFinish(ctx context.Context, r SealFinish) (SealFinished, error) {
+	return call[SealFinished](ctx, c, "seal/finish", r)
+}
+
 func (c *Client) SealPrepare(ctx context.Context, r SealChange) (SealPrepared, error) {
 	return call[SealPrepared](ctx, c, "seal/prepare", r)
 }

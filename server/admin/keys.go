@@ -25,12 +25,16 @@ type SealStatus struct {
 	Service  string `json:"service,omitempty"`
 	Changing bool   `json:"changing,omitempty"` // root or seal are being changed at this moment
 	// Owed are keys of accounts that were replaced or removed under this root.
-	Owed         int            `json:"owed"`
-	OldRoot      uint32         `json:"old_root,omitempty"`       // epoch of a root that the seal has not destroyed yet
-	OldRootError string         `json:"old_root_error,omitempty"` // why
-	Policy       KeyState       `json:"policy"`
-	Audit        KeyState       `json:"audit"`
-	Accounts     []KeyedAccount `json:"accounts"`
+	Owed         int    `json:"owed"`
+	OldRoot      uint32 `json:"old_root,omitempty"`       // epoch of a root that the seal has not destroyed yet
+	OldRootError string `json:"old_root_error,omitempty"` // why
+	// Former is a seal (kind and label) that another took the place of, and that has not destroyed yet what it wrapped.
+	Former      string         `json:"former,omitempty"`
+	FormerError string         `json:"former_error,omitempty"` // why
+	NextTry     time.Time      `json:"next_try,omitzero"`      // when the server tries again to destroy what waits
+	Policy      KeyState       `json:"policy"`
+	Audit       KeyState       `json:"audit"`
+	Accounts    []KeyedAccount `json:"accounts"`
 }
 
 // KeyState is the version of a key and when it was made; no time = not known.
@@ -115,6 +119,15 @@ func (s *Server) sealStatus(ctx context.Context, _ Peer, _ Empty) (SealStatus, e
 	if st.OldRootError != nil {
 		out.OldRootError = st.OldRootError.Error()
 	}
+	if st.Former != "" {
+		out.Former = st.Former + " " + st.FormerLabel
+	}
+	if st.FormerError != nil {
+		out.FormerError = st.FormerError.Error()
+	}
+	if s.o.Finish != nil {
+		out.NextTry = s.o.Finish.Next()
+	}
 	names, err := s.accountNames()
 	if err != nil {
 		return SealStatus{}, err
@@ -166,6 +179,7 @@ func (s *Server) sealRotate(ctx context.Context, who Peer, r SealRotate) (KeysRo
 	out := KeysRotated{Epoch: st.Epoch, NewRoot: true, Destroyed: st.Destroys && err == nil, Accounts: []RotatedAccount{}, At: time.Now()}
 	if err != nil {
 		out.Pending = err.Error()
+		s.left()
 	}
 	var recErr error
 	out.Audit, recErr = s.recordSeq(ctx, who, audit.Event{Action: audit.RootRotate, Version: uint64(st.Epoch), Detail: r.Reason})
@@ -279,6 +293,7 @@ func (s *Server) accountDestroy(ctx context.Context, who Peer, r AccountRef) (De
 	switch {
 	case errors.Is(err, keyring.ErrOldRoot):
 		out.Pending = err.Error()
+		s.left()
 	case err != nil:
 		return out, fmt.Errorf("destroying the account's key: %w", err)
 	}

@@ -55,6 +55,9 @@ type Options struct {
 	// Shred runs a shred epoch and records it (shred.Shredder.Run).
 	Shred func(ctx context.Context, who, reason string, o vfs.ShredOptions) (shred.Receipt, error)
 
+	// Finish has seals destroy what was left; nil = nobody does (tests).
+	Finish Finisher
+
 	// WouldEnd tells which sessions a policy would end, WouldPurge what it would destroy, Facts what is known of a session.
 	// nil = not known.
 	WouldEnd   func(*policy.Revision) []SessionEnd
@@ -70,7 +73,7 @@ type Options struct {
 	// Copier hands out copies of the whole state.
 	Copier *copier.Copier
 
-	// Of the audit log: Append, AppendSeq, Tail, Read and Verify. Tail and ExportAudit have the event of everything acknowledged before.
+	// Of the audit log: Append, AppendSeq, Tail, Read and Verify.
 	Record      func(context.Context, audit.Event) error
 	RecordSeq   func(context.Context, audit.Event) (uint64, error)
 	Tail        func(ctx context.Context, n int, follow bool, fn func(audit.Record) error) error
@@ -86,6 +89,7 @@ type Options struct {
 func (s *Server) routes(mux *http.ServeMux) {
 	handle(s, mux, "seal", s.seal)
 	handle(s, mux, "seal/change", s.sealChange)
+	handle(s, mux, "seal/finish", s.sealFinish)
 	handle(s, mux, "seal/prepare", s.sealPrepare)
 	handle(s, mux, "seal/confirm", s.sealConfirm)
 	handle(s, mux, "seal/export", s.kitExport)

@@ -70,6 +70,18 @@ type SealChanged struct {
 	Old string `json:"old"`
 }
 
+// SealFinish asks for the destruction of what an earlier change of root or seal had to leave.
+type SealFinish struct {
+	Change
+	// GiveUp forgets what a former seal has to destroy, which is lost or out of reach for ever.
+	GiveUp bool `json:"give_up,omitempty"`
+}
+
+// SealFinished says that nothing waits any more, or what was given up.
+type SealFinished struct {
+	GivenUp string `json:"given_up,omitempty"` // kind and label
+}
+
 // Share of a set, readable or encrypted to a recipient.
 type Share struct {
 	Number    int    `json:"number"`

@@ -43,8 +43,11 @@ func (s *Server) reseal(ctx context.Context, who Peer, to keyring.Seal, out Seal
 		out.Old = fmt.Sprintf("the old %s seal has destroyed what opened older copies of seal.json", before.Kind)
 	case err == nil:
 		out.Old = fmt.Sprintf("the old %s seal opens older copies of seal.json still: rotate the root key", before.Kind)
+	case errors.Is(err, keyring.ErrNeeded):
+		out.Old = fmt.Sprintf("the old %s seal cannot destroy what opens older copies of seal.json: rotate the root key (%v)", before.Kind, err)
 	case errors.Is(err, keyring.ErrOldRoot):
-		out.Old = fmt.Sprintf("the old %s seal could not destroy what opens older copies of seal.json, and does not try again: rotate the root key (%v)", before.Kind, err)
+		s.left()
+		out.Old = fmt.Sprintf("the old %s seal has not destroyed yet what opens older copies of seal.json; the server tries again by itself, and `sallyport seal status` shows it (%v)", before.Kind, err)
 	case errors.Is(err, keyring.ErrUnsure):
 		// The next start may need the new secret: it must not get lost with the error.
 		out.Old = "the disk did not confirm the new seal.json: keep the secrets of BOTH seals, look after the disk, and change the seal again (" + err.Error() + ")"
@@ -68,6 +71,39 @@ func (s *Server) sealError(doing string, err error) error {
 		return err
 	}
 	return &Error{Code: CodeRefused, Message: doing + ": " + err.Error(), Hint: hint, cause: err}
+}
+
+// Finisher has seals destroy what earlier changes had to leave (shred.Finisher).
+type Finisher interface {
+	Wake()
+	Next() time.Time
+	Now(ctx context.Context, who string) error
+}
+
+// left tells that something is to be destroyed later.
+func (s *Server) left() {
+	if s.o.Finish != nil {
+		s.o.Finish.Wake()
+	}
+}
+
+// sealFinish tries now to destroy what waits for it, or gives up on a former seal that is lost.
+func (s *Server) sealFinish(ctx context.Context, who Peer, r SealFinish) (SealFinished, error) {
+	st := s.o.Keyring.Status()
+	switch {
+	case r.GiveUp && st.Former == "":
+		return SealFinished{}, newError(CodeConflict, "nothing of a former seal waits for its destruction", "`sallyport seal status` shows what does")
+	case r.GiveUp:
+		if err := s.o.Keyring.GiveUpFormer(ctx); err != nil {
+			return SealFinished{}, err
+		}
+		detail := st.Former + " " + st.FormerLabel
+		return SealFinished{GivenUp: detail}, s.record(ctx, who, audit.Event{Action: audit.RootDestroy, Result: "given-up", Detail: join(detail, r.Reason)})
+	}
+	if err := s.o.Finish.Now(ctx, who.String()); err != nil {
+		return SealFinished{}, s.sealError("something waits for its destruction still", err)
+	}
+	return SealFinished{}, nil
 }
 
 func (s *Server) kitExport(ctx context.Context, who Peer, r KitExport) (Kit, error) {

@@ -199,7 +199,11 @@ func (m *Manager) CloseWith(d *policy.Denial) error {
 	m.mu.Unlock()
 	m.stop()
 	m.work.Wait()
-	return m.Drain(context.Background()) // what fails stays in its volume for the next start
+	if m.drain != nil {
+		m.o.FS.Notified() // of the last commits, before they are asked for
+		return m.drain.rest()
+	}
+	return nil
 }
 
 // spawn runs fn in a goroutine that Close waits for; after Close, in this one.

@@ -24,6 +24,8 @@ type Options struct {
 	Log    *slog.Logger
 	// Repack is vfs.ShredOptions.Repack.
 	Repack func(context.Context, *vfs.Volume) error
+	// Left is told that the seal has not destroyed an old root (Finisher.Wake); nil = nobody.
+	Left func()
 	// Daily: by itself, At after midnight (local time) and up to Jitter later, so that a hundred servers on one
 	// storage do not begin together.
 	Daily bool
@@ -116,6 +118,9 @@ func (s *Shredder) Run(ctx context.Context, who, reason string, o vfs.ShredOptio
 	var r Receipt
 	var err error
 	r.Shredded, err = s.o.Volumes.Shred(ctx, o)
+	if Pending(err) && s.o.Left != nil {
+		s.o.Left()
+	}
 	failed := 0
 	for _, a := range r.Accounts {
 		if a.Err != nil {

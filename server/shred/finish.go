@@ -1,0 +1,132 @@
+package shred
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"sallyport/crypto/keyring"
+	"sallyport/server/audit"
+)
+
+// Times of a Finisher.
+const (
+	firstPause = 250 * time.Millisecond
+	// lastPause is for a key service that may be away for days, and of which nothing but an erasure is wanted.
+	lastPause = 15 * time.Minute
+	// attemptTime bounds one attempt.
+	attemptTime = 5 * time.Minute
+)
+
+// FinishOptions of StartFinisher.
+type FinishOptions struct {
+	Keyring *keyring.Keyring
+	Record  func(context.Context, audit.Event) error
+	Log     *slog.Logger
+}
+
+// Finisher has seals destroy what a rotation of the root, a shred epoch, the destruction of an account or a change of seals had to
+// leave, because the process died or a key service was away: at once, then with growing pauses until it is done. What waits is in
+// seal.json, so that it outlives the process. Safe for concurrent use.
+type Finisher struct {
+	o    FinishOptions
+	wake chan struct{}
+	next atomic.Pointer[time.Time]
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// StartFinisher starts it; Close ends it.
+func StartFinisher(o FinishOptions) *Finisher {
+	ctx, cancel := context.WithCancel(context.Background())
+	f := &Finisher{o: o, wake: make(chan struct{}, 1), stop: cancel, done: make(chan struct{})}
+	go f.run(ctx)
+	return f
+}
+
+// Close cuts an attempt off; the next process goes on.
+func (f *Finisher) Close() error {
+	f.stop()
+	<-f.done
+	return nil
+}
+
+// Wake tells that there may be something to destroy.
+func (f *Finisher) Wake() {
+	select {
+	case f.wake <- struct{}{}:
+	default: // it looks anyway
+	}
+}
+
+// Next is when it tries again; zero = nothing waits.
+func (f *Finisher) Next() time.Time {
+	if t := f.next.Load(); t != nil {
+		return *t
+	}
+	return time.Time{}
+}
+
+func (f *Finisher) run(ctx context.Context) {
+	defer close(f.done)
+	for failed := 0; ; {
+		if err := f.Now(ctx, ""); err == nil || ctx.Err() != nil || !f.o.Keyring.Pending() {
+			failed = 0
+		} else {
+			failed++
+			if failed == 1 { // the rest says the same, and seal status has it
+				f.o.Log.Warn("an old root key is not destroyed yet; it is tried again by itself", "error", err, "hint", "sallyport seal status")
+			}
+		}
+		var timer <-chan time.Time
+		f.next.Store(nil)
+		if failed > 0 {
+			pause := pauseAfter(failed, rand.Float64())
+			at := time.Now().Add(pause)
+			f.next.Store(&at)
+			timer = time.After(pause)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.wake:
+		case <-timer:
+		}
+	}
+}
+
+// pauseAfter is the pause after the nth failure (1, 2, …): doubled each time, with a jitter of a quarter either way.
+func pauseAfter(n int, jitter float64) time.Duration {
+	d := lastPause
+	if n < 20 { // the shift stays small
+		d = min(lastPause, firstPause<<(n-1))
+	}
+	return time.Duration(float64(d) * (0.75 + jitter/2))
+}
+
+// Now tries once and records what was destroyed. who is the operator, "" the server itself. nil if nothing waits any more;
+// keyring.ErrOldRoot and keyring.ErrNeeded as of keyring.Finish.
+func (f *Finisher) Now(ctx context.Context, who string) error {
+	bounded, cancel := context.WithTimeout(ctx, attemptTime)
+	defer cancel()
+	done, err := f.o.Keyring.Finish(bounded)
+	if done.OldRoot != 0 {
+		err = errors.Join(err, f.record(ctx, audit.Event{Action: audit.RootDestroy, Who: who, Version: uint64(done.OldRoot), Result: "destroyed"}))
+	}
+	if done.Former != "" {
+		err = errors.Join(err, f.record(ctx, audit.Event{Action: audit.RootDestroy, Who: who, Result: "destroyed", Detail: done.Former + " " + done.FormerLabel}))
+	}
+	return err
+}
+
+func (f *Finisher) record(ctx context.Context, e audit.Event) error {
+	f.o.Log.Info("what an earlier change had left is destroyed at the seal", "epoch", e.Version, "seal", e.Detail)
+	if err := f.o.Record(context.WithoutCancel(ctx), e); err != nil {
+		return fmt.Errorf("recording the destruction of an old root: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package shred
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sallyport/crypto/keyring"
+	"sallyport/server/audit"
+)
+
+// distant is a seal that can destroy old roots, and whose service may be away for that.
+type distant struct {
+	*keyring.KeyFile
+	away  atomic.Bool
+	asked atomic.Int64
+}
+
+func (d *distant) DestroyOld(context.Context, []byte, []byte) error {
+	d.asked.Add(1)
+	if d.away.Load() {
+		return errors.New("no route to the service")
+	}
+	return nil
+}
+
+// TestAnOldRootIsDestroyedWhenTheServiceIsBack: it is tried again by itself, with pauses that grow, and recorded once when it is done.
+func TestAnOldRootIsDestroyedWhenTheServiceIsBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		file, err := keyring.NewKeyFile(filepath.Join(t.TempDir(), "key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		seal := &distant{KeyFile: file}
+		k, err := keyring.Create(t.Context(), t.TempDir(), seal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.Close()
+		var events []audit.Event
+		f := StartFinisher(FinishOptions{Keyring: k, Log: slog.New(slog.DiscardHandler), Record: func(_ context.Context, e audit.Event) error {
+			events = append(events, e)
+			return nil
+		}})
+		defer f.Close()
+		synctest.Wait()
+		if !f.Next().IsZero() || len(events) != 0 {
+			t.Errorf("with nothing to do: next %v, events %v", f.Next(), events)
+		}
+		seal.away.Store(true)
+		if err := k.RotateRoot(t.Context()); !errors.Is(err, keyring.ErrOldRoot) {
+			t.Fatal(err)
+		}
+		f.Wake()
+		before := seal.asked.Load()
+		day := 24 * time.Hour
+		time.Sleep(day) // of the bubble
+		synctest.Wait()
+		if n := seal.asked.Load() - before; n < 24*60/25 || n > 24*60/10 || time.Until(f.Next()) > 20*time.Minute {
+			t.Errorf("asked %d times in a day, again at %v", n, f.Next())
+		}
+		if len(events) != 0 || !k.Pending() {
+			t.Errorf("recorded %v while it waits", events)
+		}
+		seal.away.Store(false)
+		time.Sleep(20 * time.Minute)
+		synctest.Wait()
+		if len(events) != 1 || events[0].Action != audit.RootDestroy || events[0].Version != 1 || events[0].Result != "destroyed" || k.Pending() || !f.Next().IsZero() {
+			t.Errorf("recorded %+v, next try %v", events, f.Next())
+		}
+		n := seal.asked.Load()
+		time.Sleep(day)
+		if seal.asked.Load() != n {
+			t.Error("it goes on asking")
+		}
+	})
+}
+
+func TestPausesBetweenAttemptsToDestroy(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]time.Duration{1: firstPause, 2: 2 * firstPause, 5: 16 * firstPause, 19: lastPause, 20: lastPause, 1 << 30: lastPause} {
+		if got := pauseAfter(n, 0.5); got != want {
+			t.Errorf("after %d failures %v, want %v", n, got, want)
+		}
+	}
+	if low, high := pauseAfter(99, 0), pauseAfter(99, 1); low != lastPause*3/4 || high != lastPause*5/4 {
+		t.Errorf("with jitter from %v to %v", low, high)
+	}
+}
