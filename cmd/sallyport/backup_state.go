@@ -207,7 +207,7 @@ func (a *app) sealOf(c *server.Config, o unsealFlags) func(context.Context, *key
 	return func(ctx context.Context, info *keyring.SealInfo) (keyring.Seal, error) {
 		switch {
 		case o.recovery != "":
-			kit, err := kitFrom(o)
+			kit, err := a.kitFrom(o)
 			if err != nil {
 				return nil, err
 			}

@@ -64,7 +64,7 @@ func (a *app) unsealRequest(ctx context.Context, cl *admin.Client, o unsealFlags
 	case o.forget:
 		return admin.Unseal{Forget: true}, nil
 	case o.recovery != "":
-		return kitFrom(o)
+		return a.kitFrom(o)
 	}
 	st, err := cl.SealState(ctx)
 	if err != nil || st.State == "ready" {
@@ -81,7 +81,7 @@ func (a *app) unsealRequest(ctx context.Context, cl *admin.Client, o unsealFlags
 	return admin.Unseal{}, nil
 }
 
-func kitFrom(o unsealFlags) (admin.Unseal, error) {
+func (a *app) kitFrom(o unsealFlags) (admin.Unseal, error) {
 	var r admin.Unseal
 	kit, err := os.ReadFile(o.recovery)
 	if err != nil {
@@ -89,6 +89,10 @@ func kitFrom(o unsealFlags) (admin.Unseal, error) {
 	}
 	r.Kit = admin.Secret(kit)
 	if o.identity != "" {
+		if info, err := os.Stat(o.identity); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+			// No refusal: who has to use a kit is in a hurry, and what has been read cannot be unread.
+			a.say("warning: the private key %s has mode %#o: other users of this host can read it, and open the recovery kit; run chmod 600 on it", o.identity, info.Mode().Perm())
+		}
 		identity, err := os.ReadFile(o.identity)
 		if err != nil {
 			return r, err

@@ -272,6 +272,15 @@ func TestPKCS11Example(t *testing.T) {
 	if _, err := keyring.Open(t.Context(), old, newSeal(t, c)); !errors.Is(err, keyring.ErrWrongKey) {
 		t.Errorf("the old disk with the token: %v, want ErrWrongKey", err)
 	}
+	if err := os.Chmod(pin, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(t.Context(), c); !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), "chmod 600") {
+		t.Errorf("a PIN that everybody can read: %v", err)
+	}
+	if err := os.Chmod(pin, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(pin, []byte("9999\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -41,7 +42,7 @@ type client struct {
 func (c *client) connect() (*http.Client, error) {
 	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.config.CAFile != "" {
-		pem, err := readFile("ca_file", c.config.CAFile, maxCA)
+		pem, err := readFile("ca_file", c.config.CAFile, maxCA, 0o022)
 		if err != nil {
 			return nil, err
 		}
@@ -187,7 +188,7 @@ func (c *client) unreachable(ctx context.Context, err error) error {
 
 // token is read each time: agents replace the file before the old one expires.
 func (c *client) token() (string, error) {
-	b, err := readFile("token_file", c.config.TokenFile, maxToken)
+	b, err := readFile("token_file", c.config.TokenFile, maxToken, 0o027)
 	if err != nil {
 		return "", err
 	}
@@ -198,8 +199,11 @@ func (c *client) token() (string, error) {
 	return token, nil
 }
 
-// readFile reads a file of the configuration. Not blocking, so that a FIFO in the file's place stalls nobody.
-func readFile(what, path string, most int64) ([]byte, error) {
+// readFile reads a file of the configuration that must not have these mode bits. Who can read the token can have the root decrypted
+// from a copy of the disk; who can write the authority can stand in for the service. The group may read a token: an agent that
+// runs as another user writes it so (Vault Agent's default is 0640), and systemd's credentials show their access list there.
+// Not blocking, so that a FIFO in the file's place stalls nobody.
+func readFile(what, path string, most int64, forbidden fs.FileMode) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrConfig, what, err)
@@ -211,6 +215,9 @@ func readFile(what, path string, most int64) ([]byte, error) {
 	}
 	if !info.Mode().IsRegular() || info.Size() > most {
 		return nil, fmt.Errorf("%w: %s %s is not a file of at most %d bytes", ErrConfig, what, path, most)
+	}
+	if mode := info.Mode().Perm(); mode&forbidden != 0 {
+		return nil, fmt.Errorf("%w: %s %s has mode %#o, which lets others at it; run chmod %o on it", ErrConfig, what, path, mode, mode&^forbidden)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, most))
 	if err != nil {

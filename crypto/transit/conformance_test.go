@@ -47,6 +47,13 @@ func (s *site) write(file string, text []byte) {
 	}
 }
 
+func (s *site) mode(file string, mode os.FileMode) {
+	s.t.Helper()
+	if err := os.Chmod(file, mode); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // use has the seal use another token.
 func (s *site) use(token string) {
 	s.token = token
@@ -229,6 +236,17 @@ var situations = []struct {
 		_, err := seal.Unwrap(s.t.Context(), s.wrapped)
 		return err
 	}},
+	{name: "a token that everybody can read", want: ErrConfig, do: func(s *site) error { s.mode(s.config.TokenFile, 0o644); return s.unwrap() }},
+	{name: "a token that the group can write", want: ErrConfig, do: func(s *site) error { s.mode(s.config.TokenFile, 0o660); return s.unwrap() }},
+	{name: "a token as an agent writes it", do: func(s *site) error { s.mode(s.config.TokenFile, 0o640); return s.unwrap() }},
+	{name: "a token as systemd shows a credential", do: func(s *site) error { s.mode(s.config.TokenFile, 0o440); return s.unwrap() }},
+	{name: "an authority that everybody can write", want: ErrConfig, do: func(s *site) error {
+		seal := s.seal()
+		s.mode(s.config.CAFile, 0o666)
+		_, err := seal.Unwrap(s.t.Context(), s.wrapped)
+		return err
+	}},
+	{name: "an authority that everybody can read", do: func(s *site) error { s.mode(s.config.CAFile, 0o644); return s.unwrap() }},
 	{name: "the token is replaced while the seal is in use", do: func(s *site) error {
 		seal := s.seal()
 		old := s.token

@@ -19,6 +19,7 @@ data=$(printf %s "$request" | sed -n 's/.*"data":"\([A-Za-z0-9+\/=]*\)".*/\1/p')
 case $request in *'"protocol":1,'*) ;; *) fail failed "unknown protocol" ;; esac
 
 [ -r "$key" ] || fail unavailable "the key file cannot be read"
+case $(stat -L -c %a "$key") in *[1-7] | *[2367]?) fail denied "the key file lets others at it: run chmod 600 on it" ;; esac
 case $op in
 info) answer ",\"label\":\"RSA key $key\"" ;;
 wrap)

@@ -53,6 +53,8 @@ def main():
 def tool(args, *command, data=b""):
     """Runs pkcs11-tool; the PIN goes by the environment, which other users cannot see."""
     with open(args.pin_file, encoding="ascii") as f:
+        if os.fstat(f.fileno()).st_mode & 0o027:  # the group may read: so it shows for a systemd credential
+            raise Refused("denied", "the PIN file lets others at it: run chmod 600 on it")
         pin = f.read().strip()
     env = {"PATH": os.environ["PATH"], "SALLYPORT_PIN": pin, **dict(e.split("=", 1) for e in args.env)}
     r = subprocess.run(["pkcs11-tool", "--module", args.module, "--token-label", args.token, "--login", "--pin", "env:SALLYPORT_PIN", *command],
