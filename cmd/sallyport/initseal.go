@@ -31,7 +31,7 @@ func (o *sealFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&o.Kind, "seal", keyring.KindKeyFile, "`kind` of seal: keyfile, passphrase, shares, transit, helper")
 	o.shares.register(f)
 	f.IntVar(&o.passphraseFD, "passphrase-fd", -1, "read the passphrase from file descriptor `N` instead of the terminal")
-	f.Uint32Var(&o.memory, "argon2-memory", keyring.DefaultArgon2.Memory>>10, "memory that each try of a passphrase takes, `MiB`")
+	registerMemory(f, &o.memory)
 	f.StringVar(&o.Transit.Address, "transit-address", "", "`https://HOST:PORT` of the Vault or OpenBao")
 	f.StringVar(&o.Transit.Namespace, "transit-namespace", "", "`namespace` there")
 	f.StringVar(&o.Transit.Mount, "transit-mount", "transit", "`path` of the transit engine")
@@ -39,6 +39,10 @@ func (o *sealFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&o.Transit.TokenFile, "transit-token-file", "", "`file` with the token")
 	f.StringVar(&o.Transit.CAFile, "transit-ca-file", "", "`file` with the authority of its certificate (default the system's)")
 	f.StringArrayVar(&o.Helper, "helper", nil, "`program` of the seal helper; once more for each argument")
+}
+
+func registerMemory(f *pflag.FlagSet, memory *uint32) {
+	f.Uint32Var(memory, "argon2-memory", keyring.DefaultArgon2.Memory>>10, "memory that each try of a passphrase takes, `MiB`")
 }
 
 // fill puts what the flags say into the configuration.
@@ -75,12 +79,8 @@ func (a *app) newPassphrase(o *sealFlags) (keyring.Seal, error) {
 		return nil, err
 	}
 	defer clear(pass)
-	cost := keyring.DefaultArgon2
-	cost.Memory = o.memory << 10
-	if o.memory > 1<<20 {
-		cost.Memory = ^uint32(0)
-	}
-	if err := cost.Valid(); err != nil {
+	cost, err := keyring.Argon2Of(o.memory)
+	if err != nil {
 		return nil, usage("--argon2-memory: "+err.Error(), "")
 	}
 	s, err := keyring.NewPassphrase(pass, cost)

@@ -70,11 +70,18 @@ func (r *resealed) cut(from, to, what string, at *request, step string) (changed
 	if step != "" {
 		w = watchSeal(r.t, r.state)
 	}
-	answered := make(chan error)
-	go func() { answered <- r.change(to) }()
+	answered := make(chan error, 1)
+	go func() {
+		err := r.change(to)
+		if err != nil && w != nil { // then the step does not come
+			_ = w.SetReadDeadline(time.Now())
+		}
+		answered <- err
+	}()
 	if step != "" {
 		if err := awaitSeal(w, step); err != nil {
-			r.t.Fatalf("%s: %v", what, err)
+			_ = r.cmd.Process.Kill() // or a change that goes on would not answer
+			r.t.Fatalf("%s: %v, and the change: %v", what, err, <-answered)
 		}
 		_ = r.cmd.Process.Kill()
 		w.Close()

@@ -213,7 +213,7 @@ func (r *resealed) change(to string) error {
 	ask := admin.SealChange{To: to, Threshold: 2, Shares: 3}
 	switch to {
 	case keyring.KindPassphrase:
-		ask.Passphrase = passphrase
+		ask.Passphrase, ask.Memory = passphrase, 64 // other tests have the machine, too
 	case keyring.KindShares:
 		prepared, err := r.cl.SealPrepare(r.t.Context(), ask)
 		if err != nil {

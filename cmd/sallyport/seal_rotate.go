@@ -42,6 +42,7 @@ func (a *app) sealRotate() *cobra.Command {
 	o.shares.register(f)
 	f.BoolVar(&o.secret.stdin, "stdin", false, "read the new passphrase from standard input")
 	f.IntVar(&o.secret.fd, "passphrase-fd", -1, "read the new passphrase from this open `descriptor`")
+	registerMemory(f, &o.memory)
 	return c
 }
 

@@ -18,6 +18,7 @@ type sealChangeFlags struct {
 	to     string
 	shares shareFlags
 	secret unsealFlags
+	memory uint32 // MiB
 }
 
 func (a *app) sealShares() *cobra.Command {
@@ -34,6 +35,10 @@ func (a *app) changeSeal(ctx context.Context, o *sealChangeFlags) error {
 	switch o.to {
 	case keyring.KindKeyFile, keyring.KindTransit, keyring.KindHelper:
 	case keyring.KindPassphrase:
+		if _, err := keyring.Argon2Of(o.memory); err != nil {
+			return usage("--argon2-memory: "+err.Error(), "")
+		}
+		r.Memory = o.memory
 		if r.Passphrase, err = a.nextPassphrase(o.secret); err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"runtime/debug"
 	"unicode"
 	"unicode/utf8"
@@ -53,6 +54,13 @@ const (
 	wrongPhrase    = "the passphrase is another one"
 	notAPassphrase = "a passphrase has at most 1,024 bytes and is not empty"
 )
+
+// Argon2Of is the usual cost with another memory, in MiB. Others than Valid ones are refused.
+func Argon2Of(memory uint32) (Argon2, error) {
+	cost := DefaultArgon2
+	cost.Memory = uint32(min(uint64(memory)<<10, math.MaxUint32))
+	return cost, cost.Valid()
+}
 
 // Valid says what is wrong with the parameters, if anything.
 func (a Argon2) Valid() error {

@@ -40,6 +40,7 @@ type SealChange struct {
 	Change
 	To         string `json:"to"` // as SealState.Kind
 	Passphrase Secret `json:"passphrase,omitempty"`
+	Memory     uint32 `json:"memory,omitempty"`    // MiB that each try of it takes; 0 = the usual
 	Threshold  int    `json:"threshold,omitempty"` // of shares
 	Shares     int    `json:"shares,omitempty"`
 	// Recipients, one for each share, are age recipients or SSH public keys.

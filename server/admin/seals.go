@@ -20,7 +20,13 @@ func (s *Server) sealChange(ctx context.Context, who Peer, r SealChange) (SealCh
 	case keyring.KindPassphrase:
 		pass := []byte(r.Passphrase)
 		defer clear(pass)
-		to, err = keyring.NewPassphrase(pass, keyring.DefaultArgon2)
+		cost := keyring.DefaultArgon2
+		if r.Memory > 0 {
+			if cost, err = keyring.Argon2Of(r.Memory); err != nil {
+				return SealChanged{}, newError(CodeInvalid, err.Error(), "")
+			}
+		}
+		to, err = keyring.NewPassphrase(pass, cost)
 	default:
 		to, err = s.o.SealOf(ctx, r.To)
 	}
