@@ -3,12 +3,14 @@ package server
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 
 	"sallyport/crypto/keyring"
+	"sallyport/crypto/transit"
 )
 
 // seal asks whether the root key can be got at, by whom, and by whom not.
@@ -54,6 +56,26 @@ func (d *doctor) hostSeal(ctx context.Context, info *keyring.SealInfo) {
 		return
 	}
 	d.add("seal", OK, info.Kind+" ("+info.Label+") opens the keyring", "")
+	if t, ok := seal.(transit.Tokened); ok {
+		d.token(ctx, t)
+	}
+}
+
+// token looks at that of a key service. It renews nothing: a server does.
+func (d *doctor) token(ctx context.Context, of transit.Tokened) {
+	t, err := of.Token(ctx)
+	switch {
+	case errors.Is(err, transit.ErrForbidden):
+		d.add("token", Warn, "the token of the key service must not look at itself, so nobody here knows when it ends", tokenHint)
+	case err != nil:
+		d.add("token", Warn, "the token of the key service could not be looked at: "+err.Error(), SealHint(err))
+	case t.Due():
+		d.add("token", Warn, fmt.Sprintf("the token of the key service ends in %s and was not renewed; a running server does that", t.TTL), tokenHint)
+	case tokenAlarming(t):
+		d.add("token", Warn, "the token of the key service "+describeToken(t), tokenHint)
+	default:
+		d.add("token", OK, "the token of the key service "+describeToken(t), "")
+	}
 }
 
 // sealedNow is worth a line of its own: nobody can log in.

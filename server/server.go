@@ -82,6 +82,7 @@ type Server struct {
 	life      *life
 	notes     *notes
 	people    people
+	token     tokenCare
 	open      []bound
 	ftp       *ftpd.Server
 	sftp      *sftpd.Server
@@ -269,6 +270,7 @@ func (s *Server) run(ctx context.Context, adminListener, health net.Listener) er
 			return s.serveDoor(doors, b)
 		})
 	}
+	g.Go(func() error { return s.tendToken(inside) })
 	g.Go(func() error { return s.admin.Serve(inside, adminListener, time.Second) })
 	if health != nil {
 		g.Go(func() error { return s.serveHealth(inside, health) })

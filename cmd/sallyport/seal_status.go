@@ -40,6 +40,9 @@ func sealRows(s *admin.SealStatus, now time.Time) [][]string {
 	if s.Service != "" {
 		rows = append(rows, []string{"key service", s.Service})
 	}
+	if s.Token != "" {
+		rows = append(rows, []string{"token", s.Token})
+	}
 	if s.Changing {
 		rows = append(rows, []string{"pending", "the root or the seal is being changed"})
 	}

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"sallyport/server/admin"
 )
@@ -176,5 +177,50 @@ func TestSealRotateToTransit(t *testing.T) {
 	}
 	if got := vault.Versions("root"); len(got) != 1 || got[0] != 3 { // 2 wrapped the root
 		t.Errorf("the service has versions %v of its key", got)
+	}
+}
+
+// TestAServerRenewsItsToken: most of the token's time is over when the server starts. It renews it by itself, sealed or not, and says
+// so; when the token is revoked it says that, and what to do.
+func TestAServerRenewsItsToken(t *testing.T) {
+	t.Parallel()
+	service, ca, file := keyService(t)
+	token := service.ShortToken("root", time.Hour, true)
+	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := initHost(t, "--seal", "transit", "--transit-address", service.URL(), "--transit-key", "root", "--transit-token-file", file, "--transit-ca-file", ca)
+	if fake, ok := service.(interface {
+		Age(token string, by time.Duration)
+	}); ok {
+		fake.Age(token, 50*time.Minute)
+	}
+	h.serve(t)
+	h.await(t, "ready")
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(deadline); ; <-tick.C {
+		st, err := h.cl.SealStatus(t.Context())
+		if err == nil && (strings.HasPrefix(st.Token, "ends in 59m") || strings.HasPrefix(st.Token, "ends in 1h0m")) && strings.HasSuffix(st.Token, ", and is renewed before that") {
+			break
+		}
+		if err != nil || time.Now().After(end) {
+			t.Fatalf("the token is not renewed: %+v, %v", st, err)
+		}
+	}
+	service.Revoke(token)
+	if err := h.cl.Seal(t.Context(), admin.Change{}); err != nil {
+		t.Fatal(err)
+	}
+	h.await(t, "sealed")
+	var refused *admin.Error
+	if _, err := h.cl.Unseal(t.Context(), admin.Unseal{}); !errors.As(err, &refused) || !strings.Contains(refused.Message, "the token is not valid") || !strings.Contains(refused.Hint, "seal.transit.token_file") {
+		t.Errorf("with a revoked token: %v", err)
+	}
+	if err := os.WriteFile(file, []byte(service.Token("root")), 0o600); err != nil { // as an agent does
+		t.Fatal(err)
+	}
+	if _, err := h.cl.Unseal(t.Context(), admin.Unseal{}); err != nil {
+		t.Errorf("with another token in the file: %v", err)
 	}
 }

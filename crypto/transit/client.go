@@ -267,6 +267,8 @@ func refusal(status int, answer []byte, secrets []string) error {
 		e.messages = append(e.messages, tidy(m, secrets...))
 	}
 	switch {
+	case status == http.StatusForbidden && e.says("invalid token"):
+		e.kind = ErrToken
 	case status == http.StatusForbidden || status == http.StatusUnauthorized:
 		e.kind = ErrForbidden
 	case status == http.StatusNotFound, e.says("key not found"):

@@ -47,6 +47,15 @@ func (s *site) write(file string, text []byte) {
 	}
 }
 
+// looked looks at the token, which must have nearly that time, and must leave it as it is.
+func (s *site) looked(whole time.Duration, renewable bool) error {
+	t, err := s.seal().(Tokened).TendToken(s.t.Context())
+	if err == nil && (t.TTL > whole || t.TTL < whole-5*time.Minute || t.Whole != whole || t.Renewable != renewable || t.Due() || t.Ends() == renewable) {
+		s.t.Errorf("the token is %+v, want one of %v, renewable %v", t, whole, renewable)
+	}
+	return err
+}
+
 func (s *site) mode(file string, mode os.FileMode) {
 	s.t.Helper()
 	if err := os.Chmod(file, mode); err != nil {
@@ -247,6 +256,33 @@ var situations = []struct {
 		return err
 	}},
 	{name: "an authority that everybody can read", do: func(s *site) error { s.mode(s.config.CAFile, 0o644); return s.unwrap() }},
+	{name: "a token that is looked at", do: func(s *site) error {
+		s.use(s.service.ShortToken(s.key, time.Hour, true))
+		return s.looked(time.Hour, true)
+	}},
+	{name: "a token that is renewed", do: func(s *site) error {
+		s.use(s.service.ShortToken(s.key, time.Hour, true))
+		if err := s.seal().(*destroyer).renew(s.t.Context()); err != nil {
+			return err
+		}
+		return s.looked(time.Hour, true)
+	}},
+	{name: "a token that cannot be renewed", want: ErrAnswer, status: 400, says: "lease is not renewable", do: func(s *site) error {
+		s.use(s.service.ShortToken(s.key, time.Hour, false))
+		if err := s.looked(time.Hour, false); err != nil {
+			return err
+		}
+		return s.seal().(*destroyer).renew(s.t.Context())
+	}},
+	{name: "a token that must not look at itself", want: ErrForbidden, status: 403, says: "permission denied", do: func(s *site) error { return s.looked(time.Hour, true) }},
+	{name: "a token that has ended", want: ErrForbidden, status: 403, says: "invalid token", do: func(s *site) error {
+		s.use(s.service.ShortToken(s.key, time.Second, false))
+		for { // its end is the service's to say; the test's own time limit ends it otherwise
+			if err := s.unwrap(); err != nil {
+				return err
+			}
+		}
+	}},
 	{name: "the token is replaced while the seal is in use", do: func(s *site) error {
 		seal := s.seal()
 		old := s.token

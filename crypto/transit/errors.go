@@ -16,6 +16,8 @@ var (
 	ErrUnavailable = errors.New("transit: service unavailable")
 	// ErrForbidden means that the token does not allow what was asked.
 	ErrForbidden = errors.New("transit: permission denied")
+	// ErrToken is an ErrForbidden: there is no such token, or no more.
+	ErrToken = fmt.Errorf("%w: the token is not valid", ErrForbidden)
 	// ErrNoKey means that the mount or the key does not exist.
 	ErrNoKey = errors.New("transit: no such key")
 	// ErrUnsuitable means that the key exists and is of a kind that will not do.

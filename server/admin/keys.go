@@ -23,6 +23,7 @@ type SealStatus struct {
 	Destroys bool      `json:"destroys"` // the seal can destroy an old root
 	// Service is whether a key service answers: "reachable", or "not reachable: " and why; "" where there is none.
 	Service  string `json:"service,omitempty"`
+	Token    string `json:"token,omitempty"`    // what is known of the token for it: a sentence without its subject
 	Changing bool   `json:"changing,omitempty"` // root or seal are being changed at this moment
 	// Owed are keys of accounts that were replaced or removed under this root.
 	Owed         int    `json:"owed"`
@@ -124,6 +125,9 @@ func (s *Server) sealStatus(ctx context.Context, _ Peer, _ Empty) (SealStatus, e
 	}
 	if st.FormerError != nil {
 		out.FormerError = st.FormerError.Error()
+	}
+	if s.o.Token != nil && st.Seal == keyring.KindTransit {
+		out.Token = s.o.Token()
 	}
 	if s.o.Finish != nil {
 		out.NextTry = s.o.Finish.Next()

@@ -55,6 +55,8 @@ type Options struct {
 	// Shred runs a shred epoch and records it (shred.Shredder.Run).
 	Shred func(ctx context.Context, who, reason string, o vfs.ShredOptions) (shred.Receipt, error)
 
+	// Token says what is known of the token of a key service; "" = nothing, nil = there is none.
+	Token func() string
 	// Finish has seals destroy what was left; nil = nobody does (tests).
 	Finish Finisher
 

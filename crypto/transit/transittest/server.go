@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Server is an http.Handler. Safe for concurrent use.
@@ -30,6 +31,14 @@ type Server struct {
 type token struct {
 	key    string // "" = any
 	denied map[string]bool
+	self   *self // nil = it must not look at itself
+}
+
+// self is what a token is told of itself.
+type self struct {
+	ttl       time.Duration // from its creation, or from a renewal
+	ends      time.Time
+	renewable bool
 }
 
 // New makes a server with one token that may do everything, and no keys.
@@ -77,7 +86,7 @@ func (s *Server) SetToken(text string, denied ...string) {
 }
 
 func newToken(key string, denied []string) token {
-	t := token{key, map[string]bool{}}
+	t := token{key, map[string]bool{}, nil}
 	for _, d := range denied {
 		t.denied[d] = true
 	}
@@ -91,6 +100,42 @@ func (s *Server) Token(key string, denied ...string) string {
 	text := "s." + rand.Text()
 	s.tokens[text] = newToken(strings.TrimPrefix(key, "+"), denied)
 	return text
+}
+
+// ShortToken makes a token that ends.
+func (s *Server) ShortToken(key string, ttl time.Duration, renewable bool) string {
+	text := s.Token(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.tokens[text]
+	t.self = &self{ttl, time.Now().Add(ttl), renewable}
+	s.tokens[text] = t
+	return text
+}
+
+// Age has so much of a token's time go by.
+func (s *Server) Age(text string, d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	self := s.tokens[text].self
+	self.ends = self.ends.Add(-d)
+}
+
+// tokenSelf answers below auth/token.
+func (t *token) tokenSelf(method, path string) reply {
+	switch {
+	case t.self == nil:
+		return denied()
+	case path == "lookup-self" && method == http.MethodGet:
+		left := int(time.Until(t.self.ends).Seconds())
+		return done(map[string]any{"ttl": left, "creation_ttl": int(t.self.ttl.Seconds()), "renewable": t.self.renewable, "type": "service", "orphan": false})
+	case path == "renew-self" && !t.self.renewable:
+		return refuse(http.StatusBadRequest, "lease is not renewable")
+	case path == "renew-self" && method != http.MethodGet:
+		t.self.ends = time.Now().Add(t.self.ttl)
+		return done(nil) // the new times are in the member auth, which nobody reads
+	}
+	return denied()
 }
 
 // Revoke ends a token.
@@ -177,9 +222,13 @@ func (s *Server) answer(r *http.Request, body []byte) reply {
 		return refuse(http.StatusServiceUnavailable, "Vault is sealed")
 	}
 	may, known := s.tokens[r.Header.Get("X-Vault-Token")]
+	known = known && (may.self == nil || time.Now().Before(may.self.ends))
 	// A Vault without namespaces ignores the header.
 	if !known || s.Namespace != "" && strings.Trim(r.Header.Get("X-Vault-Namespace"), "/") != s.Namespace {
 		return refuse(http.StatusForbidden, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n")
+	}
+	if path, ok := strings.CutPrefix(r.URL.Path, "/v1/auth/token/"); ok {
+		return may.tokenSelf(r.Method, path)
 	}
 	rest, ok := strings.CutPrefix(r.URL.Path, "/v1/"+s.Mount+"/")
 	if !ok { // no policy allows what is not there

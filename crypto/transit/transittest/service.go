@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"time"
 )
 
 // Env names the binary of a Vault or OpenBao that tests use in the place of the fake (docs/OPERATIONS.md "Key services").
@@ -29,6 +30,8 @@ type Service interface {
 	// Token makes a token that may do with a key what docs/OPERATIONS.md says, but for some of these operations: "read", "encrypt",
 	// "decrypt", "rotate", "config", "trim".
 	Token(key string, denied ...string) string
+	// ShortToken is Token of one that ends after that time, may be renewed or not, and may look at itself.
+	ShortToken(key string, ttl time.Duration, renewable bool) string
 	Revoke(token string)
 
 	AddKey(name, kind string, derived bool)

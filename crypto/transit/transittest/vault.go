@@ -160,12 +160,25 @@ var rights = map[string][2]string{
 
 func (v *vault) Token(key string, denied ...string) string {
 	v.t.Helper()
+	return v.token(key, denied, "", map[string]any{"ttl": "1h"})
+}
+
+func (v *vault) ShortToken(key string, ttl time.Duration, renewable bool) string {
+	v.t.Helper()
+	self := "path \"auth/token/lookup-self\" { capabilities = [\"read\"] }\npath \"auth/token/renew-self\" { capabilities = [\"update\"] }\n"
+	return v.token(key, nil, self, map[string]any{"ttl": ttl.String(), "renewable": renewable})
+}
+
+// token makes one with more rights than those to the key.
+func (v *vault) token(key string, denied []string, more string, settings map[string]any) string {
+	v.t.Helper()
 	var policy strings.Builder
 	for op, right := range rights {
 		if !slices.Contains(denied, op) {
 			fmt.Fprintf(&policy, "path \"transit/%s\" { capabilities = [%q] }\n", fmt.Sprintf(right[0], key), right[1])
 		}
 	}
+	policy.WriteString(more)
 	name := "p" + strings.ToLower(rand.Text())
 	v.call("PUT", "sys/policies/acl/"+name, map[string]any{"policy": policy.String()}, nil)
 	var made struct {
@@ -173,7 +186,8 @@ func (v *vault) Token(key string, denied ...string) string {
 			Token string `json:"client_token"`
 		} `json:"auth"`
 	}
-	v.call("POST", "auth/token/create", map[string]any{"policies": []string{name}, "no_default_policy": true, "ttl": "1h"}, &made)
+	settings["policies"], settings["no_default_policy"] = []string{name}, true
+	v.call("POST", "auth/token/create", settings, &made)
 	return made.Auth.Token
 }
 
