@@ -659,14 +659,17 @@ def clock(state, site):
         return None
     f = Fields(plain)
     version = f.u8()
-    check(version in (1, 2), "version of the last known time")
+    check(version in (1, 2, 3), "version of the last known time")
     flags = f.u8()
     check(flags < 8, "flags of the last known time")
     found = {"ahead": bool(flags & 1), "confirmed_behind": bool(flags & 2), "doubt": bool(flags & 4),
              "now": f.signed(), "wall": f.signed(), "since": f.signed(), "leaps": []}
-    if version == 2:
+    if version >= 2:
         found |= {"count": f.take(16).hex(), "counted": f.signed(), "base": f.signed(), "unproven": f.signed()}
         check(min(found["counted"], found["base"], found["unproven"]) >= 0, "evidence of the last known time")
+    if version >= 3:
+        found["known"] = f.signed()
+        check(found["known"] >= 0, "since when leaps of the last known time are known")
     check(found["now"] > 0 and found["wall"] >= 0 and found["since"] >= 0, "instant of the last known time")
     before = 0
     for _ in range(num(f.take(2))):

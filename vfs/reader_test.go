@@ -88,7 +88,7 @@ func TestIndependentReader(t *testing.T) {
 			t.Errorf("audit: read %v", got.Audit)
 		}
 		if c := got.Clock; c.Ahead || c.Behind || c.Doubt || c.Since != 0 || c.Now != leap.To || c.Wall != leap.To ||
-			c.Count != "00000000000000000000000000000007" || c.Counted != int64(time.Hour+time.Minute) || c.Base != leap.To || c.Unproven != 0 || !slices.Equal(c.Leaps, []readLeap{leap}) {
+			c.Count != "00000000000000000000000000000007" || c.Counted != int64(time.Hour+time.Minute) || c.Base != leap.To || c.Unproven != 0 || c.Known != leap.Since+int64(3*time.Minute) || !slices.Equal(c.Leaps, []readLeap{leap}) {
 			t.Errorf("clock: read %+v, want %+v", c, leap)
 		}
 	}
@@ -117,6 +117,7 @@ type readClock struct {
 	Counted  int64
 	Base     int64
 	Unproven int64
+	Known    int64
 }
 
 type readLeap struct{ Since, From, To int64 }
@@ -133,7 +134,7 @@ func fillClock(t *testing.T, b *bench) readLeap {
 		// Between two looks is an hour of the machine's, which is longer than this test.
 		c := clock.Open(clock.Options{Path: filepath.Join(b.state, "clock"), Box: box, Every: time.Hour, Wall: func() time.Time { return wall }, Elapsed: func() time.Duration { return elapsed },
 			Count: func() clock.Count { return clock.Count{Of: [16]byte{15: byte(6 + day)}, Time: time.Minute + elapsed} }})
-		c.Begin(time.Time{}, func(clock.State) {})
+		c.Begin(start.Add(time.Duration(day)*3*time.Minute), func(clock.State) {}) // as if the audit log were further: leaps may be missing
 		if day == 1 {
 			wall, elapsed = wall.Add(time.Hour), elapsed+time.Hour
 			_, err := c.Confirm(c.State().Offset)

@@ -14,6 +14,14 @@ import (
 	"sallyport/crypto/record"
 )
 
+// must is for what cannot fail in a test.
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
 const day = 24 * time.Hour
 
 // judge is a test, or one of the many runs of a test that draws them.
@@ -34,13 +42,18 @@ type bench struct {
 	boot  uint64
 	begun time.Duration
 	full  bool // the disk
+	new   bool // its state has no account
 	quick bool // it does not sync
 	puts  int  // tries to write a record
+	// broken is what the disk says instead of the record, jammed instead of giving it another name; nil = it does.
+	broken, jammed error
+	held           func() // whoever asks for the time is held up by it, before they know what has passed
 
 	log  *slog.Logger
 	path string
 	box  *record.Box
 	c    *Clock
+	last time.Time // what the audit log knows
 	told []State
 }
 
@@ -68,23 +81,46 @@ func (w *bench) other() *bench {
 	return &bench{t: w.t, wall: w.wall, boot: w.boot + 1000, path: w.path + "-of-another", box: w.box}
 }
 
-var errFull = errors.New("no space")
+var errFull, errDisk = errors.New("no space"), errors.New("input/output error")
 
 // open is a server before anything judges the clock.
 func (w *bench) open() *Clock {
 	c := Open(Options{
-		Log: w.log, Path: w.path, Box: w.box, Wall: func() time.Time { return w.wall }, Elapsed: func() time.Duration { return w.elapsed }, Count: w.count,
+		Log: w.log, Path: w.path, Box: w.box, Wall: func() time.Time { return w.wall }, Elapsed: w.passed, Count: w.count, New: w.new, read: w.read, move: w.move,
 	})
 	c.slept = func() time.Duration { return w.slept }
-	c.put = func(b []byte) error {
+	c.put = func(path string, b []byte) error {
 		if w.puts++; w.full {
 			return errFull
 		} else if w.quick {
-			return os.WriteFile(c.o.Path, b, 0o600)
+			return os.WriteFile(path, b, 0o600)
 		}
-		return durable.WriteFile(c.o.Path, b, 0o600)
+		return durable.WriteFile(path, b, 0o600)
 	}
 	return c
+}
+
+func (w *bench) passed() time.Duration {
+	if f := w.held; f != nil {
+		w.held = nil
+		f()
+	}
+	return w.elapsed
+}
+
+func (w *bench) read(path string) ([]byte, error) {
+	b, err := os.ReadFile(path)
+	if err == nil && w.broken != nil && path == w.path {
+		return nil, w.broken
+	}
+	return b, err
+}
+
+func (w *bench) move(from, to string) error {
+	if w.jammed != nil {
+		return w.jammed
+	}
+	return os.Rename(from, to)
 }
 
 func (w *bench) count() (c Count) {

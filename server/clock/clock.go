@@ -16,6 +16,10 @@
 // replaced and deleted meanwhile has instants that are too early by what is then leapt over; leaps are remembered, and its age
 // is counted from when it really happened (Before, Settled).
 //
+// Where leaps may be missing, because the record was lost or is older than the state, everything up to then counts as of then (State.Known):
+// it is kept for its whole time anew, and nothing goes too early. A record that is there and cannot be read is not overwritten; reading it is
+// tried again, and what it knows is taken up when it succeeds (Unread).
+//
 // A clock that is behind is never followed back, because instants are never given twice. Up to MaxOff behind, the server's time runs at
 // half speed until the clock has caught up; further behind it goes on as before and tells (Behind), until the clock is right or
 // an operator confirms it, which means half speed, too. Nothing is destroyed sooner for that, and later by what the clock was ahead at most.
@@ -27,7 +31,6 @@ package clock
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -52,6 +55,8 @@ var (
 	ErrTrusted = errors.New("clock: it is followed already")
 	// ErrMoved: the clock is not what whoever confirms it saw.
 	ErrMoved = errors.New("clock: it was set since")
+	// ErrKnown: no leap is missing, so there is nothing to forget.
+	ErrKnown = errors.New("clock: nothing is unknown")
 	// ErrClosed: the clock was closed, or did not begin.
 	ErrClosed = errors.New("clock: closed")
 )
@@ -70,6 +75,8 @@ const (
 type Options struct {
 	Path string
 	Box  *record.Box
+	// New says that nothing in the state has an age yet: a record that is missing was never written.
+	New bool
 	// MaxOff is how far ahead of the last known time the clock may be after a start of the machine, and how much may be unproven in all;
 	// 0 = 72 h. MaxJump is how far it may get ahead of what the machine counts; 0 = 1 h.
 	MaxOff, MaxJump time.Duration
@@ -80,20 +87,26 @@ type Options struct {
 	Elapsed func() time.Duration // since any moment, never back; nil = since Open, by the system
 	Count   func() Count         // nil = the system's; none if Elapsed is given
 	BootID  string               // the system's, for a process that cannot read it; "" = it can
+
+	read func(path string) ([]byte, error) // nil = os.ReadFile
+	move func(from, to string) error       // nil = os.Rename
 }
 
 // Clock is safe for concurrent use. A nil *Clock is the system's clock, believed whatever it says: for tests and tools.
 type Clock struct {
 	o     Options
-	slept func() time.Duration // what Elapsed does not count: the machine was suspended
-	put   func([]byte) error   // makes the record durable
+	slept func() time.Duration                   // what Elapsed does not count: the machine was suspended
+	put   func(path string, sealed []byte) error // makes a record durable
 	tell  func(State)
 	stop  context.CancelFunc
 	done  chan struct{}
 
 	found  remembered // by Open
-	absent error      // why it was not
-	early  *line      // from found, until Begin; nil = the system's clock
+	unread Unread     // what was found instead
+	cause  error      // of that
+	// besides: a run before this one could not read the record, and found is what it noted meanwhile. lost: nobody can read what it noted.
+	besides, lost bool
+	early         *line // from found, until Begin; nil = the system's clock
 
 	now  atomic.Pointer[judgement] // nil until Begin; stored by who has the turn
 	last atomic.Int64              // that Now returned, ns since 1970
@@ -101,7 +114,9 @@ type Clock struct {
 	turn    sync.Mutex // of who judges and writes; held over I/O, and taken by nobody who reads
 	told    State
 	saving  saving
-	stepped bool // at the last look, by more than passed: a crash must not take it back
+	again   saving // of reading a record that could not be read
+	left    bool   // a record for the time being is on the disk
+	stepped bool   // at the last look, by more than passed: a crash must not take it back
 	closed  bool
 }
 
@@ -116,8 +131,13 @@ type State struct {
 	Slowed bool
 	// Confirmed: it is because an operator has said that the clock is right.
 	Confirmed bool
-	// Damaged: the record of the last known time could not be read or did not authenticate, so no clock is believed unasked.
+	// Damaged: the record of the last known time could not be read, now or before an earlier start, so no clock is believed unasked.
 	Damaged bool
+	// Unread is what is the matter with it while it is in its place, and Cause why in words.
+	Unread Unread
+	Cause  string
+	// Known is since when every leap is known: everything before counts as of then. Zero = since ever.
+	Known time.Time
 	// Unwritten: the clock is believed again and not followed yet, because the record of that cannot be written. Status is Ahead.
 	Unwritten bool
 	// Unproven is what was believed because the clock said so, and not made up for by time that was counted; MaxOff how much that may be.
@@ -141,8 +161,14 @@ func Open(o Options) *Clock {
 	if o.Wall == nil {
 		o.Wall = time.Now
 	}
+	if o.read == nil {
+		o.read = os.ReadFile
+	}
+	if o.move == nil {
+		o.move = os.Rename
+	}
 	c := &Clock{o: o, slept: func() time.Duration { return 0 }, done: make(chan struct{})}
-	c.put = func(sealed []byte) error { return durable.WriteFile(c.o.Path, sealed, 0o600) }
+	c.put = func(path string, sealed []byte) error { return durable.WriteFile(path, sealed, 0o600) }
 	if o.Elapsed == nil {
 		begin := time.Now()
 		c.o.Elapsed, c.slept = func() time.Duration { return time.Since(begin) }, slept
@@ -154,7 +180,7 @@ func Open(o Options) *Clock {
 	default:
 		c.o.Count = func() Count { return count(o.BootID) }
 	}
-	if err := durable.RemoveTemp(o.Path); err != nil {
+	if err := errors.Join(durable.RemoveTemp(o.Path), durable.RemoveTemp(o.Path+meanwhile)); err != nil {
 		c.o.Log.Warn("what a crash left of the record of the last known time stays", "error", err)
 	}
 	c.find()
@@ -163,22 +189,29 @@ func Open(o Options) *Clock {
 
 // find reads the record.
 func (c *Clock) find() {
-	sealed, err := os.ReadFile(c.o.Path)
-	if err == nil {
-		c.found, err = c.open(sealed)
+	c.found, c.unread, c.cause = c.read(c.o.Path)
+	r, why, err := c.read(c.o.Path + meanwhile)
+	if c.besides = why == ""; c.besides {
+		c.found = r
 	}
-	if c.absent = err; err == nil {
+	if c.lost = !c.besides && why != Missing; c.lost {
+		c.o.Log.Error("what was noted while the record of the last known time could not be used cannot be used either", "file", c.o.Path+meanwhile, "error", err)
+	}
+	c.left = c.besides || c.lost
+	if c.unread == "" || c.besides {
 		passed, _ := c.o.Count().since(c.found.count)
 		c.early = &line{at: c.o.Elapsed(), now: c.found.now.Add(passed), rate: 1}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		c.o.Log.Error("the record of the last known time is damaged", "file", c.o.Path, "error", err)
+	}
+	if c.unread != "" && c.unread != Missing {
+		c.o.Log.Error("the record of the last known time cannot be used; it stays where it is, and is tried again", "file", c.o.Path, "because", string(c.unread), "error", c.cause)
 	}
 }
 
 // Begin judges the clock for the first time, and from then on Every until Close. last is the newest time that is known from
-// elsewhere, for a state without a record; zero says that there is none, and the clock is believed. tell is called from the
-// clock's goroutine when State's Status, Slowed, Damaged or Unwritten are others than before; first if they are not those of a clock that is
-// trusted. A record that cannot be read is a damaged one, and one that cannot be written is written later: nobody is kept out for either.
+// elsewhere, for a state without a record or with one that is older; zero says that there is none, and without a record the clock is believed.
+// tell is called from the clock's goroutine when State's Status, Slowed, Damaged, Unwritten, Unread or Known are others than before; first if
+// they are not those of a clock that is trusted, and of the record. One that cannot be read is tried again, and one that cannot be written is
+// written later: nobody is kept out for either.
 func (c *Clock) Begin(last time.Time, tell func(State)) {
 	c.begin(last)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -189,22 +222,29 @@ func (c *Clock) Begin(last time.Time, tell func(State)) {
 func (c *Clock) begin(last time.Time) {
 	c.turn.Lock()
 	defer c.turn.Unlock()
-	r := c.found
-	if c.absent != nil {
-		if last.IsZero() {
-			last = c.o.Wall()
-		}
-		r = remembered{now: last, wall: last, doubt: !errors.Is(c.absent, fs.ErrNotExist)}
-	}
 	at := c.o.Count()
+	r := c.resumed(last, at)
 	if at.Of == ([16]byte{}) {
 		c.o.Log.Info("the machine does not tell how long it has been on: each start counts as one of the machine")
 	}
 	now := c.o.Elapsed()
 	j := r.resume(at, now)
 	j.slept = c.slept()
-	c.told = State{Status: Trusted}
+	if !r.known.Equal(c.found.known) && j.since.IsZero() { // nobody knows how far the last run was behind a clock that it did not follow
+		j.since = j.line.now
+	}
+	switch {
+	case c.unread == "" && c.besides: // to be taken up below
+		j.unread, j.cause = Unreadable, "it could not be read before, and is not gone on from yet"
+	case c.unread != "" && c.unread != Missing:
+		j.unread, j.cause = c.unread, c.cause.Error()
+		c.again.failed(now)
+	}
+	c.told = State{Status: Trusted, Known: c.found.known}
 	c.now.Store(&j)
+	if c.unread == "" {
+		c.reread(now)
+	}
 	if err := c.look(c.o.Wall(), now); err == nil {
 		c.save(now)
 	}
@@ -226,7 +266,7 @@ func (c *Clock) Close() error {
 	if j == nil {
 		return nil
 	}
-	return c.write(c.remember(j, c.Now()))
+	return c.write(j)
 }
 
 // Now is the time that history is kept by. From Begin on it never goes back, for all who ask together.
@@ -257,47 +297,11 @@ func (c *Clock) State() State {
 }
 
 func (c *Clock) described(j *judgement) State {
-	s := j.state
+	s := j.news()
 	s.Now, s.Wall = c.Now(), c.o.Wall().Round(0)
 	s.Offset = s.Wall.Sub(s.Now)
 	s.Unproven, s.MaxOff = j.unproven.read(c.o.Elapsed()), c.o.MaxOff
 	return s
-}
-
-// Confirm says that the system's clock is right, for who saw it at an Offset (State): one that is ahead is followed at once and for good,
-// for one that is behind the server's time slows down until it has caught up. It is durable on return. ErrTrusted if there is nothing to
-// confirm, ErrMoved if the clock is another by more than a minute, whatever happened while they thought about it.
-func (c *Clock) Confirm(offset time.Duration) (State, error) {
-	err := c.confirm(offset)
-	return c.State(), err
-}
-
-func (c *Clock) confirm(offset time.Duration) error {
-	c.turn.Lock()
-	defer c.turn.Unlock()
-	if c.closed || c.now.Load() == nil {
-		return ErrClosed
-	}
-	wall, now := c.o.Wall().Round(0), c.o.Elapsed()
-	_ = c.look(wall, now) // a record that cannot be written is tried again below
-	j := *c.now.Load()
-	switch {
-	case j.state.Status == Trusted, j.state.Slowed:
-		return ErrTrusted
-	case (wall.Sub(j.line.read(now)) - offset).Abs() > smallLeap:
-		return ErrMoved
-	case wall.Before(j.line.read(now)):
-		j.slow, j.doubt, j.lie = true, false, reach{} // when time has waited for it, it is not to be taken for what was not believed
-		j.judge(&c.o, wall, now)
-	default:
-		j.follow(wall, now)
-		j.base, j.unproven = reach{from: j.line.now, at: now}, unproven{at: now}
-	}
-	if err := c.write(c.remember(&j, j.line.now)); err != nil {
-		return err
-	}
-	c.now.Store(&j)
-	return nil
 }
 
 func (c *Clock) run(ctx context.Context) {
@@ -318,13 +322,16 @@ func (c *Clock) run(ctx context.Context) {
 func (c *Clock) Look() {
 	c.turn.Lock()
 	now := c.o.Elapsed()
+	if c.again.wait > 0 && now >= c.again.next {
+		c.reread(now)
+	}
 	err := c.look(c.o.Wall(), now)
 	j := c.now.Load()
-	news := j.state != c.told
+	news := j.news() != c.told
 	if err == nil && (news || c.saving.due(now) || c.stepped) {
 		c.save(now)
 	}
-	c.told = j.state
+	c.told = j.news()
 	c.turn.Unlock()
 	if news && c.tell != nil {
 		c.tell(c.described(j))
@@ -351,8 +358,8 @@ func (c *Clock) look(wall time.Time, now time.Duration) error {
 	still := j
 	j.judge(&c.o, wall.Round(0), now) // by its date, and not by what has passed
 	var err error
-	if len(j.leaps) > 0 && (len(before.leaps) == 0 || j.leaps[len(j.leaps)-1] != before.leaps[len(before.leaps)-1]) {
-		if err = c.try(now, func() *remembered { return c.remember(&j, j.line.now) }); err != nil {
+	if !j.past.end().Equal(before.past.end()) {
+		if err = c.try(now, &j); err != nil {
 			j = still
 			j.keepOn(j.line.read(now), now, 1)
 			j.note(State{Status: Ahead, Unwritten: true}, j.line.now)

@@ -278,7 +278,7 @@ func TestALeapThatCannotBeWrittenIsNotMade(t *testing.T) {
 	}
 	w.is(Ahead, false)
 	w.at(was, 0)
-	if len(w.c.known()) != 0 {
+	if len(w.c.past().leaps) != 0 {
 		t.Error("a leap was noted")
 	}
 	w.c.o.Path = w.path
@@ -312,14 +312,23 @@ func TestSuspensionIsTimeThatPassed(t *testing.T) {
 func TestCut(t *testing.T) {
 	t.Parallel()
 	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
-	leaps := []leap{{at(10), at(20), at(50)}, {at(50), at(60), at(65)}}
-	for i := range 100 {
-		// What is found must be the newest instant for which the definition holds.
-		got := cut(leaps, at(i))
-		for j := range 100 {
-			within := j > 20 && j < 50 || j > 60 && j < 65 // no instant was ever given there
-			if old := !settled(leaps, at(j)).After(at(i)); !within && old != !at(j).After(got) {
-				t.Errorf("cut of %d is %v: what is of %d settled at %v", i, got.Unix(), j, settled(leaps, at(j)).Unix())
+	for _, p := range []past{
+		{},
+		{known: at(30)},
+		{leaps: []leap{{at(10), at(20), at(50)}, {at(50), at(60), at(65)}}}, // one begins where the other ends
+		{leaps: []leap{{at(10), at(10), at(50)}, {at(50), at(50), at(65)}, {at(70), at(71), at(80)}}},
+		{leaps: []leap{{at(10), at(20), at(50)}, {at(50), at(60), at(65)}}, known: at(5)},
+		{leaps: []leap{{at(10), at(20), at(50)}, {at(50), at(60), at(65)}}, known: at(15)},
+		{leaps: []leap{{at(10), at(20), at(50)}, {at(50), at(60), at(65)}}, known: at(57)},
+		{leaps: []leap{{at(10), at(20), at(50)}, {at(50), at(60), at(65)}}, known: at(90)},
+	} {
+		for i := range 100 {
+			// What is found must be the newest instant for which the definition holds.
+			got := p.cut(at(i))
+			for j := range 100 {
+				if old := !p.settled(at(j)).After(at(i)); old != !at(j).After(got) {
+					t.Errorf("%v: cut of %d is %v: what is of %d settled at %v", p, i, got.Unix(), j, p.settled(at(j)).Unix())
+				}
 			}
 		}
 	}
@@ -328,10 +337,10 @@ func TestCut(t *testing.T) {
 func TestRecordIsReadAsWritten(t *testing.T) {
 	t.Parallel()
 	at := func(s int64) time.Time { return time.Unix(s, 5) }
-	r := remembered{now: at(100), wall: at(700), since: at(90), ahead: true, slow: true, doubt: true, leaps: []leap{{at(1), at(2), at(30)}, {at(30), at(31), at(40)}}}
+	r := remembered{now: at(100), wall: at(700), since: at(90), ahead: true, slow: true, doubt: true, known: at(33), leaps: []leap{{at(1), at(2), at(30)}, {at(30), at(31), at(40)}}}
 	b := r.encode()
 	got, err := decode(b)
-	if err != nil || len(got.leaps) != 2 || got.leaps[1] != r.leaps[1] || got.now != r.now || got.wall != r.wall || got.since != r.since || !got.ahead || !got.slow || !got.doubt {
+	if err != nil || len(got.leaps) != 2 || got.leaps[1] != r.leaps[1] || got.now != r.now || got.wall != r.wall || got.since != r.since || !got.ahead || !got.slow || !got.doubt || !got.known.Equal(r.known) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	for i := range b {

@@ -19,6 +19,13 @@ func (c Count) since(earlier Count) (passed time.Duration, same bool) {
 	return c.Time - earlier.Time, true
 }
 
+// lacks tells whether a record is older than a state that knows of the time last already, when the count is at: leaps may be missing in it. A
+// server that was killed notes no more than a minute of its time too little, and no leap that is less was ever remembered.
+func (r *remembered) lacks(last time.Time, at Count) bool {
+	passed, _ := at.since(r.count)
+	return last.Sub(r.now.Add(passed)) > 2*saveEvery
+}
+
 // reach is how far a clock may be that goes as it did at a moment.
 type reach struct {
 	from time.Time

@@ -116,7 +116,7 @@ func TestWhatTheMachineCountedIsBelieved(t *testing.T) {
 	w.start(time.Time{})
 	w.is(Trusted, false)
 	w.at(w.wall, 0)
-	if s := w.c.State(); s.Unproven != 0 || len(w.c.known()) != 0 || len(w.told) != 0 {
+	if s := w.c.State(); s.Unproven != 0 || len(w.c.past().leaps) != 0 || len(w.told) != 0 {
 		t.Errorf("%+v, told %+v", s, w.told)
 	}
 	w.off(60 * time.Hour)
@@ -199,9 +199,14 @@ func TestARecordOfAnEarlierProgramIsRead(t *testing.T) {
 	w.jumps(90 * day)
 	w.passes(time.Hour)
 	w.confirms()
-	leaps := w.c.known()
-	r := w.c.remember(w.c.now.Load(), w.c.Now())
+	leaps := w.c.past().leaps
+	r := w.c.remember(w.c.now.Load())
 	b := r.encode()
+	b[0] = 2
+	b = append(b[:66:66], b[74:]...)
+	if got, err := decode(b); err != nil || got.count != r.count || got.unproven != r.unproven || !got.known.IsZero() || len(got.leaps) != 1 {
+		t.Fatalf("%+v, %v", got, err)
+	}
 	b[0] = 1
 	b = append(b[:26:26], b[26+40:]...)
 	got, err := decode(b)

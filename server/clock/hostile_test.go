@@ -52,12 +52,15 @@ func TestARecordThatCannotBeReadOrWrittenKeepsNobodyOut(t *testing.T) {
 	}
 	w.passes(2 * time.Hour)
 	w.at(last.Add(2*time.Hour), 0)
+	w.jammed = errDisk
 	if _, err := w.c.Confirm(w.c.State().Offset); err == nil {
 		t.Error("it was confirmed, and nothing is on the disk")
 	}
-	if err := os.RemoveAll(w.path); err != nil {
-		t.Fatal(err)
+	w.jammed, w.full = nil, true
+	if _, err := w.c.Confirm(w.c.State().Offset); err == nil {
+		t.Error("it was confirmed, and nothing is on the disk")
 	}
+	w.full = false
 	w.confirms()
 	w.stop()
 	w.start(time.Time{})

@@ -5,11 +5,14 @@ import "time"
 // judgement is everything that is made of the clock at a look. One that is in force does not change: the next takes its place.
 type judgement struct {
 	line  line
-	leaps []leap // never changed in place
+	past  past // its leaps are never changed in place
 	state State
 
+	unread Unread // what is in the place of the record is not this server's: it is not overwritten
+	cause  string // of that
+
 	since    time.Time     // when what is not believed now began; zero = all is well
-	doubt    bool          // the record was damaged, in this run or one before: nothing but an operator's word is believed
+	doubt    bool          // the record could not be read, in this run or one before: nothing but an operator's word is believed
 	lie      reach         // the clock as it was when the last run did not believe it; zero = it did
 	lied     time.Duration // by how much it was ahead then
 	base     reach         // the first clock that was believed since the machine was started; zero = none was
@@ -23,7 +26,7 @@ type judgement struct {
 func (r *remembered) resume(at Count, now time.Duration) judgement {
 	passed, same := at.since(r.count)
 	j := judgement{
-		line: line{at: now, now: r.now.Add(passed).Round(0), rate: 1}, leaps: r.leaps, state: State{Status: Trusted},
+		line: line{at: now, now: r.now.Add(passed).Round(0), rate: 1}, past: past{r.leaps, r.known}, state: State{Status: Trusted},
 		since: r.since, slow: r.slow, doubt: r.doubt, unproven: unproven{by: max(r.unproven-passed, 0), at: now},
 	}
 	if r.ahead {
@@ -41,7 +44,7 @@ func (j *judgement) judge(o *Options, wall time.Time, now time.Duration) {
 	ahead := wall.Sub(own)
 	left := o.MaxOff - j.unproven.read(now) + jitter
 	switch {
-	case j.doubt, ahead > 0 && j.stillFalse(o, wall, now), !j.base.from.IsZero() && wall.After(j.base.read(now).Add(o.MaxJump)), ahead > max(left, smallLeap):
+	case j.doubt, ahead > 0 && (j.stillFalse(o, wall, now) || !j.base.from.IsZero() && wall.After(j.base.read(now).Add(o.MaxJump))), ahead > max(left, smallLeap):
 		j.keepOn(own, now, 1)
 		j.note(State{Status: Ahead, Damaged: j.doubt}, own)
 	case ahead > left: // by so little that it is not worth a word: what runs makes up for it at once
@@ -100,6 +103,13 @@ func (j *judgement) note(s State, own time.Time) {
 	j.state = s
 }
 
+// news is what of a state is worth telling.
+func (j *judgement) news() State {
+	s := j.state
+	s.Unread, s.Cause, s.Known = j.unread, j.cause, j.past.known
+	return s
+}
+
 // follow makes the clock the server's time, if it is not behind it. What got its instants since the clock was not believed got them too
 // early, by what is leapt over now.
 func (j *judgement) follow(wall time.Time, now time.Duration) {
@@ -109,8 +119,10 @@ func (j *judgement) follow(wall time.Time, now time.Duration) {
 		to = own
 	}
 	if !j.since.IsZero() && to.Sub(own) > smallLeap {
-		was := j.leaps
-		j.leaps = append(was[max(0, len(was)-maxLeaps+1):len(was):len(was)], leap{since: j.since, from: own, to: to})
+		j.past.add(leap{since: j.since, from: own, to: to})
+	}
+	if j.past.known.After(to) { // nothing happened later than now
+		j.past.known = to
 	}
 	j.unproven = unproven{by: j.unproven.read(now) + to.Sub(own), at: now}
 	if j.base.from.IsZero() { // later ones are measured by it

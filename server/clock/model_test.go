@@ -1,11 +1,16 @@
 package clock
 
 import (
+	"bytes"
 	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"sallyport/crypto/record"
 )
 
 // model is what may be known of a server's time by who sees all of the machine, and nothing of how the server decides.
@@ -21,8 +26,13 @@ type model struct {
 	given time.Time // the latest that the server said in this run
 	// straight is what the server's time would be if it had never slowed down, which a run may not know that was killed beside a full disk.
 	straight time.Time
-	doubt    bool // the record was damaged, and nobody has said anything since
+	doubt    bool // the record could not be read, and nobody has said anything since
 	early    []moment
+
+	fork    []byte // the record beside which the machine was brought back from a snapshot
+	hidden  bool   // the disk does not give the record that is there
+	doubted bool   // what doubt was when it went
+	late    bool   // a record was taken up late: only the server knows which clock it was that it believed first
 }
 
 // moment is what the server's time was when nobody knew how wrong it is, and what a right clock would have shown.
@@ -46,6 +56,9 @@ func (m *model) counted(d time.Duration) {
 func (m *model) looked() {
 	m.rt.Helper()
 	now, s := m.c.Now(), m.c.State()
+	if m.hidden && s.Unread == "" {
+		m.hidden, m.doubt, m.late = false, m.doubted, true
+	}
 	switch {
 	case now.Before(m.given):
 		m.rt.Fatalf("the server's time went back from %v to %v", m.given, now)
@@ -61,7 +74,7 @@ func (m *model) looked() {
 	if most := m.straight.Add(defaultMaxOff); most.Before(m.bound) {
 		m.bound = most
 	}
-	if m.base.IsZero() && s.Status == Trusted && s.Offset <= jitter && s.Offset >= -jitter {
+	if m.base.IsZero() && !m.late && s.Status == Trusted && s.Offset <= jitter && s.Offset >= -jitter {
 		m.base = now
 	}
 	switch ahead := s.Wall.Sub(now); {
@@ -82,14 +95,18 @@ func (m *model) looked() {
 	case m.full || m.c.saving.wait > 0: // since when the clock is not believed may be forgotten, until the next try succeeds
 		m.early = nil
 	case s.Status != Trusted:
-		m.early = append(m.early, moment{now, m.real})
-	default:
+		if m.early = append(m.early, moment{now, m.real}); len(m.early) > 400 {
+			i := 0
+			m.early = slices.DeleteFunc(m.early, func(moment) bool { i++; return i%2 == 0 })
+		}
+	case !m.wall.Equal(m.real): // a clock that lies a little, or was confirmed: nobody can know
+		m.early = nil
+	default: // now and ever after, whatever becomes of the record
 		for _, e := range m.early {
-			if got := m.c.Settled(e.at); m.wall.Equal(m.real) && got.Before(e.real.Add(-2*smallLeap)) {
-				m.rt.Fatalf("what happened at %v is taken to be of %v", e.real, got)
+			if got := m.c.Settled(e.at); got.Before(e.real.Add(-2 * smallLeap)) {
+				m.rt.Fatalf("what happened at %v, and was given the instant %v, is taken to be of %v: %+v", e.real, e.at, got, m.c.past())
 			}
 		}
-		m.early = nil
 	}
 	if b := m.c.Before(day); b.After(now.Add(-day)) {
 		m.rt.Fatalf("what is before %v is a day old at %v", b, now)
@@ -113,7 +130,8 @@ func (m *model) confirmed() {
 	s, err := m.c.Confirm(was.Offset)
 	nothing := was.Status == Trusted || was.Slowed
 	switch {
-	case err == ErrTrusted && (nothing || was.Unwritten && !m.full): // the next try may be the one before the word
+	case err == ErrTrusted && (nothing || was.Unwritten && !m.full), // the next try may be the one before the word
+		(err == ErrTrusted || err == ErrMoved) && was.Unread != "" && m.broken == nil && !m.full:
 		m.looked()
 		return
 	case m.full && err != nil:
@@ -124,15 +142,13 @@ func (m *model) confirmed() {
 	case err != nil || nothing || m.full:
 		m.rt.Fatalf("%v: %+v, with a disk that is full %v", err, was, m.full)
 	}
-	if m.doubt { // what was believed before the damage is answered for, too
-		m.bound, m.straight = s.Now.Add(defaultMaxOff), s.Now
-	}
-	m.doubt = false
+	m.bound, m.straight = s.Now.Add(defaultMaxOff), s.Now // what was believed before is answered for, too
+	m.doubt, m.hidden, m.broken = false, false, nil
 	if was.Status == Ahead && was.Offset >= 0 {
 		if s.Status != Trusted || s.Now.Before(m.wall) {
 			m.rt.Fatalf("%+v was confirmed, and is %+v", was, s)
 		}
-		m.bound, m.base, m.straight = s.Now.Add(defaultMaxOff), s.Now, s.Now
+		m.base = s.Now
 	} else if s.Status != Trusted && (!s.Slowed || !s.Confirmed) {
 		m.rt.Fatalf("%+v was confirmed, and is %+v", was, s)
 	}
@@ -154,14 +170,17 @@ func spans(most time.Duration) *rapid.Generator[time.Duration] {
 }
 
 // Whatever clock, machine, disk and people do: the server's time never goes back, is never further than what was counted and may be
-// believed, and one word makes it right. Here one reads at a time, and a full disk may be tried as often as one likes: for many readers
-// there is TestNowNeverGoesBackForManyAtOnce, for the disk TestALeapThatCannotBeWrittenIsTriedSeldom.
+// believed, and one word makes it right. Nor does anything ever count as older than it is, whatever becomes of the record. A full disk
+// may be tried as often as one likes here: for that there is TestALeapThatCannotBeWrittenIsTriedSeldom.
 func TestWhateverHappensToTheClock(t *testing.T) {
 	t.Parallel()
 	path := newBench(t).path
 	rapid.Check(t, func(rt *rapid.T) {
 		b := newBench(t)
-		_ = os.Remove(path)
+		_, _ = os.Remove(path), os.Remove(path+meanwhile)
+		for _, name := range must(Aside(path)) {
+			_ = os.Remove(filepath.Join(filepath.Dir(path), name))
+		}
 		b.t, b.path, b.quick = rt, path, true
 		if rapid.Bool().Draw(rt, "the machine does not tell how long it is on") {
 			b.boot = 0
@@ -199,12 +218,14 @@ func TestWhateverHappensToTheClock(t *testing.T) {
 				m.c.Look()
 				m.looked()
 			},
+			"somebody who asks is held up":   func(rt *rapid.T) { m.asks(rt, 3); m.c.Look(); m.looked() },
+			"the disk gives the record":      func(*rapid.T) { m.broken = nil },
 			"the disk":                       func(rt *rapid.T) { m.full = rapid.Bool().Draw(rt, "is full") },
 			"the server restarts":            func(*rapid.T) { m.restarts() },
 			"somebody says that it is right": func(*rapid.T) { m.confirmed() },
 		})
 		// And in the end, one word for a clock that is right.
-		m.full, m.wall = false, m.real
+		m.full, m.broken, m.wall = false, nil, m.real
 		m.run(time.Minute)
 		m.c.Look()
 		m.looked()
@@ -241,6 +262,9 @@ func (m *model) restarts() {
 		if rapid.Bool().Draw(m.rt, "it is brought back from a snapshot") {
 			m.begun += time.Duration(rapid.Float64Range(0, 1).Draw(m.rt, "how far") * float64(m.count().Time))
 			counts = false
+			if m.unsaved() {
+				m.fork, _ = os.ReadFile(m.path)
+			}
 		}
 	} else {
 		m.off(d)
@@ -251,15 +275,14 @@ func (m *model) restarts() {
 	if right {
 		m.wall = m.real
 	}
-	if rapid.IntRange(0, 9).Draw(m.rt, "the record is damaged if 0") == 0 {
-		if err := os.WriteFile(m.path, []byte("no record"), 0o600); err != nil {
-			m.rt.Fatal(err)
-		}
-		m.doubt, m.early = true, nil
+	unsaved := m.unsaved()
+	if unsaved {
+		m.late = false
 	}
-	m.begins(m.unsaved())
+	lost := m.loses()
+	m.begins(unsaved || lost)
 	switch s := m.c.State(); {
-	case m.doubt || !kept:
+	case m.doubt || !kept || lost:
 	case was.Status == Ahead && !was.Unwritten && !right && s.Status != Ahead:
 		m.rt.Fatalf("a restart made %+v into %+v", was, s)
 	case was.Status == Trusted && was.Offset.Abs() <= jitter && stays && counts && alright && right && (s.Status != Trusted || s.Offset.Abs() > jitter):
@@ -267,10 +290,69 @@ func (m *model) restarts() {
 	}
 }
 
+// loses has something happen to the record, now and then.
+func (m *model) loses() bool {
+	kind := rapid.SampledFrom([]string{"", "", "", "", "damaged", "newer", "missing", "unreadable"}).Draw(m.rt, "the record is")
+	if _, err := os.Stat(m.path); kind == "" || m.hidden || err != nil {
+		return m.hidden
+	}
+	var err error
+	switch kind {
+	case "damaged":
+		err = os.WriteFile(m.path, []byte("no record"), 0o600)
+		m.doubt = true
+	case "newer":
+		err = os.WriteFile(m.path, m.box.Seal(nil, record.DomainClock, []byte(recordPlace), []byte{recordVersion + 1, 0}), 0o600)
+		m.doubt = true
+	case "unreadable":
+		m.broken, m.hidden, m.doubted, m.doubt = errDisk, true, m.doubt, true
+	case "missing": // what the last run said is believed then, and all that may be believed of a clock
+		err = os.Remove(m.path)
+		m.bound, m.straight = later(m.bound, m.given.Add(defaultMaxOff)), later(m.straight, m.given)
+		_, none := os.Stat(m.path + meanwhile)
+		m.doubt = none == nil
+	}
+	if err != nil {
+		m.rt.Fatal(err)
+	}
+	return true
+}
+
+// asks is somebody who asks for the time and is held up while anything happens to the clock, and others ask.
+func (m *model) asks(rt *rapid.T, deep int) {
+	m.held = func() {
+		for range rapid.IntRange(0, 3).Draw(rt, "things happen") {
+			switch rapid.IntRange(0, 4).Draw(rt, "of kind") {
+			case 0:
+				m.run(spans(90*time.Microsecond).Draw(rt, "time")) // less than what no word is said about
+			case 1:
+				m.wall = m.wall.Add(-spans(100*time.Hour).Draw(rt, "back by"))
+			case 2:
+				m.wall = m.wall.Add(spans(2*time.Hour).Draw(rt, "ahead by"))
+			case 3:
+				m.c.Look()
+			default:
+				if deep > 0 {
+					m.asks(rt, deep-1)
+				}
+			}
+		}
+	}
+	now := m.c.Now()
+	m.held = nil
+	if now.Before(m.given) {
+		rt.Fatalf("somebody was told %v, and then another %v", m.given, now)
+	}
+	m.given = now
+}
+
 // unsaved says whether the record does not tell which clock was believed first since the machine was started.
 func (m *model) unsaved() bool {
 	sealed, err := os.ReadFile(m.path)
 	if err != nil {
+		return true
+	}
+	if bytes.Equal(sealed, m.fork) { // its count is of a future that did not come
 		return true
 	}
 	r, err := m.c.open(sealed)

@@ -23,7 +23,7 @@ func TestReadersDoNotWaitForTheDisk(t *testing.T) {
 			w.jumps(90 * day)
 			w.idle(saveEvery)
 			reached, goOn := make(chan bool), make(chan bool)
-			w.c.put = func([]byte) error { reached <- true; <-goOn; return nil }
+			w.c.put = func(string, []byte) error { reached <- true; <-goOn; return nil }
 			var judging sync.WaitGroup
 			judging.Go(func() { judge(w) })
 			<-reached
@@ -70,7 +70,7 @@ func TestNowNeverGoesBackForManyAtOnce(t *testing.T) {
 	wall.Store(int64(1e18))
 	w := newBench(t)
 	c := Open(Options{Path: w.path, Box: w.box, Elapsed: func() time.Duration { return time.Duration(elapsed.Add(1000)) }, Wall: func() time.Time { return time.Unix(0, wall.Add(1000)) }})
-	c.put = func([]byte) error { return nil }
+	c.put = func(string, []byte) error { return nil }
 	c.begin(time.Time{})
 	var newest atomic.Int64 // what somebody was told before
 	var all sync.WaitGroup

@@ -16,15 +16,16 @@ type remembered struct {
 	since    time.Time // when it began not to be followed; zero = it is
 	ahead    bool      // because it is ahead
 	slow     bool      // an operator has confirmed that the server's time is to wait for it
-	doubt    bool      // a record before this one was damaged, and no operator has confirmed a clock since
+	doubt    bool      // a record before this one could not be read, and no operator has confirmed a clock since
 	count    Count     // the machine's at that moment
 	base     time.Time // where the first clock that was believed since the machine was started would be, with drift; zero = none was
 	unproven time.Duration
+	known    time.Time // leaps before that may be missing; zero = none are
 	leaps    []leap
 }
 
 const (
-	recordVersion = 2
+	recordVersion = 3
 	recordPlace   = "clock"
 	flagAhead     = 1
 	flagSlow      = 2
@@ -52,6 +53,7 @@ func (r *remembered) encode() []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(r.count.Time))
 	b = appendTime(b, r.base)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.unproven))
+	b = appendTime(b, r.known)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(r.leaps)))
 	for _, l := range r.leaps {
 		b = appendTime(appendTime(appendTime(b, l.since), l.from), l.to)
@@ -97,12 +99,16 @@ func (f *fields) instant() time.Time {
 	return time.Unix(0, n)
 }
 
-// decode reads records of this program and of those before it, which knew no count.
+// decode reads records of this program and of those before it, which knew no count, or not since when they knew every leap. A version of
+// a later program is errors.ErrUnsupported.
 func decode(b []byte) (r remembered, err error) {
 	if len(b) < 2 {
 		return r, errMalformed
 	}
-	if b[0] < 1 || b[0] > recordVersion {
+	if b[0] == 0 {
+		return r, errMalformed
+	}
+	if b[0] > recordVersion {
 		return r, fmt.Errorf("version %d of the record is unknown to this program: %w", b[0], errors.ErrUnsupported)
 	}
 	r.ahead, r.slow, r.doubt = b[1]&flagAhead != 0, b[1]&flagSlow != 0, b[1]&flagDoubt != 0
@@ -112,6 +118,9 @@ func decode(b []byte) (r remembered, err error) {
 		r.count.Of = [16]byte(f.take(16))
 		r.count.Time = time.Duration(f.number())
 		r.base, r.unproven = f.instant(), time.Duration(f.number())
+	}
+	if b[0] > 2 {
+		r.known = f.instant()
 	}
 	n := int(binary.BigEndian.Uint16(f.take(2)))
 	last := time.Time{}
@@ -135,16 +144,17 @@ func (c *Clock) open(sealed []byte) (remembered, error) {
 	return decode(plain)
 }
 
-// remember is what is to be known at the next start of a judgement, if the server's time is now. What the machine has slept since the
+// remember is what is to be known at the next start of a judgement. Its time is that of the count beside it, however long ago the judgement was
+// made: a time from before a slow disk with a count from after it would lose what passed between them. What the machine has slept since the
 // judgement is in none of its times, and so is not in what the next start measures by: otherwise nobody would ever count it.
-func (c *Clock) remember(j *judgement, now time.Time) *remembered {
+func (c *Clock) remember(j *judgement) *remembered {
 	elapsed := c.o.Elapsed()
 	slept := c.sleptSince(j.slept) // asked before the count: a sleep in between must not be counted twice
 	at := c.o.Count()
 	at.Time = max(at.Time-slept, 0)
 	r := &remembered{
-		now: now, wall: c.o.Wall().Add(-slept), since: j.since, ahead: j.state.Status == Ahead && !j.state.Unwritten, slow: j.slow, doubt: j.doubt,
-		count: at, unproven: j.unproven.read(elapsed), leaps: j.leaps,
+		now: later(j.line.read(elapsed), time.Unix(0, c.last.Load())), wall: c.o.Wall().Add(-slept), since: j.since, ahead: j.state.Status == Ahead && !j.state.Unwritten, slow: j.slow, doubt: j.doubt,
+		count: at, unproven: j.unproven.read(elapsed), known: j.past.known, leaps: j.past.leaps,
 	}
 	if !j.base.from.IsZero() {
 		r.base = j.base.read(elapsed)
@@ -158,7 +168,7 @@ func (c *Clock) Record() []byte {
 	if j == nil {
 		return nil
 	}
-	return c.seal(c.remember(j, c.Now()))
+	return c.seal(c.remember(j))
 }
 
 func (c *Clock) seal(r *remembered) []byte {

@@ -3,6 +3,7 @@ package clock
 import (
 	"errors"
 	"fmt"
+	"os"
 	"time"
 )
 
@@ -24,36 +25,49 @@ type saving struct {
 
 func (s *saving) due(now time.Duration) bool { return now-s.at >= saveEvery }
 
-// save writes the record as of now. If that fails, another try comes by itself.
-func (c *Clock) save(now time.Duration) {
-	j := c.now.Load()
-	_ = c.try(now, func() *remembered { return c.remember(j, c.Now()) }) // it has told
+// failed puts off the next try.
+func (s *saving) failed(now time.Duration) {
+	s.wait = min(max(2*s.wait, retryFirst), retryLast)
+	s.next = now + s.wait
 }
 
-// try writes a record, but not again at once after a failure.
-func (c *Clock) try(now time.Duration, r func() *remembered) error {
+// save writes the record as of now. If that fails, another try comes by itself.
+func (c *Clock) save(now time.Duration) {
+	_ = c.try(now, c.now.Load()) // it has told
+}
+
+// try writes the record of a judgement, but not again at once after a failure.
+func (c *Clock) try(now time.Duration, j *judgement) error {
 	if c.saving.wait > 0 && now < c.saving.next {
 		return errNotYet
 	}
-	return c.write(r())
+	return c.write(j)
 }
 
-// write makes the record durable; called by who has the turn. The first of several failures is told, and their end.
-func (c *Clock) write(r *remembered) error {
-	err := c.put(c.seal(r))
+// write makes the record of a judgement durable; called by who has the turn. The first of several failures is told, and their end. It never
+// takes the place of one that was not read, because what that knows is nowhere else: until then it has a name of its own.
+func (c *Clock) write(j *judgement) error {
+	path := c.o.Path
+	if j.unread != "" {
+		path += meanwhile
+	}
+	err := c.put(path, c.seal(c.remember(j)))
 	now := c.o.Elapsed()
 	if err != nil {
 		err = fmt.Errorf("noting the time: %w", err)
 		if c.saving.wait == 0 {
 			c.o.Log.Error("the last known time cannot be written; it is tried again", "error", err)
 		}
-		c.saving.wait = min(max(2*c.saving.wait, retryFirst), retryLast)
-		c.saving.next = now + c.saving.wait
+		c.saving.failed(now)
 		return err
 	}
 	if c.saving.wait > 0 {
 		c.o.Log.Info("the last known time is written again")
 	}
 	c.saving = saving{at: now}
+	if c.left && j.unread == "" { // a crash before this, or an error, leaves something that is taken for older than it is, and that is safe
+		_ = os.Remove(c.o.Path + meanwhile)
+	}
+	c.left = j.unread != ""
 	return nil
 }
