@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 
 	"sallyport/crypto/approved"
 	"sallyport/server/admin"
+	"sallyport/server/clock"
 )
 
 // Result of one check of the doctor.
@@ -268,6 +270,10 @@ func (d *doctor) maximum() {
 func (d *doctor) clock() {
 	if d.running != nil && d.running.Clock != "" {
 		d.add("clock", Fail, d.running.Clock, "`sallyport backup clock` says what to do")
+	}
+	if names, err := clock.Aside(filepath.Join(d.c.State.Dir, clockFile)); err == nil && len(names) > 0 {
+		d.add("clock", Warn, "records that could not be read were put aside in "+d.c.State.Dir+": "+strings.Join(names, ", "),
+			"keep them until everything that was deleted before is past its retention: what they know of the clock is nowhere else; then remove them")
 	}
 	var t unix.Timex
 	state, err := unix.Adjtimex(&t) // modes 0: reads only (adjtimex(2))

@@ -138,6 +138,7 @@ func storeMetrics(m exposition, p *parts) {
 	m.gauge("sallyport_clock_trusted", "0 while the system's clock is not believed: `sallyport backup clock` says why, and what to do.", truth(c.Status == clock.Trusted))
 	m.gauge("sallyport_clock_ahead_seconds", "How far the system's clock is ahead of the time that history is kept by.", c.Offset.Seconds())
 	m.gauge("sallyport_clock_unproven_seconds", "How much time was believed because the system's clock said so, and not made up for by time that was counted; at most clock.max_off.", c.Unproven.Seconds())
+	m.gauge("sallyport_clock_record_read", "0 while the record of the last known time is there and cannot be used; it is not overwritten.", truth(c.Unread == ""))
 	a := p.audit.Stats()
 	m.gauge("sallyport_audit_writable", "0 when the audit log cannot be written; everything is refused then, unless audit.on_failure says otherwise.", truth(p.audit.Failure() == nil))
 	m.gauge("sallyport_audit_signed", "Number of the last audit record that a signed checkpoint covers.", float64(a.Signed))

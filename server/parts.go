@@ -71,7 +71,7 @@ func (p *parts) open(ctx context.Context, c *Config, seal keyring.Seal) (err err
 		return policyError(c, err)
 	}
 	p.clock = clock.Open(clock.Options{
-		Path: filepath.Join(c.State.Dir, clockFile), Box: box, MaxOff: c.Clock.MaxOff, MaxJump: c.Clock.MaxJump, BootID: os.Getenv(bootEnv),
+		Path: filepath.Join(c.State.Dir, clockFile), Box: box, New: len(p.keyring.Accounts()) == 0, MaxOff: c.Clock.MaxOff, MaxJump: c.Clock.MaxJump, BootID: os.Getenv(bootEnv),
 		Log: p.log.With("part", "clock"),
 	})
 	if err := p.openAudit(c); err != nil {

@@ -12,10 +12,12 @@ import (
 
 // notCopied are the files of a state directory that are in no copy, and why.
 var notCopied = map[string]string{
-	`lock`:         "says which process works on the directory",
-	`[a-z]+\.sock`: "a socket of the running server",
-	`last-copy`:    "says when this state was copied, which a restored one was not yet",
-	`audit/lost`:   "lies there between two runs only: the next start records it",
+	`lock`:                    "says which process works on the directory",
+	`[a-z]+\.sock`:            "a socket of the running server",
+	`last-copy`:               "says when this state was copied, which a restored one was not yet",
+	`audit/lost`:              "lies there between two runs only: the next start records it",
+	`clock\.unread-[0-9TZ.]+`: "what could not be read of the clock and was put aside; no server reads it, and it belongs to the disk that it is on",
+	`clock\.meanwhile`:        "what is noted of the time while the file clock cannot be read: in a copy, that is the file clock",
 	`accounts/[0-9a-f]{32}/tree-[0-9]+\.db\.damaged-[0-9TZ.]+`: "what a repair put aside; no server reads it, and its records may have been purged since",
 }
 

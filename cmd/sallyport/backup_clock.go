@@ -26,8 +26,34 @@ func (a *app) backupClock() *cobra.Command {
 				return a.showClock(st)
 			})
 		}}
-	c.AddCommand(a.clockConfirm())
+	c.AddCommand(a.clockConfirm(), a.clockForget())
 	return c
+}
+
+func (a *app) clockForget() *cobra.Command {
+	return &cobra.Command{Use: "forget", Short: "Say that dates are ages where the clock's record was lost", Args: exactly(),
+		Long: "The record of the clock knows when the server's time was too early, and by how much. If it was lost, could not be\n" +
+			"read, or is older than the state, what was replaced and deleted before counts as of then, and is kept for its\n" +
+			"whole retention from then on. This ends that: it is as old as its date says, and what is too old by that is\n" +
+			"destroyed within a minute. A record that cannot be read is put aside, not removed.",
+		Example: "  sallyport backup clock\n  sallyport backup clock forget --reason 'the clock was never confirmed on this server'",
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.call(c.Context(), 0, func(ctx context.Context, cl *admin.Client) error {
+				st, err := cl.BackupClock(ctx)
+				if err != nil {
+					return err
+				}
+				if !st.Known.IsZero() {
+					if err := a.confirm("What was replaced and deleted before %s will be as old as its date says. What is past its time by that is destroyed. There is no way back.", stamp(st.Known)); err != nil {
+						return err
+					}
+				}
+				if st, err = cl.ForgetLeaps(ctx, admin.ClockForget{Change: a.change(), Known: st.Known}); err != nil {
+					return err
+				}
+				return a.showClock(st)
+			})
+		}}
 }
 
 func (a *app) clockConfirm() *cobra.Command {
@@ -69,8 +95,14 @@ func (a *app) showClock(c admin.Clock) error {
 	if c.Unwritten {
 		v.rows = append(v.rows, []string{"record", "cannot be written"})
 	}
-	if c.Damaged {
-		v.rows = append(v.rows, []string{"record", "damaged"})
+	switch {
+	case c.Unread != "":
+		v.rows = append(v.rows, []string{"record", c.Unread + ": " + c.Cause})
+	case c.Damaged:
+		v.rows = append(v.rows, []string{"record", "of before was lost"})
+	}
+	if !c.Known.IsZero() {
+		v.rows = append(v.rows, []string{"ages known since", stamp(c.Known)})
 	}
 	if err := a.show(v); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -94,8 +95,12 @@ func (a *app) purge(ctx context.Context, cl *admin.Client, r admin.PurgeAsk, qui
 		return err
 	}
 	v := view{value: map[string]any{"dry_run": r.DryRun, "accounts": list}, header: []string{"ACCOUNT", "NAMES", "VERSIONS", "BYTES", "OLDEST", "NEWEST", "STAYS"}, empty: "nothing is past its time"}
-	failed := 0
+	failed, note := 0, ""
 	for _, x := range list {
+		note = cmp.Or(note, x.Note)
+		if x.Note != "" && r.Account == "" && x.Error == "" && x.Names+x.Versions+x.Stays+x.Busy == 0 {
+			continue // it is there for the note
+		}
 		if x.Error != "" {
 			failed++
 			a.say("%s: %s", x.Account, x.Error)
@@ -118,6 +123,9 @@ func (a *app) purge(ctx context.Context, cl *admin.Client, r admin.PurgeAsk, qui
 		case x.Names+x.Versions == 0:
 			a.say("note: there is no history at and below %s; what is current is none", r.Path)
 		}
+	}
+	if note != "" {
+		a.say("note: %s; `sallyport backup clock` says more", note)
 	}
 	if failed > 0 {
 		return &admin.Error{Code: admin.CodeFindings, Message: fmt.Sprintf("%d accounts were not purged", failed), Hint: "the others were"}

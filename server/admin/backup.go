@@ -24,6 +24,7 @@ func (s *Server) historyRoutes(mux *http.ServeMux) {
 	handle(s, mux, "backup/history", s.backupHistory)
 	handle(s, mux, "backup/clock", s.backupClock)
 	handle(s, mux, "backup/clock-confirm", s.clockConfirm)
+	handle(s, mux, "backup/clock-forget", s.clockForget)
 }
 
 func (s *Server) backupHold(ctx context.Context, who Peer, r HoldAsk) (Hold, error) {

@@ -100,6 +100,7 @@ type PurgedAccount struct {
 	Busy     uint64    `json:"busy,omitempty"` // items that stay until somebody has finished writing
 	Oldest   time.Time `json:"oldest,omitzero"`
 	Newest   time.Time `json:"newest,omitzero"`
+	Note     string    `json:"note,omitempty"` // why something stays that is old by its date
 	Error    string    `json:"error,omitempty"`
 	Done     bool      `json:"done"` // false: it goes on
 }
@@ -112,7 +113,12 @@ type Clock struct {
 	Offset  time.Duration `json:"offset"` // of the system's, nanoseconds
 	Since   time.Time     `json:"since,omitzero"`
 	Slowed  bool          `json:"slowed,omitempty"`  // the server's time runs at half speed until the system's has caught up
-	Damaged bool          `json:"damaged,omitempty"` // the record of the last known time did not authenticate
+	Damaged bool          `json:"damaged,omitempty"` // a record of the last known time could not be read, and nobody has said that the clock is right since
+	// Unread is what is the matter with the record while it is in its place (unreadable, damaged, newer), Cause why.
+	Unread string `json:"unread,omitempty"`
+	Cause  string `json:"cause,omitempty"`
+	// Known is since when the ages of what was replaced and deleted are known: what is older counts as of then, and is kept as long from then on.
+	Known time.Time `json:"known,omitzero"`
 	// Unwritten: it is believed again, and not followed because that cannot be written.
 	Unwritten bool `json:"unwritten,omitempty"`
 	// Unproven is how much was believed because the system's clock said so, and not made up for by time that was counted, nanoseconds;
@@ -126,6 +132,12 @@ type Clock struct {
 type ClockConfirm struct {
 	Change
 	Offset time.Duration `json:"offset"`
+}
+
+// ClockForget says that what was replaced and deleted before Known, as Clock told it, is as old as its date says.
+type ClockForget struct {
+	Change
+	Known time.Time `json:"known"`
 }
 
 // RestoreAsk asks to bring back a tree of an account as it was. Nothing is overwritten: what is there goes to history, so that

@@ -42,12 +42,18 @@ func (s *Server) backupDestroy(_ context.Context, who Peer, r PurgeAsk) (func(fu
 		}
 	}
 	return func(send func(PurgedAccount) error) error {
+		noted := false
 		for i, a := range accounts {
 			x := PurgedAccount{Account: a.Name}
-			if !before[i].IsZero() { // else it keeps everything
-				x = s.purgeOne(who, a, r, before[i], rev, send)
+			if st := s.o.Clock.State(); !noted && !r.chooses() && before[i].Before(st.Known) { // else nobody would know why nothing goes
+				x.Note, noted = ageUnknown(st.Known), true
 			}
-			if x.Done = true; x.Names+x.Versions+x.Stays+x.Busy > 0 || x.Error != "" || r.Account != "" {
+			if !before[i].IsZero() { // else it keeps everything
+				note := x.Note
+				x = s.purgeOne(who, a, r, before[i], rev, send)
+				x.Note = note
+			}
+			if x.Done = true; x.Names+x.Versions+x.Stays+x.Busy > 0 || x.Error+x.Note != "" || r.Account != "" {
 				if err := send(x); err != nil {
 					return err
 				}
@@ -68,6 +74,11 @@ func cutoff(p *policy.Effective, asked time.Time, c *clock.Clock) (time.Time, er
 		}
 		return c.Before(p.Backup.Kept()).Add(1), nil
 	}
+	if known := c.State().Known; p.Backup.Least > 0 && asked.Before(known) && !asked.After(c.Reach(p.Backup.Least).Add(1)) && asked.After(c.Before(p.Backup.Least).Add(1)) {
+		text, origin := p.Value("backup.min_retention_days")
+		return time.Time{}, newError(CodeRefused, fmt.Sprintf("history is kept for at least %s days (backup.min_retention_days of %s), and %s", text, origin, ageUnknown(known)),
+			"ask again when so much time has passed since then; if dates are right, `sallyport backup clock forget --reason WHY` says so")
+	}
 	if p.Backup.Least == policy.Forever || asked.After(c.Before(p.Backup.Least).Add(1)) {
 		_, origin := p.Value("backup.min_retention_days")
 		text, _ := p.Value("backup.min_retention_days")
@@ -75,6 +86,11 @@ func cutoff(p *policy.Effective, asked time.Time, c *clock.Clock) (time.Time, er
 			"ask for an earlier time, or lower that setting first, with its own reason")
 	}
 	return asked, nil
+}
+
+// ageUnknown says why something stays that is old by its date.
+func ageUnknown(known time.Time) string {
+	return fmt.Sprintf("what was replaced and deleted before %s counts as of then: the clock's record of before was lost", known.UTC().Format(time.RFC3339))
 }
 
 // purgeOne goes on to the end of its transaction when the client goes away, and no further.

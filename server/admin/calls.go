@@ -292,6 +292,11 @@ func (c *Client) BackupClock(ctx context.Context) (Clock, error) {
 	return call[Clock](ctx, c, "backup/clock", Empty{})
 }
 
+// ForgetLeaps has dates be ages where leaps of the clock may be missing.
+func (c *Client) ForgetLeaps(ctx context.Context, r ClockForget) (Clock, error) {
+	return call[Clock](ctx, c, "backup/clock-forget", r)
+}
+
 // ConfirmClock has the server follow the system's clock.
 func (c *Client) ConfirmClock(ctx context.Context, r ClockConfirm) (Clock, error) {
 	return call[Clock](ctx, c, "backup/clock-confirm", r)

@@ -38,7 +38,7 @@ func Meanings() []Meaning {
 		{Purge, "`count` replaced and deleted names and versions (`bytes`) were destroyed, because retention let them go or (`who`) an operator asked for it; one record for each transaction"},
 		{Hold, "`path` may not be destroyed any more, `detail` says why; `version` is the number of the hold"},
 		{Release, "a hold (`version` is its number) ended"},
-		{Clock, "the system's clock is not believed any more (`result`: ahead, behind), or again (trusted), or an operator (`who`) says that it is right (confirmed), which did not come true (failed) or is not known to have (uncertain); `detail` says by how much it differs from the server's own time"},
+		{Clock, "the system's clock is not believed any more (`result`: ahead, behind), or again (trusted), or its record is missing, older than the state, cannot be read, or can again, or an operator (`who`) says that it is right (confirmed) or that dates are ages where its record was lost (forgotten), which did not come true (failed) or is not known to have (uncertain); `detail` says by how much it differs from the server's own time"},
 		{Ransom, "a session overwrote and deleted more than `ransom.limit`: `count` files; `result` says whether it was suspended"},
 		{AccountAdd, "an account was made"},
 		{AccountRemove, "an account was removed"},

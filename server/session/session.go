@@ -98,7 +98,7 @@ func (m *Manager) reach(b policy.Backup) time.Time {
 	if m.o.Clock == nil || b.Retention == policy.Forever {
 		return b.Reach(m.o.Now())
 	}
-	return m.o.Clock.Before(b.Retention)
+	return m.o.Clock.Reach(b.Retention)
 }
 
 // Manager is safe for concurrent use. Its goroutines end in Close.
