@@ -403,7 +403,7 @@ class Volume:
         self.records = {name[0]: records for name, records in buckets.items()}
         head = Fields(self.get(HEAD, b"head"))
         self.format = num(head.take(2))
-        check(self.format in (1, 2, 3), "format of the database")
+        check(self.format in (1, 2, 3, 4), "format of the database")
         head.take(8)
         elements = [(bytes([d]) + k, v) for d, r in self.records.items() if d != HEAD for k, v in r.items()]
         check(head.u64() == len(elements), "number of records")
@@ -412,6 +412,8 @@ class Volume:
         head.take(8 * (9 if self.format == 1 else 10))
         self.purged, self.lacking = (head.u64(), head.u64()) if self.format > 2 else (0, 0)
         check(max(self.purged, self.lacking) <= last, "marks of what was destroyed")
+        if self.format > 3:
+            check(head.u64() == self.kept() % 2**64, "bytes kept for history alone")
         head.end()
 
     def get(self, domain, key):
@@ -439,11 +441,34 @@ class Volume:
             check(parent == directory and key[16:] == mac(self.key["name"], be(parent, 8) + name)[:16], "name token")
             yield name, inode
 
+    def kept(self):
+        """Returns how many bytes are stored that the current version of no live file uses."""
+        blobs = {}
+        for key in self.records[BLOBKEY]:
+            f = Fields(self.get(BLOBKEY, key))
+            f.bytes()
+            state, relied, size = f.u8(), f.u64(), f.u64()
+            blobs[key] = relied if state == 1 else max(size, relied)
+        kept = sum(blobs.values())
+        for key in self.records[VERSION]:
+            n = self.inode(num(key[:8]))
+            listed, extents, inline = self.layout(num(key[:8]), num(key[8:]))[2:5]
+            kept += len(inline)
+            if n["kind"] != 1 or n["parent"] == 0 or n["version"] != num(key[8:]):
+                continue
+            used = {}
+            for at in range(0, len(extents), 32):
+                e = Fields(extents[at:at + 32])
+                _, length, _, index = e.u64(), e.u64(), e.u64(), e.u32()
+                used[index] = used.get(index, 0) + length
+            kept -= len(inline) + sum(min(used.get(i, 0), relied) for i, (b, relied, _, _) in enumerate(listed) if b in blobs)
+        return kept
+
     def content(self, inode, n):
         return self.read_version(inode, n)[1]
 
-    def read_version(self, inode, n):
-        """Returns the attributes and the bytes of one version."""
+    def layout(self, inode, n):
+        """Returns where the bytes of a version lie, with its attributes."""
         f = Fields(self.get(VERSION, be(inode, 8) + be(n, 8)))
         at, _, attr, writer = f.u64(), f.u64(), f.attr(), f.str()
         layout = Fields(f.bytes())
@@ -461,6 +486,12 @@ class Volume:
         inline = layout.take(inline)
         layout.end()
         check(attr["size"] == size, "size of a version")
+        return at, attr, blobs, extents, inline, writer
+
+    def read_version(self, inode, n):
+        """Returns the attributes and the bytes of one version."""
+        at, attr, blobs, extents, inline, writer = self.layout(inode, n)
+        size = attr["size"]
         plain = [self.blob(i, relied, state == 1) for i, relied, state, _ in blobs]
         out = bytearray(size)
         for at in range(0, len(extents), 32):

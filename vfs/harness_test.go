@@ -159,6 +159,7 @@ func (b *bench) verify() {
 	if f := b.findings(); len(f) > 0 {
 		b.t.Errorf("verify: %q", f)
 	}
+	b.wantHistory()
 	// With nothing open, no blob waits for its end: that would be work for the next opening.
 	err := b.vol.do(context.Background(), func(c *core) error {
 		if c.handles.Load() > 0 {

@@ -621,8 +621,9 @@ func (m *machine) Crash(t *rapid.T) {
 	}
 }
 
-// Check compares what each session sees.
+// Check compares what each session sees, and what history costs.
 func (m *machine) Check(t *rapid.T) {
+	m.b.wantHistory()
 	for _, s := range m.sessions {
 		for _, name := range modelNames {
 			i, err := s.w.Stat(name)

@@ -15,7 +15,11 @@ func (w *View) maySupersede(tx *meta.Tx, path string, n *meta.Node, overwrite bo
 	if w.o.Supersede == nil || n.Kind != meta.File {
 		return nil
 	}
-	if err := w.o.Supersede(Superseding{Path: path, Bytes: n.Size, History: tx.Stats().HistoryBytes + n.Size, Overwrite: overwrite}); err != nil {
+	history, err := tx.HistoryAfter(n)
+	if err != nil {
+		return err
+	}
+	if err := w.o.Supersede(Superseding{Path: path, Bytes: n.Size, History: history, Overwrite: overwrite}); err != nil {
 		return &quotaError{err}
 	}
 	return nil

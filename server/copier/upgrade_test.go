@@ -126,7 +126,7 @@ func (h *house) copiedThen(to string) {
 // are, in that format, and the restore brings them up; those that were opened, and with it brought up, are copied anew.
 func TestAnUpgradeBetweenTwoCopies(t *testing.T) {
 	t.Parallel()
-	for _, version := range []string{"v1", "v2", "v3"} {
+	for _, version := range []string{"v1", "v2", "v3", "v4"} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			h := houseOf(t, version)
@@ -149,7 +149,7 @@ func TestAnUpgradeBetweenTwoCopies(t *testing.T) {
 			}
 			whole() // and opens all here
 			asked, done := h.again(to, statecopy.Options{})
-			if old := version != "v3"; old != (asked == len(ids)) || done.Damaged != 0 {
+			if old := version != "v4"; old != (asked == len(ids)) || done.Damaged != 0 {
 				t.Errorf("after all were opened: asked for %d of %d, %+v", asked, len(ids), done)
 			}
 			whole()

@@ -2,11 +2,14 @@ package session
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"sallyport/policy"
 	"sallyport/server/audit"
+	"sallyport/vfs"
 )
 
 func TestHistoryQuotaRefusesInsteadOfLosing(t *testing.T) {
@@ -42,6 +45,27 @@ func TestHistoryQuotaRefusesInsteadOfLosing(t *testing.T) {
 	if err := g.Remove("/c"); err != nil {
 		t.Errorf("without a quota: %v", err)
 	}
+}
+
+// TestAttributesCostNoHistory: a file that is dated and given modes a hundred times is stored once.
+func TestAttributesCostNoHistory(t *testing.T) {
+	t.Parallel()
+	h := build(t, nil)
+	h.addAccount(t, "alice", everything)
+	h.set(t, policy.AccountTarget("alice"), "quota.history", "100kB")
+	_, s := h.login(t, "alice")
+	g := s.Files()
+	put(t, g, "/a", strings.Repeat("a", 60_000))
+	for i := range 100 {
+		if err := g.SetAttr("/a", vfs.AttrChange{Mode: new(os.FileMode(0o600 + i%8)), Mtime: new(time.Unix(int64(i), 0))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tryPut(g, "/a", "another content"); err != nil {
+		t.Errorf("the first overwrite: %v", err)
+	}
+	put(t, g, "/b", strings.Repeat("b", 60_000))
+	wantCode(t, "what would be too much", g.Remove("/b"), policy.CodeQuotaHistory)
 }
 
 func TestHistoryCountsForTheQuotaIfPolicySaysSo(t *testing.T) {

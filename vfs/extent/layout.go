@@ -109,6 +109,30 @@ func (l *Layout) Used(i int) uint64 {
 	return n
 }
 
+// Stored is the number of stored bytes that the layout uses: those in Inline, and of each blob that there is at most those that it relies on.
+func (l *Layout) Stored(is func(blob [16]byte) bool) uint64 {
+	if len(l.Blobs) == 0 {
+		return uint64(len(l.Inline))
+	}
+	var few [8]uint64 // most files lie in one blob
+	used := few[:]
+	if len(l.Blobs) > len(few) {
+		used = make([]uint64, len(l.Blobs))
+	}
+	for i := range l.Extents {
+		if e := &l.Extents[i]; e.Blob != Inline {
+			used[e.Blob] += e.Len
+		}
+	}
+	n := uint64(len(l.Inline))
+	for i := range l.Blobs {
+		if used[i] > 0 && is(l.Blobs[i].ID) {
+			n += min(used[i], l.Blobs[i].Bytes)
+		}
+	}
+	return n
+}
+
 // Piece is where the file bytes from off on lie, as far as one extent or hole
 // reaches and at most up to end. A hole has Blob == Hole. off must be below end.
 func (l *Layout) Piece(off, end uint64) Extent {

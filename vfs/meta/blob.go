@@ -1,6 +1,9 @@
 package meta
 
 import (
+	"errors"
+	"io/fs"
+
 	"sallyport/crypto/record"
 )
 
@@ -21,7 +24,7 @@ type BlobKey struct {
 	ID      [16]byte
 	Wrapped []byte
 	State   BlobState
-	Live    uint64 // plaintext bytes that current versions use; kept by the caller
+	Relied  uint64 // most plaintext bytes that a version relied on while it was open; kept by AddVersion
 	Size    uint64 // plaintext bytes in all, when sealed
 	// While open: for whom it is written, so that a crash leaves a resumable partial upload.
 	Dir        Inode
@@ -37,7 +40,7 @@ func (k *BlobKey) encode() []byte {
 	e := encoder{make([]byte, 0, 80+len(k.Wrapped)+len(k.Name)+len(k.Writer))}
 	e.bytes(k.Wrapped)
 	e.u8(uint8(k.State))
-	for _, v := range []uint64{k.Live, k.Size, uint64(k.Dir), uint64(k.Inode), k.LinearFrom, k.Base} {
+	for _, v := range []uint64{k.Relied, k.Size, uint64(k.Dir), uint64(k.Inode), k.LinearFrom, k.Base} {
 		e.u64(v)
 	}
 	e.bool(k.Scattered)
@@ -50,7 +53,7 @@ func decodeBlobKey(id [16]byte, b []byte) (*BlobKey, error) {
 	d := decoder{b: b}
 	k := &BlobKey{
 		ID: id, Wrapped: d.bytes(maxWrapped), State: BlobState(d.oneOf(uint8(BlobOpen), uint8(BlobSealed))),
-		Live: d.u64(), Size: d.u64(), Dir: Inode(d.u64()), Inode: Inode(d.u64()), LinearFrom: d.u64(), Base: d.u64(),
+		Relied: d.u64(), Size: d.u64(), Dir: Inode(d.u64()), Inode: Inode(d.u64()), LinearFrom: d.u64(), Base: d.u64(),
 	}
 	k.Scattered = d.bool()
 	k.Name = d.str(maxName)
@@ -108,19 +111,31 @@ func (tx *Tx) PutBlob(b *BlobKey) error {
 	if b.State != BlobOpen && b.State != BlobSealed || len(b.Wrapped) > maxWrapped || len(b.Name) > maxName || len(b.Writer) > maxWriter {
 		return invalid("blob")
 	}
-	if !tx.exists(record.DomainBlobKey, b.ID[:]) {
+	switch old, err := tx.Blob(b.ID); {
+	case err == nil:
+		tx.head.kept -= old.stored()
+	case errors.Is(err, fs.ErrNotExist):
 		tx.head.blobs++
+	default:
+		return err
 	}
+	tx.head.kept += b.stored()
 	tx.put(record.DomainBlobKey, b.ID[:], b.encode(), nil)
 	return nil
 }
 
 // DeleteBlob forgets a blob's key; absent is not an error.
 func (tx *Tx) DeleteBlob(id [16]byte) error {
-	if tx.exists(record.DomainBlobKey, id[:]) {
-		tx.head.blobs--
-		tx.remove(record.DomainBlobKey, id[:])
+	old, err := tx.Blob(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
+	if err != nil {
+		return err
+	}
+	tx.head.blobs--
+	tx.head.kept -= old.stored()
+	tx.remove(record.DomainBlobKey, id[:])
 	return nil
 }
 

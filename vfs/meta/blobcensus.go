@@ -22,7 +22,7 @@ type blobTable struct {
 
 type blobCount struct {
 	id     [16]byte
-	size   uint64
+	size   uint64    // BlobKey.stored
 	used   uint64    // most plaintext bytes that a version relies on
 	refs   uint32    // versions, at most 2^32-1
 	state  BlobState // 0 = it has no key
@@ -74,7 +74,7 @@ func (t *blobTable) get(id [16]byte) (b *blobCount, here bool) {
 
 func (t *blobTable) key(k *BlobKey) {
 	if b, _ := t.get(k.ID); b != nil {
-		b.state, b.size = k.State, k.Size
+		b.state, b.size = k.State, k.stored()
 	}
 }
 
@@ -105,7 +105,7 @@ func (t *blobTable) check(find func(format string, args ...any)) {
 			find("blob %x is used by %d versions but has no key", b.id, b.refs)
 		case b.state == BlobSealed && b.refs == 0:
 			find("blob %x is used by no version", b.id)
-		case b.state == BlobSealed && b.used > b.size:
+		case b.state != 0 && b.used > b.size:
 			find("blob %x has %d bytes, a version relies on %d", b.id, b.size, b.used)
 		}
 	}

@@ -43,6 +43,7 @@ type tally struct {
 	old, gaps               uint64 // superseded versions; those of them that do not tell since when
 
 	files, directories, versions, live, history uint64 // as the head counts them, but history is of all versions
+	kept                                        uint64 // as the head counts it
 	keyed, folds, lastSeq                       uint64 // blobs that have a key; records
 }
 
@@ -54,7 +55,7 @@ func (t *tally) add(o *tally) {
 	for _, x := range [][2]*uint64{
 		{&t.records, &o.records}, {&t.entries, &o.entries}, {&t.children, &o.children}, {&t.past, &o.past}, {&t.whenNames, &o.whenNames},
 		{&t.whenVersions, &o.whenVersions}, {&t.old, &o.old}, {&t.gaps, &o.gaps}, {&t.files, &o.files}, {&t.directories, &o.directories},
-		{&t.versions, &o.versions}, {&t.live, &o.live}, {&t.history, &o.history}, {&t.keyed, &o.keyed}, {&t.folds, &o.folds},
+		{&t.versions, &o.versions}, {&t.live, &o.live}, {&t.history, &o.history}, {&t.keyed, &o.keyed}, {&t.kept, &o.kept}, {&t.folds, &o.folds},
 	} {
 		*x[0] += *x[1]
 	}
@@ -186,6 +187,7 @@ func (w *worker) count(kind record.Domain, key, plain []byte) error {
 			return err
 		}
 		w.keyed++
+		w.kept += k.stored()
 		w.c.locked(func() { w.c.blobs.key(k) })
 	case record.DomainWhen:
 		if _, err := decodeWhen(key, plain); err != nil {

@@ -25,12 +25,12 @@ var (
 		pages:   []pageRef{{n: 5, page: 0, count: 2000, hash: [16]byte{2}}, {n: 2, page: 1, count: 1}},
 	}
 	sampleBlob = &BlobKey{
-		ID: [16]byte{1}, Wrapped: []byte("wrapped"), State: BlobOpen, Live: 1, Size: 2, Dir: 3, Name: "n", Inode: 4,
+		ID: [16]byte{1}, Wrapped: []byte("wrapped"), State: BlobOpen, Relied: 1, Size: 2, Dir: 3, Name: "n", Inode: 4,
 		LinearFrom: 5, Base: 6, Scattered: true, Writer: "s",
 	}
 	sampleHead = head{
-		format: 3, generation: 1, records: 2, sum: record.Sum{3}, last: 4, nextInode: 5, lastSeq: 6, folds: 7,
-		files: 8, dirs: 9, versions: 10, blobs: 11, live: 12, history: 13, shred: 14, marks: marks{purged: 15, lacking: 16},
+		format: 4, generation: 1, records: 2, sum: record.Sum{3}, last: 4, nextInode: 5, lastSeq: 6, folds: 7,
+		files: 8, dirs: 9, versions: 10, blobs: 11, live: 12, history: 13, shred: 14, kept: 17, marks: marks{purged: 15, lacking: 16},
 	}
 )
 

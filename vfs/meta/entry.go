@@ -279,7 +279,9 @@ func (tx *Tx) Link(dir Inode, name string, id Inode) error {
 	n.Parent, n.Changed = dir, tx.instant
 	n.Home, n.Name, n.Left = dir, name, 0
 	tx.putNode(n)
-	tx.count(n, +1)
+	if err := tx.count(n, +1); err != nil {
+		return err
+	}
 	delete(tx.detached, id)
 	return tx.touch(dir, +1)
 }
@@ -350,7 +352,9 @@ func (tx *Tx) supersede(en *Entry) error {
 		tx.head.folds--
 		tx.putFold(foldKey(dirTok, foldTok, foldPast, nameTok), en.Dir, en.Name)
 	}
-	tx.count(n, -1)
+	if err := tx.count(n, -1); err != nil {
+		return err
+	}
 	n.Parent, n.Changed, n.Left = 0, tx.instant, tx.instant
 	tx.putNode(n)
 	if n.Kind == Dir && n.Children > 0 {
@@ -393,13 +397,19 @@ func sameSecond(a, b int64) bool {
 }
 
 // count moves an inode between live and history in the Stats.
-func (tx *Tx) count(n *Node, by int) {
+func (tx *Tx) count(n *Node, by int) error {
 	switch n.Kind {
 	case File:
+		used, err := tx.usedBy(n)
+		if err != nil {
+			return err
+		}
+		tx.head.kept -= uint64(by) * used
 		tx.head.files += uint64(by)
 		tx.head.live += uint64(by) * n.Size
 		tx.head.history -= uint64(by) * n.Size
 	case Dir:
 		tx.head.dirs += uint64(by)
 	}
+	return nil
 }

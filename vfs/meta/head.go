@@ -7,8 +7,8 @@ import (
 	"sallyport/crypto/record"
 )
 
-// formatVersion is what is written. Versions 1 and 2 are brought up to it when they are opened (upgrade.go); any other number is refused.
-const formatVersion = 3
+// formatVersion is what is written. Versions 1 to 3 are brought up to it when they are opened (upgrade.go); any other number is refused.
+const formatVersion = 4
 
 // headKey is the only key of the head bucket.
 const headKey = "head"
@@ -27,7 +27,8 @@ type head struct {
 	folds      uint64 // records in the fold bucket: 0 spares every missed lookup a search
 
 	files, dirs, versions, blobs uint64
-	live, history, shred         uint64 // bytes, see Stats
+	live, history, shred         uint64 // bytes, see Stats; history are the sizes of versions
+	kept                         uint64 // bytes that are stored and that no live file uses, see kept.go; modulo 2^64
 
 	marks
 }
@@ -61,6 +62,9 @@ func (h *head) encode() []byte {
 		e.i64(h.purged)
 		e.i64(h.lacking)
 	}
+	if h.format > 3 {
+		e.u64(h.kept)
+	}
 	return e.b
 }
 
@@ -88,6 +92,9 @@ func decodeHead(b []byte) (head, error) {
 	if h.format > 2 {
 		h.purged, h.lacking = d.instant(), d.instant()
 	}
+	if h.format > 3 {
+		h.kept = d.u64()
+	}
 	return h, d.end()
 }
 
@@ -101,8 +108,9 @@ type Stats struct {
 	LiveBytes  uint64 // logical sizes of the current versions of live files
 	Generation uint64 // grows by one with every transaction on disk
 
-	// HistoryBytes are the logical sizes of superseded and interrupted versions,
-	// and of the current version of files that have no live name.
+	// HistoryBytes are the bytes that are stored for superseded and interrupted versions, and for the current one of files that have
+	// no live name: each byte once, however many versions share it, and none that a live file uses. Never more than the sizes of
+	// these versions.
 	HistoryBytes uint64
 	// AwaitingShred are the logical sizes of the versions that were purged from this database: whoever has an old copy of its
 	// file and the account's key can still read them. A database under a new key starts at 0.
@@ -119,7 +127,7 @@ func (tx *Tx) Stats() Stats {
 	h := &tx.head
 	return Stats{
 		Records: h.records, Files: h.files, Dirs: h.dirs, Versions: h.versions, Blobs: h.blobs,
-		LiveBytes: h.live, HistoryBytes: h.history, AwaitingShred: h.shred, Generation: h.generation, LastInstant: h.last,
+		LiveBytes: h.live, HistoryBytes: h.inHistory(), AwaitingShred: h.shred, Generation: h.generation, LastInstant: h.last,
 		PurgedTo: h.purged, LackingTo: h.lacking,
 	}
 }

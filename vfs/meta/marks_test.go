@@ -1,10 +1,13 @@
 package meta
 
 import (
+	"errors"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"sallyport/vfs/extent"
 )
 
 // marks reads how far the past is whole.
@@ -140,6 +143,64 @@ func TestOfDatabasesWithoutMarksNothingIsWhole(t *testing.T) {
 		return nil
 	})
 	d.sound(t)
+}
+
+// TestOlderFormatsAreCountedOnce: what history keeps, nobody counted before format 4.
+func TestOlderFormatsAreCountedOnce(t *testing.T) {
+	t.Parallel()
+	for _, format := range []uint16{2, 3} {
+		d, n := newDB(t), &Node{Kind: File}
+		d.update(t, func(tx *Tx) error {
+			open := &BlobKey{ID: [16]byte{3}, Wrapped: []byte("w"), State: BlobOpen, Inode: 2}
+			return errors.Join(tx.NewNode(n), addBlob(tx, 1, n.ID), addBlob(tx, 2, n.ID), tx.PutBlob(open), tx.Link(Root, "f", n.ID))
+		})
+		whole := func(id byte) *Version {
+			v := over(id)
+			v.Size, v.Layout = 100, extent.Layout{Size: 100, Blobs: []extent.BlobRef{extent.Sealed([16]byte{id}, 100)}, Extents: []extent.Extent{{Len: 100}}}
+			return v
+		}
+		grown := over()
+		grown.Size, grown.Layout = 1<<16, extent.Layout{Size: 1 << 16, Blobs: []extent.BlobRef{extent.Unsealed([16]byte{3}, 1)}, Extents: []extent.Extent{{Len: 1 << 16}}}
+		inline := over()
+		inline.Size, inline.Layout = 5, *extent.Inlined([]byte("hello"))
+		for _, v := range []*Version{whole(1), whole(1), grown, inline, whole(2), whole(2)} {
+			d.update(t, func(tx *Tx) error { return tx.AddVersion(n, v) })
+		}
+		const want = 100 + 1<<16 + 5
+		count := func(when string) {
+			t.Helper()
+			d.view(t, func(tx *Tx) error {
+				if got := tx.Stats().HistoryBytes; got != want || tx.head.format != formatVersion {
+					t.Errorf("format %d, %s: %d bytes in history, want %d; format is %d", format, when, got, want, tx.head.format)
+				}
+				return nil
+			})
+			d.sound(t)
+		}
+		count("as it is made today")
+		d.update(t, func(tx *Tx) error {
+			b, err := tx.Blob([16]byte{3})
+			if err != nil {
+				return err
+			}
+			b.Relied = 0
+			err = tx.PutBlob(b)
+			tx.head.format, tx.head.kept = format, 0
+			return err
+		})
+		d.reopen(t)
+		count("brought up")
+		d.reopen(t)
+		count("and opened again")
+		d.update(t, func(tx *Tx) error { return tx.Unlink(Root, "f") })
+		d.purge(t, d.all(t), nil)
+		d.view(t, func(tx *Tx) error {
+			if got := tx.Stats().HistoryBytes; got != 0 || tx.head.kept != 1<<16 {
+				t.Errorf("format %d: %d bytes in history, %d kept, want none but those of the blob that is open", format, got, tx.head.kept)
+			}
+			return nil
+		})
+	}
 }
 
 // TestVerifyFindsWhatWasDestroyedWithoutAMark, so that no way to purge can forget it.

@@ -10,18 +10,20 @@ import (
 
 // mendBlobs compares the keys of blobs with the versions that use them.
 func (m *mender) mendBlobs() {
-	refs := map[[16]byte]bool{}
+	refs := m.refs()
 	for _, id := range slices.Sorted(maps.Keys(m.versions)) {
 		for _, k := range slices.Sorted(maps.Keys(m.versions[id])) {
 			v := m.versions[id][k]
 			for _, ref := range v.Layout.Blobs {
-				refs[ref.ID] = true
 				b := m.blobs[ref.ID]
 				if b == nil {
 					continue
 				}
 				if !ref.Open && b.State == BlobOpen { // its key is of an earlier commit; recovery must not cut off what a version relies on
 					b.State, b.Size, b.Inode = BlobSealed, ref.Bytes, id
+				}
+				if b.State == BlobOpen {
+					b.Relied = max(b.Relied, ref.Bytes)
 				}
 			}
 		}
@@ -44,6 +46,42 @@ func (m *mender) mendBlobs() {
 	}
 }
 
+// Unended calls fn with the blobs whose records are those of small files that were not committed yet (BlobOpen, Scattered), and that nothing
+// refers to: recovery makes nothing of those. Where records are lost, one of an earlier commit may be all that is left of such a file.
+func (s *Salvage) Unended(fn func(*BlobKey)) {
+	refs := s.m.refs()
+	s.Blobs(func(b *BlobKey) {
+		if b.State == BlobOpen && b.Scattered && !refs[b.ID] {
+			fn(b)
+		}
+	})
+}
+
+// Rescue makes a fragment of a blob that Unended has told of, and that is there with that many bytes, and says what that means.
+func (s *Salvage) Rescue(id [16]byte, bytes uint64) Loss {
+	b := s.m.blobs[id]
+	b.State, b.Size = BlobSealed, bytes
+	s.m.rescueBlob(b)
+	s.m.count()
+	l := s.m.losses[len(s.m.losses)-1]
+	l.Path = s.pathOf(l.Inode)
+	s.Losses = append(s.Losses, l)
+	return l
+}
+
+// refs are the blobs that versions refer to.
+func (m *mender) refs() map[[16]byte]bool {
+	refs := map[[16]byte]bool{}
+	for _, history := range m.versions {
+		for _, v := range history {
+			for i := range v.Layout.Blobs {
+				refs[v.Layout.Blobs[i].ID] = true
+			}
+		}
+	}
+	return refs
+}
+
 // rescueBlob gives a name to bytes that no version refers to any more: one is lost that did.
 func (m *mender) rescueBlob(b *BlobKey) {
 	dir := m.lostAndFound()
@@ -54,6 +92,9 @@ func (m *mender) rescueBlob(b *BlobKey) {
 	whole := "bytes from " + fmt.Sprint(b.LinearFrom) + " on"
 	if b.Scattered {
 		whole = "pieces of it in the order in which they were written"
+	}
+	if b.Writer == "" && b.Inode == 0 && b.Dir == 0 { // a spare record
+		whole += "; perhaps of an upload that was not committed"
 	}
 	m.lose(b.Inode, "a version: what was written for it in one session, %d bytes, is found as %s (%s)", b.Size, en.Name, whole)
 }
@@ -88,6 +129,7 @@ func (m *mender) count() {
 		}
 	}
 	h.history -= h.live
+	h.kept = m.kept()
 	h.last = m.at
 	for seq := range m.outbox {
 		h.lastSeq = max(h.lastSeq, seq)

@@ -160,6 +160,7 @@ func (p *purge) forget(n *Node, number uint64) (*storedVersion, error) {
 	}
 	tx.remove(record.DomainVersion, versionKey(n.ID, number))
 	tx.head.versions--
+	tx.head.kept -= uint64(len(v.Layout.Inline))
 	p.Versions++
 	if n.Kind == File {
 		tx.head.history -= v.Size

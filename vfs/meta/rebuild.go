@@ -14,6 +14,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"sallyport/crypto/record"
+	"sallyport/vfs/extent"
 	"sallyport/vfs/pagecheck"
 )
 
@@ -174,15 +175,20 @@ func (s *Salvage) Files(fn func(*SalvagedFile)) {
 		for _, k := range slices.Sorted(maps.Keys(s.m.versions[id])) {
 			v := s.m.versions[id][k]
 			whole := v.Version
-			if len(v.pages) > 0 {
-				for _, p := range v.pages {
-					whole.Layout.Extents, _ = appendPage(whole.Layout.Extents, s.m.pages[string(pageKey(id, p.n, p.page))]) // mendPages has decoded them
-				}
-			}
+			whole.Layout = s.m.layout(v)
 			f.Versions = append(f.Versions, &whole)
 		}
 		fn(f)
 	}
+}
+
+// layout is where a version's bytes lie, with what stands in pages.
+func (m *mender) layout(v *storedVersion) extent.Layout {
+	l := v.Layout
+	for _, p := range v.pages {
+		l.Extents, _ = appendPage(l.Extents, m.pages[string(pageKey(v.Inode, p.n, p.page))]) // mendPages has decoded them
+	}
+	return l
 }
 
 // Fallback makes the content of version n current again, as a new version: the one that cannot be read stays in history.

@@ -32,6 +32,9 @@ func (tx *Tx) Relayout(id Inode, n uint64, was, now *extent.Layout) (bool, error
 	if !slices.Equal(s.Layout.Blobs, was.Blobs) || !slices.Equal(s.Layout.Extents, was.Extents) || !bytes.Equal(s.Layout.Inline, was.Inline) {
 		return false, nil
 	}
+	if err := tx.keepRelaid(id, n, was, now); err != nil {
+		return false, err
+	}
 	tx.db.owner.relaid.Add(1) // committed or not: who remembers what versions rely on reads it again
 	s.Layout, s.pages = *now, nil
 	if len(now.Extents) > directExtents {

@@ -17,26 +17,27 @@ type place struct {
 	past uint64
 }
 
-// upgrade brings a database of format 1 or 2 to the one of today.
+// upgrade brings a database of format 1 to 3 to the one of today.
 //
 // Since format 2 an inode knows where it lies and how many past names it has.
 // A crash in between leaves a database of format 1 in which some inodes know it already: the next opening
 // counts anew and goes on. It needs memory for the names of all inodes, once.
 //
 // Since format 3 the head knows what was destroyed. Before, nobody wrote that down: so nothing from before the upgrade is taken to be whole.
+//
+// Since format 4 the head knows how many bytes are kept for history alone. They are counted once, from all versions.
 func (db *DB) upgrade(ctx context.Context) error {
 	switch db.published.Load().head.format {
 	case formatVersion:
 		return nil
-	case 2:
+	case 2, 3:
 		return db.Update(ctx, func(tx *Tx) error {
 			root, err := tx.edit(Root)
 			if err != nil {
 				return dangling(record.DomainInode)
 			}
 			tx.putNode(root) // a head is not written alone
-			tx.finishUpgrade()
-			return nil
+			return tx.finishUpgrade()
 		})
 	}
 	places := map[Inode]*place{}
@@ -113,11 +114,13 @@ func (tx *Tx) upgradeNodes(from Inode, places map[Inode]*place) (next Inode, don
 		tx.putNode(node)
 		next, n = node.ID+1, n+1
 	}
-	tx.finishUpgrade()
-	return next, true, nil
+	return next, true, tx.finishUpgrade()
 }
 
-func (tx *Tx) finishUpgrade() {
+func (tx *Tx) finishUpgrade() error {
+	if tx.head.format < 3 {
+		tx.head.lacking = tx.head.last
+	}
 	tx.head.format = formatVersion
-	tx.head.lacking = tx.head.last
+	return tx.recount()
 }

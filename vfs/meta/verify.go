@@ -201,6 +201,7 @@ func (c *census) checkStats() {
 	}{
 		{"files", h.files, c.files}, {"directories", h.dirs, c.directories}, {"versions", h.versions, c.versions}, {"blobs", h.blobs, c.keyed},
 		{"live bytes", h.live, c.live}, {"bytes in history", h.history, c.history - c.live},
+		{"bytes that are kept for history alone", h.kept, c.kept},
 	} {
 		if x.got != x.want {
 			c.find("the head counts %d %s, there are %d", x.got, x.what, x.want)

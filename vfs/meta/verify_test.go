@@ -180,6 +180,7 @@ func TestEachCheckOfVerify(t *testing.T) {
 		"versions":               {func(tx *Tx) error { tx.head.versions++; return tx.Emit(nil) }, "versions, there are"},
 		"blobs":                  {func(tx *Tx) error { tx.head.blobs++; return tx.Emit(nil) }, "the head counts 2 blobs, there are 1"},
 		"live bytes":             {func(tx *Tx) error { tx.head.live++; return tx.Emit(nil) }, "live bytes, there are"},
+		"bytes kept":             {func(tx *Tx) error { tx.head.kept++; return tx.Emit(nil) }, "kept for history alone, there are"},
 		"bytes in history":       {func(tx *Tx) error { tx.head.history++; return tx.Emit(nil) }, "bytes in history, there are"},
 		"nothing":                {sound, ""},
 	} {

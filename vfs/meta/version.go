@@ -84,6 +84,9 @@ func (tx *Tx) AddVersion(n *Node, v *Version) error {
 	}
 	tx.put(record.DomainVersion, versionKey(v.Inode, v.N), s.encode(), nil)
 	tx.head.versions++
+	if err := tx.keep(cur, v); err != nil {
+		return err
+	}
 	tx.supersedeVersion(cur, v)
 	cur.Versions, cur.Changed = v.N, tx.instant
 	tx.putNode(cur)

@@ -31,6 +31,7 @@ type versionCount struct {
 	N, prev uint64
 	At      int64
 	Size    uint64
+	uses    uint64 // bytes that are stored
 	State   State
 }
 
@@ -158,8 +159,8 @@ func (w *worker) histories(s span, nodes []nodeCount, used map[string]bool) {
 			id = v.Inode
 		}
 		w.versions++
-		history = append(history, versionCount{N: v.N, prev: v.prev, At: v.At, Size: v.Size, State: v.State})
 		w.countLayout(v, used)
+		history = append(history, versionCount{N: v.N, prev: v.prev, At: v.At, Size: v.Size, State: v.State, uses: v.Layout.Stored(w.tx.hasBlob)})
 	}
 	check()
 }
@@ -169,6 +170,7 @@ func (w *worker) countLayout(v *storedVersion, used map[string]bool) {
 	if len(v.Layout.Blobs) > 0 {
 		w.c.locked(func() { w.c.blobs.rely(v.Layout.Blobs) })
 	}
+	w.kept += uint64(len(v.Layout.Inline))
 	for _, p := range v.pages {
 		used[string(pageKey(v.Inode, p.n, p.page))] = true
 	}
@@ -200,6 +202,7 @@ func (w *worker) checkHistory(n *nodeCount, history []versionCount) {
 			n.current = true
 			if n.Kind == File && n.Parent != 0 {
 				w.live += v.Size
+				w.kept -= v.uses
 			}
 			continue
 		}

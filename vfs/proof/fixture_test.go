@@ -27,6 +27,7 @@ var fixtures = map[string]struct{ state, manifest string }{ // SHA-256
 	"v1": {"4ca9abc03c88a925e479cd8d96198ddd429fd1ce37848c00e567de13a9793af0", "dd3f3f2023c4f28a1c52f51c03e72f80801590a32374b7ffe4dd5aa260b31bfd"},
 	"v2": {"5ec4d07e0ba904bd44eb4cdbe568110122b3d76cfdc96ae46a6e1c24fd0d3b73", "eeeed681ce599eec0c959f88a35152f13a3f8dba2a45f403d52eb69ff8e96eba"},
 	"v3": {"f42518b1f1485c18a77ba3386fa2143115a1dfe272e10c60336221f6e6209a99", "0c08e64d89934ae6da5b0c266e2f1218bd1d7ee88f0d5ef2cda28a094aab81fc"},
+	"v4": {"895f8147a2fb92746ad367772eebebe4f290d4df9f0afcf201395abc56ffa72d", "5f5336c6b6e8f3656fb9eb5a2739ec2d66e243c2270bc9a3e4ed0a57887b70f7"},
 }
 
 const fixtureDir = "../../testdata/fixtures"
