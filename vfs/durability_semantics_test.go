@@ -414,6 +414,7 @@ var limitSentences = map[string]func(*testing.T){
 			t.Fatalf("size %d", s)
 		}
 	},
+	"L5": whatSessionsHoldOfThePastIsBounded,
 	"L4": func(t *testing.T) {
 		b := newBenchWith(t, Options{WindowBudget: 8 << 20})
 		w, other := b.viewWith(ViewOptions{MaxOpen: 1000}), b.view()

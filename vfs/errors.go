@@ -30,6 +30,8 @@ var (
 	ErrInterrupted = errors.New("vfs: an upload of this file was interrupted; upload it completely or remove it first")
 	ErrReadOnly    = errors.New("vfs: volume takes no writes until it is reopened and verified")
 	ErrTooMany     = errors.New("vfs: too many open files")
+	// ErrTooManyPast means that all sessions of the account together have as much of the past open as one account may. It is an ErrTooMany.
+	ErrTooManyPast = fmt.Errorf("vfs: too many old versions open in all sessions of the account: %w", ErrTooMany)
 	// ErrPurged means that what a handle was opened on has been purged meanwhile. It is an fs.ErrNotExist.
 	ErrPurged = fmt.Errorf("vfs: purged since it was opened: %w", fs.ErrNotExist)
 	// ErrNotKept means that an instant, or a version of that time, is older than what is kept. It is an fs.ErrNotExist.
@@ -50,7 +52,7 @@ var (
 // that no text of a lower layer (which may name a host path) leaves the package.
 var sentinels = []error{
 	ErrIntegrity, ErrNotEmpty, ErrIsDir, ErrNotDir, ErrLoop, ErrNameTooLong, ErrBadName, ErrBusy,
-	ErrInterrupted, ErrReadOnly, ErrTooMany, ErrPurged, ErrNotKept, ErrFuture, ErrNothingYet, ErrIO, ErrRepairing,
+	ErrInterrupted, ErrReadOnly, ErrTooManyPast, ErrTooMany, ErrPurged, ErrNotKept, ErrFuture, ErrNothingYet, ErrIO, ErrRepairing,
 	syscall.ENOSPC, syscall.EFBIG,
 	context.Canceled, context.DeadlineExceeded, io.EOF,
 	keyring.ErrSealed, keyring.ErrNoAccount,

@@ -383,6 +383,9 @@ func (w *View) forget(f *File) {
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	if f.past != nil {
+		w.vol.past.give(len(f.snap.layout.Extents))
+	}
 	delete(in.files, f)
 	f.snap.release()
 	if len(in.files) > 0 {

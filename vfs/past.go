@@ -379,6 +379,9 @@ func (w *View) openVersion(c *core, name string, find func(c *core, tx *meta.Tx)
 		at, s = p, newSnapshot(c, p.node, &v.Layout, moves)
 		return nil
 	})
+	if err == nil {
+		err = w.vol.past.take(len(s.layout.Extents))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -390,6 +393,7 @@ func (w *View) openVersion(c *core, name string, find func(c *core, tx *meta.Tx)
 	if err := w.register(f); err != nil {
 		f.snap.release()
 		f.in.base.release()
+		w.vol.past.give(len(s.layout.Extents))
 		return nil, err
 	}
 	if err := f.begin(); err != nil {

@@ -24,6 +24,7 @@ type Volume struct {
 	draining chan struct{} // a lock with a context: one Drain at a time
 	tidying  chan struct{} // the same for housekeeping
 	losses   *losses       // outlives core, as instants do
+	past     pastHandles
 
 	mu         sync.Mutex // guards what is below; never held over I/O
 	core       *core      // nil while closed

@@ -54,6 +54,7 @@ var sftpTexts = map[string]class{
 	"directory not empty": notEmpty, "is a directory": isDir, "not a directory": notDir, "too many levels of symbolic links": tooManyLink,
 	"name too long": tooLong, "name not allowed": badName, "in use by another session; try again": busy,
 	"an upload of this file was interrupted; upload it completely or remove it first": interrupted, "too many open files": tooManyOpen,
+	"too many old versions open in all sessions of this account; close some first": tooManyOpen,
 	"too many open handles in this session; close some first": tooManyOpen, "already exists": exists, "not possible here": invalid,
 	"file too large": tooLarge, "quota exceeded": quota,
 }

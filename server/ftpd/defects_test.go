@@ -568,6 +568,7 @@ func TestF13CodesTellWhetherToTryAgain(t *testing.T) {
 		{"open", vfs.ErrNameTooLong, 553, "long"},
 		{"open", vfs.ErrBadName, 553, "not allowed"},
 		{"open", vfs.ErrTooMany, 450, "open files"},
+		{"open", vfs.ErrTooManyPast, 450, "old versions are open in all sessions of this account"},
 		{"open", vfs.ErrReadOnly, 451, "no writes"},
 		{"open", fs.ErrPermission, 550, "Permission denied"},
 		{"open", errors.New("canary: /var/lib/secret"), 451, "reference"},

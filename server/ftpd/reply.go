@@ -63,6 +63,7 @@ var replies = []struct {
 	{vfs.ErrNameTooLong, reply{553, "Name too long."}},
 	{vfs.ErrBadName, reply{553, "Name not allowed."}},
 	{vfs.ErrBusy, reply{450, "The name is being created by another session; try again later."}},
+	{vfs.ErrTooManyPast, reply{450, "Too many old versions are open in all sessions of this account; try again later."}},
 	{vfs.ErrTooMany, reply{450, "Too many open files; try again later."}},
 	{vfs.ErrReadOnly, reply{451, "The volume takes no writes at the moment; the operator has to look after it."}},
 	{syscall.EDQUOT, reply{552, "Quota exceeded."}},

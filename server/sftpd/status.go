@@ -96,6 +96,7 @@ var statuses = []struct {
 	{vfs.ErrBusy, status{fxFailure, "in use by another session; try again"}},
 	{vfs.ErrInterrupted, status{fxFailure, "an upload of this file was interrupted; upload it completely or remove it first"}},
 	{vfs.ErrReadOnly, status{fxFailure, "no writes until the operator has checked the storage"}},
+	{vfs.ErrTooManyPast, status{fxFailure, "too many old versions open in all sessions of this account; close some first"}},
 	{vfs.ErrTooMany, status{fxFailure, "too many open files"}},
 	{vfs.ErrQuota, status{fxFailure, "quota exceeded"}},
 	{session.ErrSealed, status{fxFailure, "the server is sealed"}},
