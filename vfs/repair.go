@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -147,7 +148,7 @@ func (f *FS) repair(ctx context.Context, id keyring.AccountID, keys *record.Acco
 	}
 	r := &Repair{Damage: s.Damage, Suspicious: s.Suspicious, Lost: []Lost{}, Fallbacks: []Lost{}}
 	for _, l := range s.Losses {
-		r.Lost = append(r.Lost, Lost{uint64(l.Inode), l.Path, l.What})
+		r.Lost = append(r.Lost, lostOf(l))
 	}
 	if err := f.inspect(ctx, id, keys, s, r, o.Fallback); err != nil {
 		return nil, err
@@ -168,6 +169,8 @@ func (f *FS) repair(ctx context.Context, id keyring.AccountID, keys *record.Acco
 	r.Done = true
 	return r, nil
 }
+
+func lostOf(l meta.Loss) Lost { return Lost{uint64(l.Inode), l.Path, l.What} }
 
 // planID binds a plan to the file that it was made for, whatever the clock said.
 func planID(tree string, r *Repair) (string, error) {
@@ -254,7 +257,26 @@ func (f *FS) inspect(ctx context.Context, id keyring.AccountID, keys *record.Acc
 			err = s.Fallback(sf.Inode, whole)
 		}
 	})
-	return err
+	if err != nil || len(r.Damage) == 0 {
+		return err
+	}
+	return rescueUnended(ctx, store, s, r)
+}
+
+// rescueUnended makes fragments of small files whose versions are lost, and of whose keys nothing is found but what an earlier commit said.
+func rescueUnended(ctx context.Context, store *content.Store, s *meta.Salvage, r *Repair) error {
+	var ids []blob.ID
+	s.Unended(func(b *meta.BlobKey) { ids = append(ids, b.ID) })
+	for _, id := range ids {
+		bytes, whole, err := store.Whole(ctx, id)
+		if ctx.Err() != nil || err != nil && !broken(err) {
+			return cmp.Or(ctx.Err(), err)
+		}
+		if whole && bytes > 0 {
+			r.Lost = append(r.Lost, lostOf(s.Rescue(id, bytes)))
+		}
+	}
+	return nil
 }
 
 // salvagedKeys are the data keys of a volume that is not open.

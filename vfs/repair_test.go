@@ -164,21 +164,7 @@ func TestRepairNeverInventsBytes(t *testing.T) {
 	put(t, w, "f", noise(1, 100_000))
 	ok(t, w.Close())
 	b.close()
-	tree := filepath.Join(b.dir(), treeName(1))
-	db, err := bbolt.Open(tree, 0o600, &bbolt.Options{NoFreelistSync: true, PageSize: pagecheck.Size})
-	ok(t, err)
-	var sealed []byte
-	ok(t, db.View(func(tx *bbolt.Tx) error { // the version record of inode 2
-		sealed = bytes.Clone(tx.Bucket([]byte{4}).Get([]byte{15: 1, 7: 2}))
-		return nil
-	}))
-	ok(t, db.Close())
-	image, err := os.ReadFile(tree)
-	ok(t, err)
-	if bytes.Count(image, sealed) == 0 {
-		t.Fatal("the record is nowhere")
-	}
-	ok(t, os.WriteFile(tree, bytes.ReplaceAll(image, sealed, make([]byte, len(sealed))), 0o600)) // on pages of earlier commits too
+	loseVersion(t, filepath.Join(b.dir(), treeName(1)), 2)
 	plan := b.plan(RepairOptions{})
 	b.plan(RepairOptions{Plan: plan.ID})
 	b.open()
@@ -193,6 +179,25 @@ func TestRepairNeverInventsBytes(t *testing.T) {
 	wantContent(t, w, "f", []byte("anew"))
 	ok(t, w.Close())
 	b.discard()
+}
+
+// loseVersion loses the record of the first version of a file.
+func loseVersion(t testing.TB, tree string, inode byte) {
+	t.Helper()
+	db, err := bbolt.Open(tree, 0o600, &bbolt.Options{NoFreelistSync: true, PageSize: pagecheck.Size})
+	ok(t, err)
+	var sealed []byte
+	ok(t, db.View(func(tx *bbolt.Tx) error {
+		sealed = bytes.Clone(tx.Bucket([]byte{4}).Get([]byte{15: 1, 7: inode}))
+		return nil
+	}))
+	ok(t, db.Close())
+	image, err := os.ReadFile(tree)
+	ok(t, err)
+	if bytes.Count(image, sealed) == 0 {
+		t.Fatal("the record is nowhere")
+	}
+	ok(t, os.WriteFile(tree, bytes.ReplaceAll(image, sealed, make([]byte, len(sealed))), 0o600)) // on pages of earlier commits too
 }
 
 func readWholeFile(w *View, name string) ([]byte, error) {

@@ -35,6 +35,21 @@ func (s *Store) Recover(ctx context.Context, id blob.ID) (bytes uint64, err erro
 	return found.bytes, nil
 }
 
+// Whole tells whether there is a blob that its writer has ended and all of which authenticates, and how many plaintext bytes it has. It reads
+// all of it and changes nothing. The error is of the storage, or of ctx.
+func (s *Store) Whole(ctx context.Context, id blob.ID) (bytes uint64, whole bool, err error) {
+	key, err := s.Keys.Key(ctx, id)
+	if err != nil {
+		return 0, false, nil //nolint:nilerr // nobody can read it
+	}
+	defer clear(key[:])
+	found, err := s.survey(ctx, id, key)
+	if err = integrity(id, err); errors.Is(err, ErrIntegrity) {
+		return 0, false, nil
+	}
+	return found.bytes, found.final, err
+}
+
 // surveyed is what stands of a blob.
 type surveyed struct {
 	floe  []byte // header
