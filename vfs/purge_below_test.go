@@ -140,3 +140,53 @@ func TestAPurgeOfAPathGoesOnAfterItsEnd(t *testing.T) {
 	}
 	b.wantBelow("/")
 }
+
+// TestAPurgeOfAPathThatIsCutOffEverywhereTakesAll: what moved out of a directory that had moved out of the path itself is known by the
+// name of that directory alone. In whatever order they moved, who goes on after each single item finds the rest.
+func TestAPurgeOfAPathThatIsCutOffEverywhereTakesAll(t *testing.T) {
+	t.Parallel()
+	moves := [][2]string{{"/p/a", "/x"}, {"b", "/y"}, {"c", "/z"}, {"f", "/file"}} // each out of the one before
+	for _, order := range [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {0, 2, 1, 3}, {1, 0, 3, 2}, {2, 0, 3, 1}, {0, 3, 2, 1}} {
+		b := newBench(t)
+		w := b.view()
+		ok(t, w.MkdirAll("/p/a/b/c", 0o755))
+		put(t, w, "/p/a/b/c/f", noise(1, 10_000))
+		put(t, w, "/p/a/b/c/f", noise(2, 10_000))
+		at := func(i int) string { // where it is now
+			path := moves[0][0]
+			for k := range i + 1 {
+				if k > 0 {
+					path += "/" + moves[k][0]
+				}
+				if _, err := w.Lstat(moves[k][1]); err == nil {
+					path = moves[k][1]
+				}
+			}
+			return path
+		}
+		for _, i := range order {
+			ok(t, w.Rename(at(i), moves[i][1]))
+			ok(t, w.Rename(moves[i][1], moves[i][1]+"2")) // and on
+			ok(t, w.Rename(moves[i][1]+"2", moves[i][1]))
+		}
+		plan := must(b.vol.PlanPurgeBelow(t.Context(), "/p", endOfTime))(t)
+		var got PurgeReceipt
+		for range 1000 {
+			p := must(b.vol.PlanPurgeBelow(t.Context(), "/p", endOfTime))(t)
+			if p.Names+p.Versions == 0 {
+				break
+			}
+			p.most = 1
+			ok(t, p.Execute(t.Context(), nil))
+			r := p.Result()
+			if r.Names+r.Versions == 0 {
+				t.Fatalf("%v: nothing goes of %d names and %d versions", order, p.Names, p.Versions)
+			}
+			got.add(&r)
+		}
+		if got.Names != plan.Names || got.Versions != plan.Versions || plan.Names < 12 {
+			t.Errorf("%v: item by item %d names and %d versions, in one go it would have been %d and %d", order, got.Names, got.Versions, plan.Names, plan.Versions)
+		}
+		b.verify()
+	}
+}
