@@ -95,7 +95,7 @@ var ftpTexts = map[string]class{
 	"550 An upload of this file was interrupted; upload it completely or remove it first.": interrupted,
 	"550 Invalid operation.": invalid, "450 The name is being created by another session; try again later.": busy,
 	"450 Too many old versions are open in all sessions of this account; try again later.": tooManyOpen,
-	"450 Too many open files; try again later.": tooManyOpen, "554 Restart position is beyond the end of the file.": restart,
+	"450 Too many open files; try again later.":                                            tooManyOpen, "554 Restart position is beyond the end of the file.": restart,
 }
 
 func ftpSaid(code int, text string) error {

@@ -55,7 +55,7 @@ var sftpTexts = map[string]class{
 	"name too long": tooLong, "name not allowed": badName, "in use by another session; try again": busy,
 	"an upload of this file was interrupted; upload it completely or remove it first": interrupted, "too many open files": tooManyOpen,
 	"too many old versions open in all sessions of this account; close some first": tooManyOpen,
-	"too many open handles in this session; close some first": tooManyOpen, "already exists": exists, "not possible here": invalid,
+	"too many open handles in this session; close some first":                      tooManyOpen, "already exists": exists, "not possible here": invalid,
 	"file too large": tooLarge, "quota exceeded": quota,
 }
 
