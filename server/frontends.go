@@ -77,7 +77,11 @@ func (s *Server) adminOptions(p *parts) admin.Options {
 		ExportAudit: p.audit.Export, AuditKey: p.audit.PublicKey, ResolveUIDs: s.config.Admin.ResolveUIDs,
 		WouldPurge: p.wouldPurge, HoldsChanged: p.retention.HoldsChanged, HoldNames: p.sessions.HoldNames, Clock: p.clock,
 		SealOf: func(ctx context.Context, kind string) (keyring.Seal, error) {
-			return s.config.sealOfKind(ctx, kind, s.log)
+			c, err := s.sealConfig()
+			if err != nil {
+				return nil, err
+			}
+			return c.sealOfKind(ctx, kind, s.log)
 		},
 		SealHint: SealHint,
 		Seal:     func(ctx context.Context, who admin.Peer, why string) error { return s.seal(ctx, who.String(), why) },

@@ -196,7 +196,7 @@ func (s *Server) sealFrom(ctx context.Context, who admin.Peer, r admin.Unseal) (
 	case r.Passphrase != "" || r.Share != "":
 		return nil, none, &admin.Error{Code: admin.CodeUsage, Message: "the seal is of kind " + info.Kind + ", which needs nothing from people", Hint: "run `sallyport unseal` alone: the server tries at once"}
 	}
-	seal, err := s.config.sealOfKind(ctx, info.Kind, s.log)
+	seal, err := s.openingConfig().sealOfKind(ctx, info.Kind, s.log)
 	return seal, none, err
 }
 

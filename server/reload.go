@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"strings"
 	"time"
 )
 
@@ -40,7 +41,8 @@ func (s *Server) reload(context.Context) error {
 	s.level.Set(logLevel(next.Log.Level))
 	for i, leaf := range leaves(next.Config) {
 		was := leaves(s.config.Config)[i]
-		if leaf.key != "log.level" && !reflect.DeepEqual(leaf.value.Interface(), was.value.Interface()) {
+		// The seal is read anew whenever it is opened or changed.
+		if leaf.key != "log.level" && !strings.HasPrefix(leaf.key, "seal.") && !reflect.DeepEqual(leaf.value.Interface(), was.value.Interface()) {
 			s.log.Warn("setting changed, it needs a restart", "key", leaf.key)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"sallyport/crypto/keyring"
 	"sallyport/crypto/sealhelper"
 	"sallyport/crypto/transit"
+	"sallyport/server/admin"
 )
 
 // ErrNeedsPeople means that the seal is opened by people: with a passphrase, or
@@ -60,6 +61,33 @@ func (c *Config) formerSeal(ctx context.Context, kind, label string) (keyring.Se
 		return transit.New(c.Seal.transit().At(label))
 	}
 	return c.sealOfKind(ctx, kind, nil)
+}
+
+// sealConfig is the running configuration with the seal as sallyport.yaml describes it now. The next start opens the state with
+// that: a change of seals that took the settings of the last start would leave the server sealed, under a key that its operator
+// believes to be replaced.
+func (s *Server) sealConfig() (*Config, error) {
+	next, err := LoadConfig(s.o.Source)
+	if err != nil {
+		e := &admin.Error{Code: admin.CodeInvalid, Message: "the seal is as before: " + err.Error(), Hint: "`sallyport config check` checks the file"}
+		if bad := (ConfigErrors{}); errors.As(err, &bad) && bad.Hint() != "" {
+			e.Hint = bad.Hint()
+		}
+		return nil, e
+	}
+	c := *s.config.Config
+	c.Seal = next.Seal
+	return &c, nil
+}
+
+// openingConfig is sealConfig for a server that is sealed: what is mended in the file helps without a restart, and a file that
+// is broken does not keep it sealed.
+func (s *Server) openingConfig() *Config {
+	c, err := s.sealConfig()
+	if err != nil {
+		return s.config.Config
+	}
+	return c
 }
 
 func (s *Seal) transit() transit.Config {

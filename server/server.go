@@ -13,6 +13,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -416,7 +417,11 @@ func (s *Server) sealKind() string {
 	case err != nil:
 		return "unknown: " + err.Error()
 	case info.Kind == keyring.KindKeyFile:
-		return info.Kind + " " + filepath.Base(s.config.KeyFile())
+		file := s.config.KeyFile()
+		if p := s.life.whole(); p != nil {
+			file = cmp.Or(p.keyring.KeyFileInForce(), file) // opened by a recovery kit, it has none
+		}
+		return info.Kind + " " + filepath.Base(file)
 	}
 	return info.Kind
 }

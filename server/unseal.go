@@ -176,7 +176,7 @@ func (s *Server) unsealAtStart(ctx context.Context, tried func()) error {
 
 // tryAlone is one attempt without people.
 func (s *Server) tryAlone(ctx context.Context) error {
-	seal, err := HostSeal(ctx, s.config.Config, s.log)
+	seal, err := HostSeal(ctx, s.openingConfig(), s.log)
 	if err != nil {
 		if s.life.sealedBy(err, time.Now()) {
 			s.log.Error("the server is sealed", "reason", err, "hint", SealHint(err))

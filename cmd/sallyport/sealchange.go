@@ -55,7 +55,11 @@ func (a *app) changeSeal(ctx context.Context, o *sealChangeFlags) error {
 		if err != nil {
 			return err
 		}
-		a.say("sealed by %s from now on; %s", out.Kind, out.Old)
+		by := out.Kind
+		if out.Where != "" {
+			by += " " + out.Where
+		}
+		a.say("sealed by %s from now on; %s", by, out.Old)
 		return nil
 	})
 }

@@ -65,8 +65,9 @@ type SealConfirm struct {
 
 // SealChanged says what seals the root key now.
 type SealChanged struct {
-	Kind string `json:"kind"`
-	Set  string `json:"set,omitempty"` // of shares
+	Kind  string `json:"kind"`
+	Where string `json:"where,omitempty"` // the key file
+	Set   string `json:"set,omitempty"`   // of shares
 	// Old is what still opens older copies of seal.json.
 	Old string `json:"old"`
 }

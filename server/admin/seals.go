@@ -33,7 +33,19 @@ func (s *Server) sealChange(ctx context.Context, who Peer, r SealChange) (SealCh
 	if err != nil {
 		return SealChanged{}, s.sealError("the seal is as before", err)
 	}
-	return s.reseal(ctx, who, to, SealChanged{Kind: r.To}, r.To, r.Reason)
+	out := SealChanged{Kind: r.To}
+	if file, ok := to.(*keyring.KeyFile); ok {
+		out.Where = file.Path
+		same, err := s.o.Keyring.SealedBy(ctx, to)
+		if err != nil {
+			return SealChanged{}, s.sealError("the keyfile seal is in force as before", err)
+		}
+		if same {
+			return SealChanged{}, newError(CodeRefused, "the key in "+file.Path+" is the one that is in force, so nothing was changed",
+				"write another key into another file, `(umask 077; openssl rand -hex 32 >FILE)`, name it in sallyport.yaml as seal.key_file, and run this again; to have the same key lie elsewhere nothing is rotated")
+		}
+	}
+	return s.reseal(ctx, who, to, out, r.To, r.Reason)
 }
 
 // reseal puts a seal in force and records it.
