@@ -144,7 +144,7 @@ func (l *Level) set(key string, pos Pos, n *node) *Problem {
 	}
 	s := &table[i]
 	if s.Scope&l.scope == 0 {
-		return problem(pos, "it belongs under site", "%s cannot be set for one %s", key, strings.Fields(l.name)[0])
+		return problem(pos, "it belongs under "+strings.ReplaceAll(s.Scope.String(), ", ", " or "), "%s cannot be set for one %s", key, strings.Fields(l.name)[0])
 	}
 	v, p := s.parse(n)
 	if p != nil {

@@ -46,9 +46,6 @@ func (s *Setting) reference(b *strings.Builder) {
 	if s.ZeroIsNone {
 		b.WriteString(" 0 or an empty list means no limit.")
 	}
-	if !s.Enforced {
-		b.WriteString(" Stored and shown; nothing acts on it yet.")
-	}
 	fmt.Fprintf(b, " Example: `%s: %s`\n", s.Path, s.Example)
 }
 

@@ -248,10 +248,9 @@ func (e *Effective) Value(path string) (string, Origin) {
 
 // Row is one line of "policy show".
 type Row struct {
-	Path     string `json:"setting"`
-	Value    string `json:"value"`
-	Origin   string `json:"origin"`
-	Enforced bool   `json:"enforced"`
+	Path   string `json:"setting"`
+	Value  string `json:"value"`
+	Origin string `json:"origin"`
 }
 
 // Rows are all settings in the order of the table.
@@ -260,7 +259,7 @@ func (e *Effective) Rows() []Row {
 	for i := range table {
 		r := e.values[i]
 		for _, part := range append([]resolved{r}, r.more...) {
-			rows = append(rows, Row{table[i].Path, table[i].format(part.value), part.origin.String(), table[i].Enforced})
+			rows = append(rows, Row{table[i].Path, table[i].format(part.value), part.origin.String()})
 		}
 	}
 	return rows

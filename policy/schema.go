@@ -56,7 +56,6 @@ type Setting struct {
 	Values      []string // of KindEnum (loose to strict) and KindSet
 	Min, Max    int64    // of numbers; Max 0 = none
 	ZeroIsNone  bool     // 0, or the empty list, means no limit
-	Enforced    bool     // false: stored and shown, and nothing acts on it yet
 	Description string
 	Example     string // a value as it would stand in a document
 	Since       string // first version that knows it

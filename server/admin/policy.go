@@ -21,11 +21,7 @@ func (s *Server) policyShow(_ context.Context, _ Peer, q PolicyQuery) (Policy, e
 		return Policy{}, err
 	}
 	for _, row := range r.Resolve(q.Account).Rows() {
-		origin := row.Origin
-		if !row.Enforced {
-			origin += "; stored, not enforced yet"
-		}
-		out.Settings = append(out.Settings, Setting{Key: row.Path, Value: row.Value, Origin: origin})
+		out.Settings = append(out.Settings, Setting{Key: row.Path, Value: row.Value, Origin: row.Origin})
 	}
 	return out, nil
 }

@@ -26,7 +26,7 @@ func (c *control) sitePolicy() {
 func tells(r policy.Row) bool {
 	for _, t := range told {
 		if r.Path == t || strings.HasSuffix(t, ".") && strings.HasPrefix(r.Path, t) {
-			return r.Enforced
+			return true
 		}
 	}
 	return false
