@@ -110,11 +110,14 @@ func (a *app) groupShow() *cobra.Command {
 }
 
 func (a *app) groupSet() *cobra.Command {
-	return &cobra.Command{Use: "set NAME KEY=VALUE...", Short: "Set policy of a group", Args: atLeast("NAME", "KEY=VALUE"),
+	var f changeFlags
+	c := &cobra.Command{Use: "set NAME KEY=VALUE...", Short: "Set policy of a group", Args: atLeast("NAME", "KEY=VALUE"),
 		Example: "  sallyport group set partners session.max=4 lock='[protocols]'",
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.setPolicy(c.Context(), "groups."+args[0], args[1:], changeFlags{})
+			return a.setPolicy(c.Context(), "groups."+args[0], args[1:], f)
 		}}
+	f.addDryRun(c)
+	return c
 }
 
 func (a *app) groupRemove() *cobra.Command {

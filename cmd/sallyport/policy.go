@@ -81,11 +81,13 @@ func (a *app) policySet() *cobra.Command {
 		Long: "Change settings in one revision. Values are YAML; an empty value removes the setting, so that\n" +
 			"the inherited one holds again.",
 		Example: "  sallyport policy set site.transport.tls_min=1.3 --reason 'audit finding 7'\n" +
-			"  sallyport policy set 'accounts.acme.protocols=[sftp]' accounts.acme.session.max=",
+			"  sallyport policy set 'accounts.acme.protocols=[sftp]' accounts.acme.session.max=\n" +
+			"  sallyport policy set accounts.acme.backup.retention_days=7 --dry-run",
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.setPolicy(c.Context(), "", args, f)
 		}}
 	f.add(c)
+	f.addDryRun(c)
 	return c
 }
 
@@ -116,5 +118,9 @@ func (a *app) setPolicy(ctx context.Context, prefix string, pairs []string, f ch
 			set[i].Key = prefix + "." + set[i].Key
 		}
 	}
-	return a.apply(ctx, admin.PolicyChange{Change: a.change(), Base: f.base, Confirm: f.confirm, Set: set, Yes: a.yes}, "")
+	r := admin.PolicyChange{Change: a.change(), Base: f.base, Confirm: f.confirm, Set: set, Yes: a.yes}
+	if f.dryRun {
+		return a.plan(ctx, r)
+	}
+	return a.apply(ctx, r, "")
 }

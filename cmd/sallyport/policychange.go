@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,11 +21,17 @@ import (
 type changeFlags struct {
 	base    uint64
 	confirm time.Duration
+	dryRun  bool
 }
 
 func (f *changeFlags) add(c *cobra.Command) {
 	c.Flags().Uint64Var(&f.base, "base", 0, "refuse unless this `revision` is the current one")
-	c.Flags().DurationVar(&f.confirm, "confirm", 0, "take the change back unless `policy confirm` comes within this `time`")
+	c.Flags().DurationVar(&f.confirm, "confirm", 0, "take the change back after this `time` unless it is kept with policy confirm")
+}
+
+// addDryRun is for commands that have nothing to ask and nothing to keep before the change.
+func (f *changeFlags) addDryRun(c *cobra.Command) {
+	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "only say what would change, and what would be destroyed, as `policy plan` does")
 }
 
 func (a *app) policyPlan() *cobra.Command {
@@ -37,16 +44,21 @@ func (a *app) policyPlan() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
-				p, err := cl.PolicyPlan(ctx, r)
-				if err != nil {
-					return err
-				}
-				return a.showPlan(p)
-			})
+			return a.plan(c.Context(), r)
 		}}
 	c.Flags().StringVar(&preset, "preset", "", "plan this preset `name`")
 	return c
+}
+
+// plan says what a change would do.
+func (a *app) plan(ctx context.Context, r admin.PolicyChange) error {
+	return a.call(ctx, shortCall, func(ctx context.Context, cl *admin.Client) error {
+		p, err := cl.PolicyPlan(ctx, r)
+		if err != nil {
+			return err
+		}
+		return a.showPlan(p)
+	})
 }
 
 // draft reads what a command names: a preset, settings, or a file.
@@ -111,6 +123,9 @@ func (a *app) policyApply() *cobra.Command {
 				base = f.base
 			}
 			r := admin.PolicyChange{Change: a.change(), Name: args[0], Text: string(text), Base: base, Confirm: f.confirm, Yes: a.yes}
+			if f.dryRun {
+				return a.plan(c.Context(), r)
+			}
 			if base == 0 {
 				if r.Base, err = a.confirmOverwrite(c.Context(), r); err != nil {
 					return err
@@ -119,6 +134,7 @@ func (a *app) policyApply() *cobra.Command {
 			return a.apply(c.Context(), r, args[0])
 		}}
 	f.add(c)
+	f.addDryRun(c)
 	return c
 }
 
@@ -270,6 +286,11 @@ func planLines(p admin.PolicyPlan) []string {
 		}
 		out = append(out, fmt.Sprintf("locks    %s out%s (%s by %s)", l.Account, guarded, l.Code, l.Rule))
 	}
+	if len(p.Purges) == 0 && slices.ContainsFunc(p.Changes, func(d policy.Difference) bool {
+		return d.Mark == policy.Looser && strings.Contains(d.Key, ".backup.")
+	}) {
+		out = append(out, "purges   nothing that is there now")
+	}
 	for _, x := range p.Purges {
 		if x.Unknown {
 			out = append(out, fmt.Sprintf("purges   something of %s, perhaps: there was no time to count it", x.Account))
@@ -383,7 +404,11 @@ func (a *app) policyPreset() *cobra.Command {
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 {
-				return a.apply(c.Context(), admin.PolicyChange{Change: a.change(), Preset: args[0], Base: f.base, Confirm: f.confirm, Yes: a.yes}, "")
+				r := admin.PolicyChange{Change: a.change(), Preset: args[0], Base: f.base, Confirm: f.confirm, Yes: a.yes}
+				if f.dryRun {
+					return a.plan(c.Context(), r)
+				}
+				return a.apply(c.Context(), r, "")
 			}
 			v := view{header: []string{"NAME", "WHAT IT IS"}}
 			type row struct {

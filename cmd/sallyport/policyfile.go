@@ -129,12 +129,16 @@ func (a *app) policyImport() *cobra.Command {
 				return err
 			}
 			r := admin.PolicyChange{Change: a.change(), Name: args[0], Text: string(text), Base: f.base, Confirm: f.confirm, Yes: a.yes}
+			if f.dryRun {
+				return a.plan(c.Context(), r)
+			}
 			if r.Base, err = a.confirmOverwrite(c.Context(), r); err != nil {
 				return err
 			}
 			return a.apply(c.Context(), r, args[0])
 		}}
 	f.add(c)
+	f.addDryRun(c)
 	return c
 }
 
