@@ -47,6 +47,9 @@ func (d *doctor) seal(ctx context.Context) {
 
 // hostSeal looks at a seal whose key is not in a file.
 func (d *doctor) hostSeal(ctx context.Context, info *keyring.SealInfo) {
+	if file := d.c.Seal.Transit.TokenFile; info.Kind == keyring.KindTransit && filepath.IsAbs(file) && !d.private("seal", file, 0o640) {
+		return
+	}
 	seal, err := HostSeal(ctx, d.c, nil)
 	if err == nil {
 		err = keyring.Check(ctx, d.c.State.Dir, seal)

@@ -13,6 +13,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -222,5 +223,21 @@ func TestAServerRenewsItsToken(t *testing.T) {
 	}
 	if _, err := h.cl.Unseal(t.Context(), admin.Unseal{}); err != nil {
 		t.Errorf("with another token in the file: %v", err)
+	}
+}
+
+// TestDoctorLooksAtTheToken: a token that every user of the host can read opens the state to all of them.
+func TestDoctorLooksAtTheToken(t *testing.T) {
+	t.Parallel()
+	service, ca, token := keyService(t)
+	h := initHost(t, "--seal", "transit", "--transit-address", service.URL(), "--transit-key", "root", "--transit-token-file", token, "--transit-ca-file", ca)
+	for mode, want := range map[os.FileMode]string{0o600: "opens the keyring", 0o644: "has mode 0644: others may use it"} {
+		if err := os.Chmod(token, mode); err != nil {
+			t.Fatal(err)
+		}
+		out, _ := exec.CommandContext(t.Context(), "sallyport", "doctor", "--config", h.config).CombinedOutput() // it finds other things, too
+		if !strings.Contains(string(out), want) {
+			t.Errorf("mode %o: no %q in\n%s", mode, want, out)
+		}
 	}
 }
