@@ -15,6 +15,8 @@ func (a *app) sealRotate() *cobra.Command {
 	var only []string
 	var o sealChangeFlags
 	c := &cobra.Command{Use: "rotate", Short: "Put a new root key in force, and new keys of accounts; with --to, change the seal", Args: exactly(),
+		Example: "  sallyport seal rotate\n  sallyport seal rotate --accounts --reason 'yearly'\n" +
+			"  sallyport seal rotate --to shares --shares 2-of-3\n  sallyport seal rotate --to keyfile    # seal.key_file of sallyport.yaml names the new one",
 		Long: "Put a new root key in force; every account key is wrapped anew under it. With --accounts all accounts\n" +
 			"get new keys and compact databases first; with --account only those do, and the root stays. Everything\n" +
 			"stays in use meanwhile. A key file or passphrase goes on opening old copies of the disk: replace it, too.\n\n" +
@@ -49,6 +51,7 @@ func (a *app) sealRotate() *cobra.Command {
 func (a *app) vfsCompact() *cobra.Command {
 	var account string
 	c := &cobra.Command{Use: "compact", Short: "Give accounts compact databases under new keys", Args: exactly(),
+		Example: "  sallyport vfs compact --account acme",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.call(c.Context(), 0, func(ctx context.Context, cl *admin.Client) error {
 				r, err := cl.VolumeCompact(ctx, admin.ShredAsk{Change: a.change(), Account: account})
@@ -117,8 +120,13 @@ func (a *app) destroyAccount(ctx context.Context, name string) error {
 			{"account", r.ID}, {"key version", fmt.Sprint(r.Version)}, {"root epoch", fmt.Sprint(r.Epoch)},
 			{"audit record", fmt.Sprint(r.Audit)}, {"time", r.At.UTC().Format("2006-01-02T15:04:05Z")},
 		}
-		if r.Pending != "" {
+		switch {
+		case r.Pending != "":
 			rows = append(rows, []string{"pending", r.Pending})
+		case r.OldRoot:
+			rows = append(rows, []string{"old root", "destroyed by the seal"})
+		default:
+			rows = append(rows, []string{"old root", "this seal cannot destroy it: replace its secret, and destroy the old one with every copy of it"})
 		}
 		return a.show(view{value: r, names: []string{r.ID}, rows: rows})
 	})

@@ -37,6 +37,12 @@ func sealRows(s *admin.SealStatus, now time.Time) [][]string {
 		{"root", fmt.Sprintf("epoch %d, %s", s.Epoch, age(s.Created, now))},
 		{"policy key", keyAge(s.Policy, now)}, {"audit key", keyAge(s.Audit, now)},
 	}
+	for _, kit := range s.Kits {
+		rows = append(rows, []string{"recovery kit " + kit.ID, fmt.Sprintf("%s, made for recipient %s", age(kit.Created, now), kit.Recipient)})
+	}
+	if len(s.Kits) == 0 {
+		rows = append(rows, []string{"recovery kit", "none"})
+	}
 	if s.Service != "" {
 		rows = append(rows, []string{"key service", s.Service})
 	}

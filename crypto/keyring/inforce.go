@@ -30,3 +30,12 @@ func (k *Keyring) SealedBy(ctx context.Context, to Seal) (bool, error) {
 	}
 	return false, err
 }
+
+// Kits are the recovery kits that open the root in force, the oldest first. Like Status it waits for nobody.
+func (k *Keyring) Kits() []RecoveryKit {
+	kits := []RecoveryKit{}
+	for _, x := range k.shown.Load().sealed.Recovery {
+		kits = append(kits, x.public())
+	}
+	return kits
+}

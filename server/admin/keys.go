@@ -30,12 +30,22 @@ type SealStatus struct {
 	OldRoot      uint32 `json:"old_root,omitempty"`       // epoch of a root that the seal has not destroyed yet
 	OldRootError string `json:"old_root_error,omitempty"` // why
 	// Former is a seal (kind and label) that another took the place of, and that has not destroyed yet what it wrapped.
-	Former      string         `json:"former,omitempty"`
-	FormerError string         `json:"former_error,omitempty"` // why
-	NextTry     time.Time      `json:"next_try,omitzero"`      // when the server tries again to destroy what waits
-	Policy      KeyState       `json:"policy"`
-	Audit       KeyState       `json:"audit"`
-	Accounts    []KeyedAccount `json:"accounts"`
+	Former      string    `json:"former,omitempty"`
+	FormerError string    `json:"former_error,omitempty"` // why
+	NextTry     time.Time `json:"next_try,omitzero"`      // when the server tries again to destroy what waits
+	Policy      KeyState  `json:"policy"`
+	Audit       KeyState  `json:"audit"`
+	// Kits open the root whatever becomes of the seal: one that nobody knows of is a reason to revoke it.
+	Kits     []KitState     `json:"kits"`
+	Accounts []KeyedAccount `json:"accounts"`
+}
+
+// KitState is what is known of a recovery kit without it.
+type KitState struct {
+	ID string `json:"id"`
+	// Recipient is the beginning of the SHA-256 of whom it was made for: seal.json does not say who that is.
+	Recipient string    `json:"recipient"`
+	Created   time.Time `json:"created"`
 }
 
 // KeyState is the version of a key and when it was made; no time = not known.
@@ -87,10 +97,13 @@ type RotatedAccount struct {
 
 // Destroyed is the receipt of a destroyed account; it is in the audit log.
 type Destroyed struct {
-	ID      string    `json:"id"`
-	Version uint32    `json:"version"` // of the key that is gone
-	Epoch   uint32    `json:"epoch"`   // of the root, which never wrapped it
-	Audit   uint64    `json:"audit"`   // number of the record
+	ID      string `json:"id"`
+	Version uint32 `json:"version"` // of the key that is gone
+	Epoch   uint32 `json:"epoch"`   // of the root, which never wrapped it
+	// OldRoot says whether the seal has destroyed the root that wrapped it. Where it has not, old copies of seal.json and keyring
+	// open the account to whoever has the seal's secret.
+	OldRoot bool      `json:"old_root_destroyed"`
+	Audit   uint64    `json:"audit"` // number of the record
 	At      time.Time `json:"at"`
 	Pending string    `json:"pending,omitempty"` // why the old root is still there
 }
@@ -131,6 +144,10 @@ func (s *Server) sealStatus(ctx context.Context, _ Peer, _ Empty) (SealStatus, e
 	}
 	if s.o.Finish != nil {
 		out.NextTry = s.o.Finish.Next()
+	}
+	out.Kits = make([]KitState, 0)
+	for _, kit := range s.o.Keyring.Kits() {
+		out.Kits = append(out.Kits, KitState{kit.ID, kit.Recipient, kit.Created})
 	}
 	names, err := s.accountNames()
 	if err != nil {
@@ -301,6 +318,7 @@ func (s *Server) accountDestroy(ctx context.Context, who Peer, r AccountRef) (De
 	case err != nil:
 		return out, fmt.Errorf("destroying the account's key: %w", err)
 	}
+	out.OldRoot = out.Pending == "" && s.o.Keyring.Status().Destroys
 	removed := s.removeVolume(ctx, a.ID)
 	detail := "root epoch " + fmt.Sprint(out.Epoch)
 	if waits != "" {
