@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -127,7 +128,7 @@ func (l *life) sealedState() *admin.Sealed {
 	}
 	s := &admin.Sealed{Since: l.since, Next: l.next}
 	if l.reason != nil {
-		s.Reason, s.Hint = l.reason.Error(), SealHint(l.reason)
+		s.Reason, s.Hint = l.reason.Error(), cmp.Or(SealHint(l.reason), "unseal it with `sallyport unseal`") // whoever sealed it need not have said more
 	}
 	return s
 }

@@ -26,9 +26,11 @@ func (a *app) statusCommand() *cobra.Command {
 				v := view{value: s, names: []string{s.State}, rows: [][]string{
 					{"state", s.State}, {"version", s.Version}, {"pid", fmt.Sprint(s.PID)},
 					{"up", time.Since(s.Started).Round(time.Second).String()},
-					{"fips140", orDash(s.FIPS140)}, {"state directory", s.StateDir}, {"seal", s.Seal}, {"policy revision", fmt.Sprint(s.Revision)},
-					{"accounts", fmt.Sprint(s.Accounts)}, {"sessions", fmt.Sprint(s.Sessions)},
+					{"fips140", orDash(s.FIPS140)}, {"state directory", s.StateDir}, {"seal", s.Seal},
 				}}
+				if s.Sealed == nil { // without keys nobody knows
+					v.rows = append(v.rows, []string{"policy revision", fmt.Sprint(s.Revision)}, []string{"accounts", fmt.Sprint(s.Accounts)}, []string{"sessions", fmt.Sprint(s.Sessions)})
+				}
 				v.rows = append(v.rows, sealedRows(s.Sealed)...)
 				if c := s.Copies; c != nil {
 					v.rows = append(v.rows, []string{"last copy", stampOr(c.Last, "never")}, []string{"last drill", stampOr(c.Drill, "never")})

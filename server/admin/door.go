@@ -163,12 +163,12 @@ func (d *Door) routes(mux *http.ServeMux) {
 			s.mux.ServeHTTP(w, r)
 			return
 		}
-		writeError(w, d.sealed(strings.TrimPrefix(r.URL.Path, "/v1/")))
+		writeError(w, d.sealed())
 	})
 }
 
 // sealed is the answer of a server without keys.
-func (d *Door) sealed(op string) *Error {
+func (d *Door) sealed() *Error {
 	st := d.o.Status()
 	switch st.State {
 	case "stopping":
@@ -176,9 +176,9 @@ func (d *Door) sealed(op string) *Error {
 	case "starting", "unsealing":
 		return newError(CodeSealed, "the server is "+st.State, "try again in a moment")
 	}
-	message := "the server is sealed, so it cannot do " + op
+	message := "the server is sealed, so it cannot do that"
 	if st.Sealed != nil && st.Sealed.Reason != "" {
-		message += "; " + st.Sealed.Reason
+		message += ": " + strings.TrimPrefix(st.Sealed.Reason, "keyring: sealed: ")
 	}
 	hint := "unseal it with `sallyport unseal`; `sallyport status` says why it is sealed"
 	if st.Sealed != nil && st.Sealed.Hint != "" {
