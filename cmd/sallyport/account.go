@@ -151,11 +151,14 @@ func (a *app) showAccount(acc admin.Account) error {
 }
 
 func (a *app) accountSet() *cobra.Command {
-	return &cobra.Command{Use: "set NAME KEY=VALUE...", Short: "Set policy of one account", Args: atLeast("NAME", "KEY=VALUE"),
+	var f changeFlags
+	c := &cobra.Command{Use: "set NAME KEY=VALUE...", Short: "Set policy of one account", Args: atLeast("NAME", "KEY=VALUE"),
 		Example: "  sallyport account set acme session.max=4 'allow_from=[198.51.100.0/24]' --reason OPS-12",
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.setPolicy(c.Context(), "accounts."+args[0], args[1:], changeFlags{})
+			return a.setPolicy(c.Context(), "accounts."+args[0], args[1:], f)
 		}}
+	f.addDryRun(c)
+	return c
 }
 
 func (a *app) accountState(verb, short string, do func(*admin.Client, context.Context, admin.AccountRef) (admin.Account, error)) *cobra.Command {
@@ -175,6 +178,7 @@ func (a *app) accountState(verb, short string, do func(*admin.Client, context.Co
 func (a *app) accountRemove() *cobra.Command {
 	var destroy bool
 	c := &cobra.Command{Use: "remove NAME", Short: "Remove an account and destroy its files and keys", Args: exactly("NAME"),
+		Example: "  sallyport account remove acme --destroy --reason 'contract ended'",
 		Long: "Remove an account. Its key leaves the keyring at once; with --destroy the keyring also gets a new root,\n" +
 			"so that older copies of it do not open with the root in force, and a receipt is printed that is in the\n" +
 			"audit log.",

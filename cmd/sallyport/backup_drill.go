@@ -29,6 +29,7 @@ func (a *app) backupDrill() *cobra.Command {
 	var quick bool
 	var secret unsealFlags
 	c := &cobra.Command{Use: "drill", Short: "Try the restore of a copy and say what came of it; exit 1 on findings", Args: exactly(),
+		Example: "  sallyport backup drill --from /backup/sallyport\n  sallyport backup drill --from - --temp /scratch <sallyport.tar",
 		Long: "Restore the copy into a directory beside it (mode 0700, removed at the end; blobs are linked, not copied, where\n" +
 			"the file system can), open it with the seal's secret, read and authenticate every byte, and report each\n" +
 			"account, the age of the copy and the time it took. Nothing else changes, also not at a key service. --temp\n" +

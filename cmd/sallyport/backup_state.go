@@ -24,6 +24,7 @@ func (a *app) backupState() *cobra.Command {
 	var to string
 	var o statecopy.Options
 	c := &cobra.Command{Use: "state", Short: "Copy the whole state of the running server, sealed, to a directory or a tar stream", Args: exactly(),
+		Example: "  sallyport backup state --to /backup/sallyport\n  sallyport backup state --to - | ssh backup@other 'cat >sallyport.tar'",
 		Long: "Copy keyring, seal parameters, policy, audit log, trees, blobs, host keys and the server's own certificate, as\n" +
 			"they fit together, while the server goes on. Nothing leaves it in clear: the copy is worth what the seal is\n" +
 			"worth. Into a directory, a later copy adds what is new and then takes the place of the one before; what was\n" +
@@ -146,6 +147,7 @@ func (a *app) backupRestoreState() *cobra.Command {
 	var deep bool
 	var secret unsealFlags
 	c := &cobra.Command{Use: "restore", Short: "Make a state directory out of a copy, on an empty machine", Args: exactly(),
+		Example: "  sallyport backup state restore --from /backup/sallyport --state /var/lib/sallyport\n  sallyport backup state restore --from - --recovery kit.age --identity me.txt <sallyport.tar",
 		Long: "Write the state of a copy into the state directory (--state, or that of the configuration), which must be absent\n" +
 			"or empty, check every file against the signed manifest, open everything and say what was found; exit 1 on\n" +
 			"findings. It takes what the seal takes: the key file, key service or helper of the configuration, or a\n" +
@@ -170,7 +172,9 @@ func (a *app) backupRestoreState() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.showRestored(r, "the restored state")
+			err = a.showRestored(r, "the restored state")
+			a.say("state in %s: `sallyport serve` starts from it; never beside the server that the copy is of", l.State.Dir)
+			return err
 		}}
 	c.Flags().StringVar(&from, "from", "", "`directory` of the copy, or - for a tar archive on standard input")
 	c.Flags().BoolVar(&deep, "deep", false, "read and authenticate every byte of every blob")

@@ -11,6 +11,7 @@ import (
 func (a *app) backupVerify() *cobra.Command {
 	var account string
 	c := &cobra.Command{Use: "verify", Short: "Check that all of history opens; exit 1 on findings", Args: exactly(),
+		Example: "  sallyport backup verify --account acme",
 		Long: "Reads and authenticates every version that accounts have, current and past, and says how much that was.\n" +
 			"It is what `vfs verify` does on a running server.",
 		RunE: func(c *cobra.Command, _ []string) error {

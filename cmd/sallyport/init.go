@@ -43,7 +43,9 @@ func (a *app) initCommand() *cobra.Command {
 	c := &cobra.Command{Use: "init", Short: "Set up a real host: state, keys, sallyport.yaml, systemd units", Args: exactly(),
 		Long: "Make the state directory and its seal key (outside of it), host keys, a self-signed certificate,\n" +
 			"sallyport.yaml and hardened systemd units. Nothing that exists is overwritten, nothing is started.",
-		Example: "  sallyport init\n  sallyport init --root $HOME/try --sftp 127.0.0.1:2022 --ftps 127.0.0.1:2121 --ftps-implicit 127.0.0.1:2990",
+		Example: "  sallyport init\n  sallyport init --root $HOME/try --sftp 127.0.0.1:2022 --ftps 127.0.0.1:2121 --ftps-implicit 127.0.0.1:2990\n" +
+			"  sallyport init --seal shares --shares 2-of-3 --recipient @alice.pub --recipient @bob.pub --recipient age1… --out shares\n" +
+			"  sallyport init --seal transit --transit-address https://vault.example:8200 --transit-key sallyport --transit-token-file /etc/sallyport/transit.token",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.init(c.Context(), o)
 		}}
@@ -124,7 +126,11 @@ func hidden(path string) bool {
 
 // data works out every path from the flags.
 func (o *initFlags) data(state string) (*initData, error) {
-	for _, dir := range []*string{&o.root, &o.dest} {
+	paths := []*string{&o.root, &o.dest}
+	if file := &o.seal.Transit.TokenFile; !strings.HasPrefix(*file, "credential:") {
+		paths = append(paths, file)
+	}
+	for _, dir := range append(paths, &o.seal.Transit.CAFile) { // the server is started elsewhere
 		if *dir == "" {
 			continue
 		}

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"sallyport/server"
 	"sallyport/server/admin"
 )
 
@@ -82,4 +83,18 @@ func as(t *testing.T, uid uint32, args ...string) string {
 		return fmt.Sprintf("%s: %v", out.String(), err)
 	}
 	return out.String()
+}
+
+// TestPathsOfAKeyServiceAreMadeAbsolute: a relative one would be found out after everything was made.
+func TestPathsOfAKeyServiceAreMadeAbsolute(t *testing.T) {
+	t.Parallel()
+	o := initFlags{sftp: ":2022"}
+	o.seal.Transit = server.SealTransit{TokenFile: "etc/token", CAFile: "ca.pem"}
+	if _, err := o.data(""); err != nil || !filepath.IsAbs(o.seal.Transit.TokenFile) || !filepath.IsAbs(o.seal.Transit.CAFile) {
+		t.Errorf("%+v, %v", o.seal.Transit, err)
+	}
+	o.seal.Transit = server.SealTransit{TokenFile: "credential:token"}
+	if _, err := o.data(""); err != nil || o.seal.Transit.TokenFile != "credential:token" || o.seal.Transit.CAFile != "" {
+		t.Errorf("%+v, %v", o.seal.Transit, err)
+	}
 }

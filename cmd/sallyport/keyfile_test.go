@@ -19,7 +19,9 @@ func TestTheKeyFileIsTheOneThatTheConfigurationNamesNow(t *testing.T) {
 	h := initHost(t)
 	h.serve(t)
 	h.await(t, "ready")
-	toKeyFile := func() (admin.SealChanged, error) { return h.cl.SealChange(t.Context(), admin.SealChange{To: "keyfile"}) }
+	toKeyFile := func() (admin.SealChanged, error) {
+		return h.cl.SealChange(t.Context(), admin.SealChange{To: "keyfile"})
+	}
 	refused := func(err error, code admin.Code, says string) {
 		t.Helper()
 		var e *admin.Error

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"sallyport/server"
 	"sallyport/server/admin"
@@ -56,12 +58,12 @@ func (a *app) root() *cobra.Command {
 		Version:           version(), // for --version; `version` says more
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 		Args:              cobra.ArbitraryArgs,
-		PersistentPreRunE: func(*cobra.Command, []string) error { return a.checkGlobals() },
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return cmp.Or(a.checkGlobals(), missingFlags(c)) },
 		RunE:              unknownOrHelp,
 	}
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &admin.Error{Code: admin.CodeUsage, Message: err.Error(), Hint: "see `" + c.CommandPath() + " --help`"}
+		return &admin.Error{Code: admin.CodeUsage, Message: flagError(err), Hint: "see `" + c.CommandPath() + " --help`"}
 	})
 	f := root.PersistentFlags()
 	f.StringVarP(&a.output, "output", "o", "table", "output `format`: table, json, yaml or name")
@@ -91,6 +93,7 @@ func (a *app) addCommands(root *cobra.Command) {
 	add("Files and history", a.backupCommand(), a.vfsCommand())
 	add("Keys", a.sealCommand(), a.unsealCommand(), a.hostkeyCommand(), a.certCommand())
 	root.AddCommand(a.versionCommand())
+	a.completions(root)
 }
 
 // group makes a command that only holds others.
@@ -166,6 +169,34 @@ func (a *app) checkGlobals() error {
 		a.state = abs
 	}
 	return nil
+}
+
+// missingFlags comes before cobra's own check, whose error is one of the program and not of its user.
+func missingFlags(c *cobra.Command) error {
+	var missing []string
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if required := f.Annotations[cobra.BashCompOneRequiredFlag]; len(required) > 0 && required[0] == "true" && !f.Changed {
+			missing = append(missing, "--"+f.Name)
+		}
+	})
+	if len(missing) == 0 {
+		return nil
+	}
+	return usage(c.CommandPath()+" needs "+strings.Join(missing, " and "), "see `"+c.CommandPath()+" --help`")
+}
+
+// flagError takes the words of a parser of numbers out of an error about a flag.
+func flagError(err error) string {
+	text := err.Error()
+	if before, after, found := strings.Cut(text, "strconv."); found {
+		if _, why, ok := strings.Cut(after, "\": "); ok {
+			if why == "invalid syntax" {
+				why = "not a number"
+			}
+			return before + why
+		}
+	}
+	return text
 }
 
 func usage(message, hint string) error {

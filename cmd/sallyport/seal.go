@@ -14,6 +14,7 @@ import (
 
 func (a *app) sealCommand() *cobra.Command {
 	c := &cobra.Command{Use: "seal", Short: "Seal the running server now; rotate keys, change the seal, make recovery kits", Args: exactly(),
+		Example: "  sallyport seal --reason 'disk is being replaced'\n  sallyport seal status",
 		Long: "End every session at once and have the server replace its process image, so that no key is left in\n" +
 			"memory. It goes on answering, and refuses logins, until `sallyport unseal`. It does not unseal itself\n" +
 			"before its next start, whatever kind of seal it has.",

@@ -24,7 +24,8 @@ type sealChangeFlags struct {
 func (a *app) sealShares() *cobra.Command {
 	o := sealChangeFlags{to: keyring.KindShares}
 	c := &cobra.Command{Use: "shares", Short: "Make a new set of shares; those of the old set are worth nothing then", Args: exactly(),
-		RunE: func(c *cobra.Command, _ []string) error { return a.changeSeal(c.Context(), &o) }}
+		Example: "  sallyport seal shares --shares 3-of-5\n  sallyport seal shares --recipient @alice.pub --recipient @bob.pub --recipient age1… --out shares --yes",
+		RunE:    func(c *cobra.Command, _ []string) error { return a.changeSeal(c.Context(), &o) }}
 	o.shares.register(c.Flags())
 	return c
 }
@@ -96,6 +97,7 @@ func recipients(list []string) ([]string, error) {
 func (a *app) sealExport() *cobra.Command {
 	var recipient, out string
 	c := &cobra.Command{Use: "export", Short: "Make a recovery kit, encrypted to an age recipient or SSH key", Args: exactly(),
+		Example: "  sallyport seal export --recipient age1… --out kit.age\n  sallyport seal export --recipient @id_ed25519.pub >kit.age",
 		Long: "Make a recovery kit. With it and the recipient's private key `sallyport unseal --recovery` opens this state,\n" +
 			"whatever becomes of the seal, until the kit is revoked. Keep it off this host.",
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -156,6 +158,7 @@ func (a *app) sealFinish() *cobra.Command {
 
 func (a *app) sealRevoke() *cobra.Command {
 	return &cobra.Command{Use: "revoke KIT", Short: "Take a recovery kit out of the seal; rotate the root key afterwards", Args: exactly("KIT"),
+		Example: "  sallyport seal status\n  sallyport seal revoke 8daed32ecd66756e && sallyport seal rotate",
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := a.confirm("Recovery kit %s will not open root keys to come.", args[0]); err != nil {
 				return err

@@ -26,6 +26,7 @@ type unsealFlags struct {
 func (a *app) unsealCommand() *cobra.Command {
 	var o unsealFlags
 	c := &cobra.Command{Use: "unseal", Short: "Give the running server what it needs to get at its keys", Args: exactly(),
+		Example: "  sallyport unseal\n  age -d -i me.txt share-689c33be-1 | sallyport unseal --stdin\n  sallyport unseal --recovery kit.age --identity me.txt",
 		Long: "With a passphrase, ask for it. With shares, ask for one: each holder runs this command, and the last one\n" +
 			"needed unseals the server; until then the exit code is 6. With a key file, a key service or a helper\n" +
 			"the server tries at once. With --recovery, a recovery kit does whatever the seal is.",

@@ -57,6 +57,7 @@ func (a *app) vfsVerify() *cobra.Command {
 	var account string
 	var offline, repair, fallback bool
 	c := &cobra.Command{Use: "verify", Short: "Check every record and every stored byte; exit 1 on findings", Args: exactly(),
+		Example: "  sallyport vfs verify\n  sallyport vfs verify --account acme --repair\n  sallyport vfs verify --offline",
 		Long: "Check every record, the sums over them and every segment of every blob. A running server does it\n" +
 			"online; without one the command opens the state directory itself (that needs the seal key: exit 6 without).\n\n" +
 			"--repair reads what can be read of damaged volumes, shows what it would bring back and what is lost, with\n" +

@@ -134,7 +134,7 @@ func refusedRestore(err error) error {
 	case errors.Is(err, vfs.ErrPurged):
 		return newError(CodeNotFound, "it was purged", "`sallyport backup list` shows what is kept")
 	case errors.Is(err, fs.ErrNotExist):
-		return newError(CodeNotFound, "there was no such path at that time", "`sallyport backup list --account NAME` shows paths and times")
+		return newError(CodeNotFound, "there was no such path at that time, or what was there is purged", "`sallyport backup list --account NAME` shows paths and times")
 	}
 	return err
 }
