@@ -59,7 +59,7 @@ func (a *app) showFindings(findings []server.Finding) error {
 		}
 	}
 	if failed > 0 {
-		return &admin.Error{Code: admin.CodeFindings, Message: fmt.Sprintf("%d checks failed", failed)}
+		return &admin.Error{Code: admin.CodeFindings, Message: "checks that failed: " + fmt.Sprint(failed)}
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -52,11 +53,16 @@ def main():
 
 def tool(args, *command, data=b""):
     """Runs pkcs11-tool; the PIN goes by the environment, which other users cannot see."""
-    with open(args.pin_file, encoding="ascii") as f:
-        if os.fstat(f.fileno()).st_mode & 0o027:  # the group may read: so it shows for a systemd credential
-            raise Refused("denied", "the PIN file lets others at it: run chmod 600 on it")
-        pin = f.read().strip()
+    try:
+        with open(args.pin_file, encoding="ascii") as f:
+            if os.fstat(f.fileno()).st_mode & 0o027:  # the group may read: so it shows for a systemd credential
+                raise Refused("denied", "the PIN file lets others at it: run chmod 600 on it")
+            pin = f.read().strip()
+    except OSError as e:
+        raise Refused("unavailable", "the PIN file cannot be read: " + (e.strerror or "error"))
     env = {"PATH": os.environ["PATH"], "SALLYPORT_PIN": pin, **dict(e.split("=", 1) for e in args.env)}
+    if shutil.which("pkcs11-tool") is None:
+        raise Refused("unavailable", "pkcs11-tool (OpenSC) is not installed")
     r = subprocess.run(["pkcs11-tool", "--module", args.module, "--token-label", args.token, "--login", "--pin", "env:SALLYPORT_PIN", *command],
                        input=data, env=env, capture_output=True)
     if r.returncode != 0:
