@@ -68,6 +68,7 @@ var replies = []struct {
 	{vfs.ErrReadOnly, reply{451, "The volume takes no writes at the moment; the operator has to look after it."}},
 	{syscall.EDQUOT, reply{552, "Quota exceeded."}},
 	{syscall.ENOSPC, reply{452, "Not enough space."}},
+	{session.ErrNoHistory, reply{550, "This account keeps nothing of the past (backup.retention_days is 0)."}},
 	{vfs.ErrNotKept, reply{550, "Older than what is kept."}},
 	{session.ErrNotThen, reply{550, "No such file or directory at that time."}},
 	{session.ErrWhich, reply{550, "That lists versions: name one of them, as it stands in the list."}},

@@ -19,6 +19,9 @@ const versionsDir = "versions"
 // ErrInstant means that a name directly below policy.Reserved is no instant. It is an fs.ErrNotExist.
 var ErrInstant = fmt.Errorf("session: no instant: %w", fs.ErrNotExist)
 
+// ErrNoHistory means that the policy keeps nothing of the past for the account. It is a vfs.ErrNotKept.
+var ErrNoHistory = fmt.Errorf("session: no history: %w", vfs.ErrNotKept)
+
 // past is a path below policy.Reserved: /.backups itself, /.backups/<instant>/…, or /.backups/versions/….
 type past struct {
 	g        *Guard
@@ -47,7 +50,7 @@ func (g *Guard) past(name string) (*past, error) {
 		return nil, g.s.denied(p.Deny(policy.CodeHistory, "backup.self_service"), policy.OpStat, name)
 	}
 	if !g.keeps(p) {
-		return nil, &fs.PathError{Op: "stat", Path: name, Err: vfs.ErrNotKept}
+		return nil, &fs.PathError{Op: "stat", Path: name, Err: ErrNoHistory}
 	}
 	if h.root {
 		h.rest = "/"

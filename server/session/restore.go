@@ -38,6 +38,9 @@ func (g *Guard) Restore(ctx context.Context, name, instant string) (vfs.RestoreT
 	if d := g.s.suspended(p); d != nil {
 		return vfs.RestoreTotals{}, g.s.denied(d, policy.OpWrite, from)
 	}
+	if !g.keeps(p) {
+		return vfs.RestoreTotals{}, &fs.PathError{Op: "restore", Path: from, Err: ErrNoHistory}
+	}
 	ask := vfs.RestoreAsk{At: at, From: from}
 	// Whether something existed is told to those only who may see it, wherever symlinks led.
 	then := (&past{g: g, p: p, label: FormatInstant(at), at: at}).look(policy.OpStat)

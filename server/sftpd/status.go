@@ -103,6 +103,7 @@ var statuses = []struct {
 	{session.ErrAudit, status{fxFailure, "nothing can be recorded, so nothing may happen; the operator has been told"}},
 	{session.ErrClosed, status{fxFailure, "the session is ending"}},
 	{keyring.ErrSealed, status{fxFailure, "the server is sealed"}},
+	{session.ErrNoHistory, status{fxNoSuchFile, "this account keeps nothing of the past (backup.retention_days is 0)"}},
 	{vfs.ErrNotKept, status{fxNoSuchFile, "older than what is kept"}},
 	{session.ErrInstant, status{fxNoSuchFile, "no such time: write it like 2026-11-20T1430Z, in UTC"}},
 	{vfs.ErrNothingYet, status{fxNoSuchFile, "nothing had been stored at that time yet"}},
