@@ -23,6 +23,9 @@ func (a *app) backupHold() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if h.Nothing {
+					a.say("note: nothing is or was at %s; if it is mistyped, `sallyport backup release --account %s --hold %d` ends the hold", h.Path, h.Account, h.Hold)
+				}
 				return a.showHolds(admin.Holds{Holds: []admin.Hold{h}}, h)
 			})
 		}}

@@ -3,12 +3,14 @@ package admin
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net/http"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
+	"sallyport/crypto/keyring"
 	"sallyport/policy/policydb"
 	"sallyport/server/audit"
 	"sallyport/vfs"
@@ -41,7 +43,23 @@ func (s *Server) backupHold(ctx context.Context, who Peer, r HoldAsk) (Hold, err
 	}
 	s.o.Volumes.Settle() // before it is answered
 	s.holdsChanged(a)
-	return describeHold(r.Account, h), s.record(ctx, who, audit.Event{Action: audit.Hold, Account: audit.ID(a.ID), Path: audit.Text(h.Path), Version: h.N, Detail: r.Reason})
+	out := describeHold(r.Account, h)
+	out.Nothing = s.nothingAt(ctx, a.ID, h.Path)
+	return out, s.record(ctx, who, audit.Event{Action: audit.Hold, Account: audit.ID(a.ID), Path: audit.Text(h.Path), Version: h.N, Detail: r.Reason})
+}
+
+// nothingAt says whether an account has and had nothing at a path; false where that cannot be told.
+func (s *Server) nothingAt(ctx context.Context, id keyring.AccountID, name string) bool {
+	v, err := s.o.Volumes.Volume(ctx, id)
+	if err != nil {
+		return false
+	}
+	w := v.View(vfs.ViewOptions{Writer: "operator"})
+	_, err = w.Lstat(name)
+	if w.Close() != nil || !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	return v.SupersededBelow(ctx, name, time.Time{}, s.o.Clock.Now().Add(time.Hour), func(vfs.Superseded) error { return errEnough }) == nil
 }
 
 func (s *Server) backupRelease(ctx context.Context, who Peer, r HoldRef) (Hold, error) {

@@ -28,6 +28,8 @@ type Hold struct {
 	Reason  string    `json:"reason"`
 	Who     string    `json:"who"`
 	At      time.Time `json:"at"`
+	// Nothing says, of a new hold, that nothing is or was at its path: it may have been mistyped.
+	Nothing bool `json:"nothing,omitempty"`
 }
 
 // Holds is a list.
