@@ -44,15 +44,15 @@ type parts struct {
 
 // openParts opens everything that needs the key. On error what was opened is
 // closed again.
-func openParts(ctx context.Context, c *Config, seal keyring.Seal, log *slog.Logger) (*parts, error) {
+func openParts(ctx context.Context, c *Config, seal keyring.Seal, find keyring.Finder, log *slog.Logger) (*parts, error) {
 	p := &parts{log: log}
-	if err := p.open(ctx, c, seal); err != nil {
+	if err := p.open(ctx, c, seal, find); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
 }
 
-func (p *parts) open(ctx context.Context, c *Config, seal keyring.Seal) (err error) {
+func (p *parts) open(ctx context.Context, c *Config, seal keyring.Seal, find keyring.Finder) (err error) {
 	if p.keyring, err = openKeyring(ctx, c, seal); err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (p *parts) open(ctx context.Context, c *Config, seal keyring.Seal) (err err
 		return err
 	}
 	p.retention = retention.Start(retention.Options{Policy: p.policy, Volumes: p.volumes, Clock: p.clock, Log: p.log.With("part", "retention"), Rate: c.Retention.Rate})
-	p.keyring.FindSeals(c.formerSeal)
+	p.keyring.FindSeals(find)
 	p.finisher = shred.StartFinisher(shred.FinishOptions{Keyring: p.keyring, Record: p.audit.Append, Log: p.log.With("part", "shred")})
 	at, daily := c.Shred.time()
 	p.shredder = shred.Start(shred.Options{

@@ -90,6 +90,11 @@ func (s *Server) openingConfig() *Config {
 	return c
 }
 
+// formerSeal is by what the file says now, as whatever opens or changes the seal.
+func (s *Server) formerSeal(ctx context.Context, kind, label string) (keyring.Seal, error) {
+	return s.openingConfig().formerSeal(ctx, kind, label)
+}
+
 func (s *Seal) transit() transit.Config {
 	t := s.Transit
 	return transit.Config{

@@ -58,7 +58,7 @@ func (s *Server) unseal(ctx context.Context, seal keyring.Seal, who string) erro
 		}
 		return errLeaving
 	}
-	p, err := openParts(ctx, s.config.Config, seal, s.log)
+	p, err := openParts(ctx, s.config.Config, seal, s.formerSeal, s.log)
 	if err == nil {
 		if err = s.openCopier(p); err != nil {
 			err = errors.Join(err, p.close())

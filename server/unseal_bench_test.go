@@ -39,7 +39,7 @@ func BenchmarkUnseal(b *testing.B) {
 	must(err)
 	must(k.Close())
 	log := slog.New(slog.DiscardHandler)
-	p, err := openParts(b.Context(), c, seal, log)
+	p, err := openParts(b.Context(), c, seal, c.formerSeal, log)
 	must(err)
 	for i := range n {
 		id, err := p.keyring.NewAccount(b.Context())
@@ -51,7 +51,7 @@ func BenchmarkUnseal(b *testing.B) {
 	var used time.Duration // of the processors: what a busy machine tells, too
 	for b.Loop() {
 		began := cpu()
-		p, err := openParts(b.Context(), c, seal, log)
+		p, err := openParts(b.Context(), c, seal, c.formerSeal, log)
 		must(err)
 		if len(p.keyring.Accounts()) != n {
 			b.Fatal("accounts are missing")

@@ -39,7 +39,7 @@ func openOffline(ctx context.Context, c *Config) (p *parts, release func(), err 
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err = openParts(ctx, c, seal, slog.New(slog.DiscardHandler))
+	p, err = openParts(ctx, c, seal, c.formerSeal, slog.New(slog.DiscardHandler))
 	if err != nil {
 		release()
 		return nil, nil, err
