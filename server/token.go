@@ -56,7 +56,7 @@ func (s *Server) lookAfterToken(ctx context.Context) time.Duration {
 		s.token.said.Store(nil)
 		return tokenIdle
 	}
-	seal, err := s.config.sealOfKind(ctx, info.Kind, nil)
+	seal, err := s.openingConfig().sealOfKind(ctx, info.Kind, nil)
 	if err != nil {
 		return tokenRetry // who unseals says so
 	}
