@@ -73,8 +73,8 @@ func (s *Server) adminOptions(p *parts) admin.Options {
 		Copier:   p.copier,
 		Sessions: p.listSessions, Kill: p.kill, Bans: p.bans, Ban: p.ban, Unban: p.unban, Unlock: p.sessions.Unlock,
 		WouldEnd: p.wouldEnd, Facts: p.sessions.Facts,
-		Shred: p.shredder.Run, Finish: p.finisher, Token: s.token.say, Record: p.audit.Append, RecordSeq: p.audit.AppendSeq, Tail: p.audit.Tail, ReadAudit: p.audit.Read, VerifyAudit: p.audit.Verify,
-		ExportAudit: p.audit.Export, AuditKey: p.audit.PublicKey, ResolveUIDs: s.config.Admin.ResolveUIDs,
+		Shred: p.shredder.Run, Finish: p.finisher, Token: s.token.say, Record: p.audit.Append, RecordSeq: p.audit.AppendSeq, Tail: p.tail, ReadAudit: p.audit.Read, VerifyAudit: p.audit.Verify,
+		ExportAudit: p.exportAudit, AuditKey: p.audit.PublicKey, ResolveUIDs: s.config.Admin.ResolveUIDs,
 		WouldPurge: p.wouldPurge, HoldsChanged: p.retention.HoldsChanged, HoldNames: p.sessions.HoldNames, Clock: p.clock,
 		SealOf: func(ctx context.Context, kind string) (keyring.Seal, error) {
 			c, err := s.sealConfig()

@@ -75,7 +75,7 @@ type Options struct {
 	// Copier hands out copies of the whole state.
 	Copier *copier.Copier
 
-	// Of the audit log: Append, AppendSeq, Tail, Read and Verify.
+	// Of the audit log: Append, AppendSeq, Tail, Read and Verify. Tail and ExportAudit have the event of everything acknowledged before.
 	Record      func(context.Context, audit.Event) error
 	RecordSeq   func(context.Context, audit.Event) (uint64, error)
 	Tail        func(ctx context.Context, n int, follow bool, fn func(audit.Record) error) error

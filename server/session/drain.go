@@ -21,6 +21,7 @@ const drainEvery = 200 * time.Millisecond
 type drainer struct {
 	log  *audit.Log
 	slog *slog.Logger
+	turn chan struct{} // capacity 1: who drains; who comes second finds done what the first had taken
 
 	mu    sync.Mutex
 	ready map[keyring.AccountID]*vfs.Volume
@@ -28,7 +29,7 @@ type drainer struct {
 }
 
 func newDrainer(l *audit.Log, s *slog.Logger) *drainer {
-	return &drainer{log: l, slog: s, ready: map[keyring.AccountID]*vfs.Volume{}, wake: make(chan struct{}, 1)}
+	return &drainer{log: l, slog: s, turn: make(chan struct{}, 1), ready: map[keyring.AccountID]*vfs.Volume{}, wake: make(chan struct{}, 1)}
 }
 
 // add is vfs.FS.OnOutbox: it only takes a note.
@@ -76,22 +77,45 @@ func (d *drainer) run(ctx context.Context) {
 	}
 }
 
-// rest drains what came last, at Close. What fails stays in its volume for the next start.
-func (d *drainer) rest() error { return d.all(context.Background()) }
+// Drain brings the event of every change that was acknowledged before the call into the audit log, so that who reads the log next
+// finds it there. Events that cannot be brought there stay in their volumes, and are the error. Safe for concurrent use.
+func (m *Manager) Drain(ctx context.Context) error {
+	if m.drain == nil {
+		return nil
+	}
+	m.o.FS.Notified() // of the last commits, before they are asked for
+	return m.drain.all(ctx)
+}
 
+// all brings into the chain what was noted before it got its turn.
 func (d *drainer) all(ctx context.Context) error {
+	select {
+	case d.turn <- struct{}{}:
+		defer func() { <-d.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return d.volumes(ctx)
+}
+
+func (d *drainer) volumes(ctx context.Context) error {
 	var errs []error
 	for _, v := range d.take() {
 		err := d.volume(ctx, v)
 		if errors.Is(err, fs.ErrClosed) { // its account was destroyed meanwhile, which it had told everything for
 			continue
 		}
-		if err != nil {
-			errs = append(errs, err)
-			d.mu.Lock()
-			d.ready[v.ID()] = v // tried again with the next event
-			d.mu.Unlock()
+		if err == nil {
+			continue
 		}
+		errs = append(errs, err)
+		if ctx.Err() != nil { // somebody who asked went away, and nothing is wrong with the volume
+			d.add(v)
+			continue
+		}
+		d.mu.Lock()
+		d.ready[v.ID()] = v // tried again with the next event
+		d.mu.Unlock()
 	}
 	return errors.Join(errs...)
 }

@@ -199,11 +199,7 @@ func (m *Manager) CloseWith(d *policy.Denial) error {
 	m.mu.Unlock()
 	m.stop()
 	m.work.Wait()
-	if m.drain != nil {
-		m.o.FS.Notified() // of the last commits, before they are asked for
-		return m.drain.rest()
-	}
-	return nil
+	return m.Drain(context.Background()) // what fails stays in its volume for the next start
 }
 
 // spawn runs fn in a goroutine that Close waits for; after Close, in this one.
