@@ -3,11 +3,15 @@ package transittest
 import (
 	"encoding/json"
 	"encoding/pem"
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Env names the binary of a Vault or OpenBao that tests use in the place of the fake (docs/OPERATIONS.md "Key services").
@@ -54,7 +58,7 @@ func Start(t TB) Service {
 		return startVault(t, path)
 	}
 	s := &service{t: t, Server: New("transit", "s.token")}
-	s.listen("127.0.0.1:0")
+	s.listen(hold(t))
 	t.Cleanup(s.Stop)
 	return s
 }
@@ -76,6 +80,26 @@ func (s *service) listen(address string) {
 	s.http.Listener.Close()
 	s.http.Listener = l
 	s.http.StartTLS()
+}
+
+// hold returns an address with a free port, which nobody else is given who asks for any that is free: a socket is bound to it that takes no
+// connections. So it is there for Start, and refuses while nobody listens.
+func hold(t TB) (address string) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) // as who listens does: both may have it
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	}
+	bound, nameErr := unix.Getsockname(fd)
+	if err := errors.Join(err, nameErr); err != nil {
+		t.Fatalf("%v", err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", bound.(*unix.SockaddrInet4).Port)
 }
 
 func (s *service) URL() string { return s.http.URL }

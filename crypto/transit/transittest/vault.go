@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -37,12 +36,8 @@ type vault struct {
 
 func startVault(t TB, path string) *vault {
 	t.Helper()
-	v := &vault{t: t, path: path, dir: t.TempDir()}
+	v := &vault{t: t, path: path, dir: t.TempDir(), addr: hold(t)}
 	v.certify()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	v.must(err)
-	v.addr = l.Addr().String()
-	v.must(l.Close())
 	config, err := json.Marshal(map[string]any{
 		"storage":  map[string]any{"file": map[string]any{"path": filepath.Join(v.dir, "data")}},
 		"listener": []any{map[string]any{"tcp": map[string]any{"address": v.addr, "tls_cert_file": v.file("ca.pem"), "tls_key_file": v.file("key.pem")}}},
