@@ -158,8 +158,10 @@ func TestMemoryOfARemovedAccount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.upload(t, name, "content of a file").close()
-	keys, _ := h.awaitIdle(t, st.PID, len(h.keys(t))) // with the data keys: nothing is written afterwards
+	client := h.upload(t, name, "content of a file")
+	open := len(h.keys(t)) // while a session keeps the server from closing the database
+	client.close()
+	keys, _ := h.awaitIdle(t, st.PID, open) // with the data keys: nothing is written afterwards
 	reader := h.dial(t, name)
 	defer reader.close()
 	file, err := reader.c.Open("/whole")
