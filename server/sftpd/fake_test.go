@@ -367,6 +367,15 @@ func newRig(t testing.TB, g *fakeGate, l Limits) *rig {
 
 func newRigWith(t testing.TB, g *fakeGate, o Options) *rig {
 	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newRigOn(t, g, o, ln)
+}
+
+func newRigOn(t testing.TB, g *fakeGate, o Options, ln net.Listener) *rig {
+	t.Helper()
 	r := &rig{t: t, gate: g, key: newKey(t), logs: &logBuffer{}}
 	if g.dir == "" {
 		g.dir = t.TempDir()
@@ -377,10 +386,6 @@ func newRigWith(t testing.TB, g *fakeGate, o Options) *rig {
 	o.HostKeys = func() []ssh.Signer { return []ssh.Signer{host} }
 	o.Log = slog.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	r.server, err = newServer(o, g)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

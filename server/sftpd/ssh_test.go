@@ -8,11 +8,12 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -183,50 +184,53 @@ func TestRefusalsAreExplained(t *testing.T) {
 // when its time is over, and its place is free again.
 func TestSlowLoris(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, &fakeGate{}, Limits{PreAuth: 300 * time.Millisecond, Handshakes: 3, HandshakesPerNet: 3})
-	var silent []net.Conn
-	for range 3 {
-		nc, err := net.Dial("tcp", r.addr)
-		if err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		const preAuth = 300 * time.Millisecond
+		r, w := newBubbleRig(t, &fakeGate{}, Limits{PreAuth: preAuth, Handshakes: 3, HandshakesPerNet: 3})
+		began := time.Now()
+		var silent []net.Conn
+		for range 3 {
+			nc := w.wire()
+			defer nc.Close()
+			if _, err := bufio.NewReader(nc).ReadString('\n'); err != nil {
+				t.Fatalf("no identification: %v", err)
+			}
+			silent = append(silent, nc)
 		}
-		defer nc.Close()
-		if _, err := bufio.NewReader(nc).ReadString('\n'); err != nil {
-			t.Fatalf("no identification: %v", err)
+		over := w.wire()
+		defer over.Close()
+		if got, _ := io.ReadAll(over); !strings.Contains(string(got), "too many connections") {
+			t.Errorf("the fourth got %q", got)
 		}
-		silent = append(silent, nc)
-	}
-	over, err := net.Dial("tcp", r.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer over.Close()
-	if got, _ := io.ReadAll(over); !strings.Contains(string(got), "too many connections") {
-		t.Errorf("the fourth got %q", got)
-	}
-	go func() { // a byte at a time, until the server has had enough
-		for _, b := range []byte("SSH-2.0-" + strings.Repeat("slow", 1000)) {
-			if _, err := silent[0].Write([]byte{b}); err != nil {
-				return
+		var slow sync.WaitGroup
+		slow.Go(func() { // a byte at a time, until the server has had enough
+			for _, b := range []byte("SSH-2.0-" + strings.Repeat("slow", 50)) {
+				time.Sleep(preAuth / 100)
+				if _, err := silent[0].Write([]byte{b}); err != nil {
+					return
+				}
+			}
+		})
+		for i, nc := range silent {
+			if _, err := io.ReadAll(nc); err != nil {
+				t.Errorf("silent connection %d: %v", i, err)
+			}
+			if took := time.Since(began); took > preAuth {
+				t.Errorf("silent connection %d was there for %v", i, took)
 			}
 		}
-	}()
-	for i, nc := range silent {
-		_ = nc.SetReadDeadline(time.Now().Add(10 * time.Second))
-		if _, err := io.ReadAll(nc); errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("silent connection %d is still there", i)
+		synctest.Wait()
+		c, err := w.dialWire(r.config())
+		if err != nil {
+			t.Fatalf("there is no room: %v", err)
 		}
-	}
-	eventually(t, "there is room again", func() bool {
-		c, err := ssh.Dial("tcp", r.addr, r.config())
-		if err == nil {
-			c.Close()
+		c.Close()
+		if n := r.server.Stats().TurnedAway; n != 1 {
+			t.Errorf("%d were counted as turned away, want 1", n)
 		}
-		return err == nil
+		silent[0].Close()
+		slow.Wait()
 	})
-	if n := r.server.Stats().TurnedAway; n == 0 {
-		t.Error("nobody was counted as turned away")
-	}
 }
 
 // TestAlgorithms: what the server offers holds nothing from before its time.
@@ -272,22 +276,24 @@ func TestCipherSteering(t *testing.T) {
 		tests = tests[len(tests)-1:]
 	}
 	g := &fakeGate{}
-	r := newRig(t, g, Limits{})
-	for _, tt := range tests {
-		c := r.config()
-		c.Ciphers = tt.offer
-		c.ClientVersion = "SSH-2.0-steered"
-		cl, err := ssh.Dial("tcp", r.addr, c)
-		if err != nil {
-			t.Errorf("%q: %v", tt.offer, err)
-			continue
+	synctest.Test(t, func(t *testing.T) { // the server waits for the client's offer for a while only
+		r, w := newBubbleRig(t, g, Limits{})
+		for _, tt := range tests {
+			c := r.config()
+			c.Ciphers = tt.offer
+			c.ClientVersion = "SSH-2.0-steered"
+			cl, err := w.dialWire(c)
+			if err != nil {
+				t.Errorf("%q: %v", tt.offer, err)
+				continue
+			}
+			a := cl.Conn.(ssh.AlgorithmsConnMetadata).Algorithms()
+			if a.Read.Cipher != tt.want || a.Write.Cipher != tt.want {
+				t.Errorf("%q became %s and %s, want %s", tt.offer, a.Read.Cipher, a.Write.Cipher, tt.want)
+			}
+			cl.Close()
 		}
-		a := cl.Conn.(ssh.AlgorithmsConnMetadata).Algorithms()
-		if a.Read.Cipher != tt.want || a.Write.Cipher != tt.want {
-			t.Errorf("%q became %s and %s, want %s", tt.offer, a.Read.Cipher, a.Write.Cipher, tt.want)
-		}
-		cl.Close()
-	}
+	})
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.facts[0].Client != "SSH-2.0-steered" {
@@ -387,43 +393,47 @@ func TestOnlyFiles(t *testing.T) {
 	}
 }
 
-// freezer stops answering when told.
+// freezer is a client that nobody hears any more when told so.
 type freezer struct {
 	net.Conn
 	freeze atomic.Bool
-	thaw   chan struct{}
 }
 
 func (c *freezer) Write(p []byte) (int, error) {
 	if c.freeze.Load() {
-		<-c.thaw
-		return 0, net.ErrClosed
+		return len(p), nil
 	}
 	return c.Conn.Write(p)
 }
 
 func TestKeepaliveCutsTheDead(t *testing.T) {
 	t.Parallel()
-	g := &fakeGate{}
-	r := newRig(t, g, Limits{Keepalive: 50 * time.Millisecond})
-	nc, err := net.Dial("tcp", r.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	frozen := &freezer{Conn: nc, thaw: make(chan struct{})}
-	sc, chans, reqs, err := ssh.NewClientConn(frozen, r.addr, r.config())
-	if err != nil {
-		t.Fatal(err)
-	}
-	cl := ssh.NewClient(sc, chans, reqs)
-	defer cl.Close()
-	defer close(frozen.thaw)
-	frozen.freeze.Store(true)
-	eventually(t, "the dead client is gone", func() bool { return r.server.Stats().Connections == 0 })
-
-	alive := r.dial()
-	eventually(t, "keepalives were answered", func() bool { return strings.Count(r.logs.String(), "cut") == 1 })
-	if _, err := alive.NewSession(); err != nil {
-		t.Errorf("a client that answers was cut: %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		const every = time.Minute
+		r, w := newBubbleRig(t, &fakeGate{}, Limits{Keepalive: every})
+		frozen := &freezer{Conn: w.wire()}
+		sc, chans, reqs, err := ssh.NewClientConn(frozen, "", r.config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		cl := ssh.NewClient(sc, chans, reqs)
+		defer cl.Close()
+		frozen.freeze.Store(true)
+		alive, err := w.dialWire(r.config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer alive.Close()
+		time.Sleep(2*every - time.Second)
+		if n := r.server.Stats().Connections; n != 2 {
+			t.Errorf("%d connections before the answer was due", n)
+		}
+		time.Sleep(8 * every)
+		if n := strings.Count(r.logs.String(), "cut"); n != 1 || r.server.Stats().Connections != 1 {
+			t.Errorf("%d were cut, %d connections are left", n, r.server.Stats().Connections)
+		}
+		if _, err := alive.NewSession(); err != nil {
+			t.Errorf("a client that answers was cut: %v", err)
+		}
+	})
 }
