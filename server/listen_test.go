@@ -17,7 +17,7 @@ func TestListenAllOpensAllOrNone(t *testing.T) {
 	check(t, err)
 	defer closeAll(open)
 	taken := open[0].Addr().String()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := net.Listen("tcp", "127.83.76.1:0") // where nobody else listens who might be given the port in between
 	check(t, err)
 	address := free.Addr().String()
 	free.Close()
