@@ -16,7 +16,6 @@ ACCOUNTS  ?= 10000
 SEED      ?= $(shell date +%s)
 TOOLS     := $(CURDIR)/.cache/tools
 STATICCHECK_VERSION := v0.8.2
-PACKAGES_E2E := curl lftp openssh-client openssl rclone sshfs
 
 export CGO_ENABLED ?= 0
 # The Go Cryptographic Module of `make fips`: v1.0.0 is the certified one.
@@ -25,7 +24,7 @@ FIPS140   ?= v1.0.0
 FIPS_STORIES := audit certificates clock clockrecord config damage demo errors explain fips held init interactive keys limits lowered maximum policy ransom readonly repair retention rotation scrub sealed secondfactor serve statecopy statecopydamage statecopyother statefiles
 space := $(subst ,, )
 
-.PHONY: transit copies history docs proofs stories fips model run build test unit race e2e bench bruteforce tamper crash fuzz scale lint vulncheck clean e2e-tools
+.PHONY: tools transit copies history docs proofs stories fips model run build test unit race e2e bench bruteforce tamper crash fuzz scale lint vulncheck clean e2e-tools
 
 run: build ## build and start a complete server with one account
 	./$(BIN) demo
@@ -33,7 +32,7 @@ run: build ## build and start a complete server with one account
 build:
 	$(GO) build -trimpath -o $(BIN) ./cmd/sallyport
 
-test: lint race stories proofs e2e ## everything that proves it
+test: tools lint race stories proofs e2e ## everything that proves it
 
 unit: ## tests without the race detector: quick
 	$(GO) test -shuffle=on ./...
@@ -51,16 +50,12 @@ proofs: ## what is too dear under the race detector: the tamper sample of 20,000
 e2e: build e2e-tools ## real clients: curl, lftp, sftp, sshfs, rclone
 	SALLYPORT_BIN=$(CURDIR)/$(BIN) $(GO) test -tags e2e -count=1 -timeout 15m ./cmd/e2e
 
-# Says exactly what is missing; installs it where that needs no questions.
+# Installed where that needs no questions; otherwise it says exactly what is missing, before anything has run.
+tools: ## what the tests need beside Go
+	@.ci/tools
+
 e2e-tools:
-	@missing=""; for t in curl lftp sftp ssh-keygen openssl rclone sshfs; do command -v $$t >/dev/null 2>&1 || missing="$$missing $$t"; done; \
-	if [ -n "$$missing" ]; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
-	    echo "installing:$$missing"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(PACKAGES_E2E) >/dev/null; \
-	  else \
-	    echo "make e2e: missing:$$missing. Install them: apt-get install $(PACKAGES_E2E)" >&2; exit 1; \
-	  fi; \
-	fi
+	@.ci/tools clients
 
 bench: build ## the whole server beside the bare libraries and installed peers (OpenSSH, vsftpd)
 	$(GO) build -o bin/bench ./cmd/bench
