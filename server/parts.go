@@ -177,7 +177,8 @@ func (p *parts) leftovers() error {
 	}
 	for _, id := range p.keyring.Accounts() {
 		if !known[id] {
-			p.log.Warn("the keyring has the key of an account that does not exist", "account", id)
+			p.log.Warn("the keyring has the key of an account that does not exist", "account", id,
+				"hint", "if its removal was cut short: `sallyport account remove "+id.String()+" --destroy`; if the account table was put back to an earlier state, it is needed")
 		}
 	}
 	return nil

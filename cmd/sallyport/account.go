@@ -181,7 +181,7 @@ func (a *app) accountRemove() *cobra.Command {
 		Example: "  sallyport account remove acme --destroy --reason 'contract ended'",
 		Long: "Remove an account. Its key leaves the keyring at once; with --destroy the keyring also gets a new root,\n" +
 			"so that older copies of it do not open with the root in force, and a receipt is printed that is in the\n" +
-			"audit log.",
+			"audit log. If a crash cut a removal short, `seal status` shows a key \"of no account\": give its id as NAME.",
 		RunE: func(c *cobra.Command, args []string) error {
 			if destroy {
 				return a.destroyAccount(c.Context(), args[0])

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"sallyport/crypto/keyring"
@@ -202,12 +203,48 @@ func (s *Server) setEnabled(ctx context.Context, who Peer, r AccountRef, enabled
 // accountRemove ends the sessions (policydb tells session), then destroys keys
 // and files.
 func (s *Server) accountRemove(ctx context.Context, who Peer, r AccountRef) (Empty, error) {
-	a, err := s.o.Policy.RemoveAccount(ctx, r.Name, who.String())
+	id, err := s.toRemove(r.Name)
 	if err != nil {
 		return Empty{}, err
 	}
+	if id, err = s.removeName(ctx, who, r.Name, id); err != nil {
+		return Empty{}, err
+	}
 	ctx = context.WithoutCancel(ctx) // half a removal helps nobody
-	return Empty{}, errors.Join(s.destroy(ctx, a.ID), s.record(ctx, who, audit.Event{Action: audit.AccountRemove, Account: audit.ID(a.ID), Detail: r.Reason}))
+	return Empty{}, errors.Join(s.destroy(ctx, id), s.record(ctx, who, audit.Event{Action: audit.AccountRemove, Account: audit.ID(id), Detail: r.Reason}))
+}
+
+// toRemove finds the account of a name, or of the id of one whose name is gone and whose key is there: its removal was cut short by
+// a crash, and nothing else could name it any more.
+func (s *Server) toRemove(name string) (keyring.AccountID, error) {
+	a, err := s.o.Policy.Account(name)
+	if err == nil {
+		return a.ID, nil
+	}
+	var id keyring.AccountID
+	if id.UnmarshalText([]byte(name)) != nil || !slices.Contains(s.o.Keyring.Accounts(), id) {
+		return id, err
+	}
+	accounts, failed := s.o.Policy.Accounts()
+	if failed != nil {
+		return id, failed
+	}
+	if slices.ContainsFunc(accounts, func(a *policydb.Account) bool { return a.ID == id }) {
+		return id, err // it has a name: whoever destroys it is to say that one
+	}
+	return id, nil
+}
+
+// removeName takes the account out of the table and returns which it was; id if the table does not have it any more.
+func (s *Server) removeName(ctx context.Context, who Peer, name string, id keyring.AccountID) (keyring.AccountID, error) {
+	a, err := s.o.Policy.RemoveAccount(ctx, name, who.String())
+	switch {
+	case errors.Is(err, policydb.ErrNoAccount):
+		return id, nil
+	case err != nil:
+		return id, err
+	}
+	return a.ID, nil
 }
 
 // destroyTries and destroyEvery bound the wait for an account's sessions to let

@@ -289,28 +289,28 @@ func (s *Server) shred(ctx context.Context, who Peer, reason string, o vfs.Shred
 // accountDestroy removes an account so that it is gone for good: its key is in
 // no keyring that the root in force opens.
 func (s *Server) accountDestroy(ctx context.Context, who Peer, r AccountRef) (Destroyed, error) {
-	a, err := s.o.Policy.Account(r.Name)
+	id, err := s.toRemove(r.Name)
 	if err != nil {
 		return Destroyed{}, err
 	}
-	age, err := s.o.Keyring.Age(a.ID)
+	age, err := s.o.Keyring.Age(id)
 	if err != nil {
 		return Destroyed{}, fmt.Errorf("finding the account's key: %w", err)
 	}
-	if _, err := s.o.Policy.RemoveAccount(ctx, r.Name, who.String()); err != nil {
+	if id, err = s.removeName(ctx, who, r.Name, id); err != nil {
 		return Destroyed{}, err
 	}
 	ctx = context.WithoutCancel(ctx) // half a removal helps nobody
-	err = s.o.Keyring.DestroyAccount(ctx, a.ID)
+	err = s.o.Keyring.DestroyAccount(ctx, id)
 	waits := ""
 	if err != nil && !errors.Is(err, keyring.ErrOldRoot) {
 		// The seal is away, or an older root is in the way. Nobody could name the account any more to try again: its key
 		// goes now, and the root that older keyrings open with goes with the next epoch, which the keyring owes.
-		if again := s.o.Keyring.RemoveAccount(ctx, a.ID); again == nil || errors.Is(again, keyring.ErrNoAccount) {
+		if again := s.o.Keyring.RemoveAccount(ctx, id); again == nil || errors.Is(again, keyring.ErrNoAccount) {
 			waits, err = "the root key is not replaced yet: "+err.Error(), nil
 		}
 	}
-	out := Destroyed{ID: a.ID.String(), Version: age.Version, Epoch: s.o.Keyring.Epoch(), At: time.Now(), Pending: waits}
+	out := Destroyed{ID: id.String(), Version: age.Version, Epoch: s.o.Keyring.Epoch(), At: time.Now(), Pending: waits}
 	switch {
 	case errors.Is(err, keyring.ErrOldRoot):
 		out.Pending = err.Error()
@@ -319,7 +319,7 @@ func (s *Server) accountDestroy(ctx context.Context, who Peer, r AccountRef) (De
 		return out, fmt.Errorf("destroying the account's key: %w", err)
 	}
 	out.OldRoot = out.Pending == "" && s.o.Keyring.Status().Destroys
-	removed := s.removeVolume(ctx, a.ID)
+	removed := s.removeVolume(ctx, id)
 	detail := "root epoch " + fmt.Sprint(out.Epoch)
 	if waits != "" {
 		detail += ", root not replaced yet"
@@ -327,7 +327,7 @@ func (s *Server) accountDestroy(ctx context.Context, who Peer, r AccountRef) (De
 		detail += ", old root still at the seal"
 	}
 	out.Audit, err = s.recordSeq(ctx, who, audit.Event{
-		Action: audit.AccountDestroy, Account: audit.ID(a.ID), Version: uint64(age.Version), Time: out.At, Detail: join(detail, r.Reason),
+		Action: audit.AccountDestroy, Account: audit.ID(id), Version: uint64(age.Version), Time: out.At, Detail: join(detail, r.Reason),
 	})
 	return out, errors.Join(removed, err)
 }

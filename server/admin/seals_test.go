@@ -156,3 +156,36 @@ func TestAnAccountIsDestroyedThoughTheSealIsAway(t *testing.T) {
 		t.Errorf("receipt %+v, keyring %+v", out, st)
 	}
 }
+
+// TestARemovalCutShortIsFinishedByTheID: a crash between the account table and the keyring leaves a key that no name leads to.
+func TestARemovalCutShortIsFinishedByTheID(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	for _, name := range []string{"alice", "bob", "carol"} {
+		_, err := f.AccountAdd(t.Context(), AccountAdd{Name: name})
+		check(t, err)
+	}
+	ids := map[string]string{}
+	for _, name := range []string{"alice", "bob", "carol"} {
+		a, err := f.policy.Account(name)
+		check(t, err)
+		ids[name] = a.ID.String()
+	}
+	for _, name := range []string{"alice", "bob"} {
+		_, err := f.policy.RemoveAccount(t.Context(), name, "test") // all that was done before the crash
+		check(t, err)
+	}
+	out, err := f.AccountDestroy(t.Context(), AccountRef{Name: ids["alice"]})
+	check(t, err)
+	if out.ID != ids["alice"] || out.Version != 1 {
+		t.Errorf("receipt %+v", out)
+	}
+	check(t, f.AccountRemove(t.Context(), AccountRef{Name: ids["bob"]}))
+	for _, name := range []string{ids["alice"], ids["bob"], ids["carol"], strings.Repeat("0", 32)} {
+		_, err := f.AccountDestroy(t.Context(), AccountRef{Name: name})
+		wantCode(t, err, CodeNotFound)
+	}
+	if left := f.keyring.Accounts(); len(left) != 1 || left[0].String() != ids["carol"] {
+		t.Errorf("keys of %v are left, want carol's", left)
+	}
+}
