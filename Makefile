@@ -21,7 +21,7 @@ export CGO_ENABLED ?= 0
 # The Go Cryptographic Module of `make fips`: v1.0.0 is the certified one.
 FIPS140   ?= v1.0.0
 # What is left out, and why: docs/FIPS.md.
-FIPS_STORIES := audit certificates clock clockrecord config damage demo errors explain fips held init interactive keys limits lowered maximum policy ransom readonly repair retention rotation scrub sealed secondfactor serve statecopy statecopydamage statecopyother statefiles
+FIPS_STORIES := audit certificates clock clockrecord config damage demo errors explain fips held init interactive keys limits lowered maximum policy ransom readonly repair retention rotation scrub sealed secondfactor serve statecopy statecopydamage statecopyother statefiles stateowner
 space := $(subst ,, )
 
 .PHONY: tools transit copies history docs proofs stories fips model run build test unit race e2e bench bruteforce tamper crash fuzz scale lint vulncheck clean e2e-tools

@@ -117,11 +117,16 @@ func (a *app) verify(ctx context.Context, offline bool, what string, online func
 		if err == nil || explain(err).Code != admin.CodeUnreachable {
 			return err
 		}
-		a.say("no server is running: checking the state directory itself")
 	}
 	l, err := server.LoadConfig(a.configSource())
 	if err != nil {
 		return err
+	}
+	if err := asOwner(l.Config.State.Dir); err != nil {
+		return err
+	}
+	if !offline {
+		a.say("no server is running: checking the state directory itself")
 	}
 	r, err := direct(ctx, l.Config)
 	if err != nil {

@@ -44,11 +44,16 @@ func (a *app) repair(ctx context.Context, offline bool, account string, fallback
 		if err == nil || explain(err).Code != admin.CodeUnreachable {
 			return err
 		}
-		a.say("no server is running: working on the state directory itself")
 	}
 	l, err := server.LoadConfig(a.configSource())
 	if err != nil {
 		return err
+	}
+	if err := asOwner(l.Config.State.Dir); err != nil {
+		return err
+	}
+	if !offline {
+		a.say("no server is running: working on the state directory itself")
 	}
 	return a.repairWith(ctx, repairer{
 		accounts: func(ctx context.Context) ([]string, error) { return server.AccountsOffline(ctx, l.Config) },
