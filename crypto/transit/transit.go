@@ -328,6 +328,14 @@ func (s *destroyer) DestroyOld(ctx context.Context, wrapped, keep []byte) error 
 	switch {
 	case info.MinAvailable > v:
 		return nil
+	}
+	// A service at another address can have a key of that name: to destroy there would be no erasure, and be said to be one.
+	root, err := s.Unwrap(ctx, wrapped)
+	clear(root)
+	if err != nil && !errors.Is(err, ErrTooOld) { // that was forbidden already, by a try that did not come to its end
+		return err
+	}
+	switch {
 	case info.LatestVersion > v:
 	case keep != nil:
 		return fmt.Errorf("%w: version %d of %s is the newest, which cannot be destroyed", ErrUnsuitable, v, s.Label())
