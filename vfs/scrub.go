@@ -7,7 +7,8 @@ import (
 
 // Scrub is Verify in the background: it reads blobs no faster than that many bytes a second (0 = as fast as it can), and it condemns a volume
 // whose metadata is not what was committed. Such a volume takes no more writes, and as soon as nobody uses it, it is closed, so
-// that the next opening verifies it anew and refuses it: end its sessions. A damaged blob is reported and hurts only its files.
+// that the next opening verifies it anew and refuses it: end its sessions. A damaged blob is reported and hurts only its files, and what the
+// metadata only counts wrong is reported and hurts nobody.
 func (v *Volume) Scrub(ctx context.Context, rate int64, report func(finding string)) (res *VerifyResult, condemned bool, err error) {
 	return v.verify(ctx, &pace{rate: rate, began: time.Now()}, true, report)
 }

@@ -35,9 +35,14 @@ func (v *Volume) verify(ctx context.Context, p *pace, condemn bool, report func(
 		res.Findings++
 		report(finding)
 	}
+	damaged := false
+	damage := func(finding string) {
+		damaged = true
+		tell(finding)
+	}
 	err = v.do(ctx, func(c *core) error {
 		for i, step := range []func() error{
-			func() error { return c.db.Verify(ctx, tell) },
+			func() error { return c.db.VerifyApart(ctx, damage, tell) },
 			func() error { return c.verifyBlobs(ctx, p, res, tell) },
 			func() error { return c.verifyOrphans(ctx, tell) },
 		} {
@@ -45,10 +50,10 @@ func (v *Volume) verify(ctx context.Context, p *pace, condemn bool, report func(
 			if err != nil && !errors.Is(public(err), ErrIntegrity) {
 				return err
 			}
-			if err != nil && res.Findings == 0 {
+			if damaged = damaged || err != nil; err != nil && res.Findings == 0 {
 				tell(err.Error())
 			}
-			if i == 0 && res.Findings > 0 && condemn {
+			if i == 0 && damaged && condemn {
 				c.failed.Store(true)
 				condemned = true
 			}
@@ -123,6 +128,15 @@ func (c *core) verifyBlob(ctx context.Context, p *pace, b *meta.BlobKey, res *Ve
 		var err error
 		if ref, ok, err = c.reliedOn(b); err != nil || !ok {
 			return err // or an upload in progress that no version relies on yet
+		}
+	}
+	if b.State == meta.BlobSealed && b.Relied > b.Size { // recovery found less of it than was committed; some version may still rely on the rest
+		most, ok, err := c.reliedOn(b)
+		if err != nil {
+			return err
+		}
+		if ok && most.Bytes > b.Size {
+			tell(fmt.Sprintf("blob %s, inode %d: it has %d bytes, a version relies on %d", blob.ID(b.ID), b.Inode, b.Size, most.Bytes))
 		}
 	}
 	n, err := c.readWhole(ctx, p, ref)

@@ -19,6 +19,8 @@ type census struct {
 	seeds      [2]maphash.Seed
 	tableLimit int // blobs in a table
 
+	miscount func(string) // called by who walks, when the workers have ended
+
 	tell     sync.Mutex // guards the two below
 	report   func(string)
 	findings uint64
@@ -85,7 +87,7 @@ type worker struct {
 }
 
 func newCensus(tx *Tx, report func(string)) *census {
-	return &census{tx: tx, report: report, tableLimit: blobTableLimit, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
+	return &census{tx: tx, report: report, miscount: report, tableLimit: blobTableLimit, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
 }
 
 func (c *census) newWorker() *worker {
