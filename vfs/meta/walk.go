@@ -31,7 +31,7 @@ type versionCount struct {
 	N, prev uint64
 	At      int64
 	Size    uint64
-	uses    uint64 // bytes that are stored
+	uses    uint64 // bytes that are stored, of the current version
 	State   State
 }
 
@@ -137,13 +137,13 @@ func (w *worker) walk(s span) {
 func (w *worker) histories(s span, nodes []nodeCount, used map[string]bool) {
 	var history []versionCount
 	id := Inode(0)
+	var n *nodeCount // of id; nil = it is missing
 	check := func() {
-		if len(history) == 0 {
-			return
-		}
-		if i, ok := slices.BinarySearchFunc(nodes, id, func(n nodeCount, id Inode) int { return cmp.Compare(n.ID, id) }); ok {
-			w.checkHistory(&nodes[i], history)
-		} else {
+		switch {
+		case len(history) == 0:
+		case n != nil:
+			w.checkHistory(n, history)
+		default:
 			w.c.find("%d versions of inode %d, which is missing", len(history), id)
 		}
 		history = history[:0]
@@ -156,11 +156,18 @@ func (w *worker) histories(s span, nodes []nodeCount, used map[string]bool) {
 		}
 		if v.Inode != id {
 			check()
-			id = v.Inode
+			id, n = v.Inode, nil
+			if i, ok := slices.BinarySearchFunc(nodes, id, func(n nodeCount, id Inode) int { return cmp.Compare(n.ID, id) }); ok {
+				n = &nodes[i]
+			}
 		}
 		w.versions++
 		w.countLayout(v, used)
-		history = append(history, versionCount{N: v.N, prev: v.prev, At: v.At, Size: v.Size, State: v.State, uses: v.Layout.Stored(w.tx.hasBlob)})
+		c := versionCount{N: v.N, prev: v.prev, At: v.At, Size: v.Size, State: v.State}
+		if n != nil && n.Version == v.N {
+			c.uses = v.Layout.Stored(w.tx.hasBlob)
+		}
+		history = append(history, c)
 	}
 	check()
 }
