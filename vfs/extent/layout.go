@@ -119,11 +119,21 @@ func (l *Layout) Stored(is func(blob [16]byte) bool) uint64 {
 	if len(l.Blobs) > len(few) {
 		used = make([]uint64, len(l.Blobs))
 	}
-	for i := range l.Extents {
-		if e := &l.Extents[i]; e.Blob != Inline {
-			used[e.Blob] += e.Len
+	AddUsed(used, l.Extents, 1)
+	return l.StoredOf(used, is)
+}
+
+// AddUsed adds, times by, what extents use of each blob of their layout, bytes.
+func AddUsed(used []uint64, extents []Extent, by int) {
+	for i := range extents {
+		if e := &extents[i]; e.Blob != Inline {
+			used[e.Blob] += uint64(by) * e.Len
 		}
 	}
+}
+
+// StoredOf is Stored where it is known already what the extents use of each blob.
+func (l *Layout) StoredOf(used []uint64, is func(blob [16]byte) bool) uint64 {
 	n := uint64(len(l.Inline))
 	for i := range l.Blobs {
 		if used[i] > 0 && is(l.Blobs[i].ID) {

@@ -3,6 +3,7 @@ package meta
 import (
 	"errors"
 	"io/fs"
+	"slices"
 
 	"sallyport/crypto/record"
 	"sallyport/vfs/extent"
@@ -62,25 +63,62 @@ func (tx *Tx) usedBy(n *Node) (uint64, error) {
 	return s.Layout.Stored(tx.hasBlob), nil
 }
 
-// keep counts a new version v of n, which is still as it was before.
-func (tx *Tx) keep(n *Node, v *Version) error {
+// keep counts a new version s of n, which is still as it was before.
+func (tx *Tx) keep(n *Node, s *storedVersion) error {
 	if n.Kind != File {
 		return nil
 	}
-	tx.head.kept += uint64(len(v.Layout.Inline))
-	for i := range v.Layout.Blobs {
-		if ref := &v.Layout.Blobs[i]; ref.Open {
+	l := &s.Layout
+	tx.head.kept += uint64(len(l.Inline))
+	for i := range l.Blobs {
+		if ref := &l.Blobs[i]; ref.Open {
 			if err := tx.rely(ref.ID, ref.Bytes); err != nil {
 				return err
 			}
 		}
 	}
-	if v.State == Interrupted || n.Parent == 0 {
+	if s.State == Interrupted || n.Parent == 0 {
 		return nil
 	}
-	before, err := tx.usedBy(n)
-	tx.head.kept += before - v.Layout.Stored(tx.hasBlob)
+	used := make([]uint64, len(l.Blobs))
+	extent.AddUsed(used, l.Extents, 1)
+	before, err := tx.usedBefore(n, s, used)
+	tx.head.kept += before - l.StoredOf(used, tx.hasBlob)
 	return err
+}
+
+// usedBefore is usedBy of a file whose next version is s, which uses that much of each of its blobs. Pages that both have are not
+// read: the fsync of a file in very many pieces, of which few changed, would cost three times as much.
+func (tx *Tx) usedBefore(n *Node, s *storedVersion, used []uint64) (uint64, error) {
+	if len(s.pages) == 0 || n.Version == 0 {
+		return tx.usedBy(n)
+	}
+	was, err := tx.stored(n.ID, n.Version)
+	if err != nil {
+		return 0, dangling(record.DomainVersion) // putPages has read it
+	}
+	// By the place of a blob in the layout, as pages have it: whatever blobs the two layouts have there.
+	sum := make([]uint64, max(len(was.Layout.Blobs), len(used)))
+	copy(sum, used)
+	shared := map[pageRef]bool{} // true = by both
+	for _, p := range was.pages {
+		shared[p] = false
+	}
+	rest := s.Layout.Extents
+	for _, p := range s.pages {
+		if _, both := shared[p]; both {
+			shared[p] = true
+		} else {
+			extent.AddUsed(sum, rest[:p.count], -1)
+		}
+		rest = rest[p.count:]
+	}
+	was.pages = slices.DeleteFunc(was.pages, func(p pageRef) bool { return shared[p] })
+	if err := tx.readPages(was); err != nil {
+		return 0, err
+	}
+	extent.AddUsed(sum, was.Layout.Extents, 1)
+	return was.Layout.StoredOf(sum, tx.hasBlob), nil
 }
 
 // rely notes in the record of a blob that is being written how far a version relies on it.
