@@ -117,7 +117,11 @@ func (d *doctor) keyFile(ctx context.Context) {
 		d.add("seal", Fail, "the seal key lies in the state directory", "move it out and set seal.key_file")
 		return
 	}
-	if err := keyring.Check(ctx, d.c.State.Dir, &keyring.KeyFile{Path: path}); err != nil {
+	owner, err := ownerOf(d.c.State.Dir)
+	if err == nil {
+		err = keyring.Check(ctx, d.c.State.Dir, &keyring.KeyFile{Path: path, Owner: owner})
+	}
+	if err != nil {
 		d.add("seal", Fail, err.Error(), "check that seal.key_file and state.dir belong together")
 		return
 	}

@@ -151,22 +151,26 @@ func (a *app) backupRestoreState() *cobra.Command {
 		Long: "Write the state of a copy into the state directory (--state, or that of the configuration), which must be absent\n" +
 			"or empty, check every file against the signed manifest, open everything and say what was found; exit 1 on\n" +
 			"findings. It takes what the seal takes: the key file, key service or helper of the configuration, or a\n" +
-			"passphrase or shares, which are asked for. An interrupted restore of the same copy goes on. Never run a\n" +
-			"restored server beside the one that the copy is of.",
+			"passphrase or shares, which are asked for. An interrupted restore of the same copy goes on. If root restores\n" +
+			"into a directory of another user it does so as that user. Never run a restored server beside the one that\n" +
+			"the copy is of.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			o := server.RestoreOptions{From: from, Deep: deep, Damaged: statecopy.Choice(damaged), Who: fmt.Sprintf("uid %d, offline", os.Getuid())}
 			if damaged != "" && !slices.Contains([]statecopy.Choice{statecopy.Newest, statecopy.LastGood, statecopy.LeaveOut}, o.Damaged) {
 				return usage(fmt.Sprintf("--damaged %q", damaged), "newest, last-good or leave-out")
+			}
+			l, err := server.LoadConfig(a.configSource())
+			if err != nil {
+				return err
+			}
+			if err := asOwner(l.Config.State.Dir); err != nil { // before the archive is read
+				return err
 			}
 			end, err := a.copyFrom(c.Context(), &o, secret, "a directory, or - for a tar archive on standard input")
 			if err != nil {
 				return err
 			}
 			defer end()
-			l, err := server.LoadConfig(a.configSource())
-			if err != nil {
-				return err
-			}
 			o.Seal = a.sealOf(l.Config, secret)
 			r, err := server.RestoreState(c.Context(), l.Config, o)
 			if err != nil {

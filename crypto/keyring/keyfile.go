@@ -21,8 +21,11 @@ import (
 var ErrKeyFile = errors.New("keyring: unusable key file")
 
 // KeyFile is the key-file seal: 32 random bytes, hex, mode 0600, outside the
-// state directory. The file is read at each use and not kept.
-type KeyFile struct{ Path string }
+// state directory. It belongs to root or to who reads it. The file is read at each use and not kept.
+type KeyFile struct {
+	Path  string
+	Owner int // may have it, too: the server's user, for root who looks at it for them
+}
 
 var _ Seal = (*KeyFile)(nil)
 
@@ -50,7 +53,7 @@ func NewKeyFile(path string) (*KeyFile, error) {
 		os.Remove(path)
 		return nil, fmt.Errorf("making a key file: %w", err)
 	}
-	return &KeyFile{path}, nil
+	return &KeyFile{Path: path}, nil
 }
 
 // Kind is "keyfile".
@@ -119,7 +122,7 @@ func (s *KeyFile) read() (*record.Key, error) {
 	if mode := info.Mode().Perm(); mode&s.forbidden() != 0 {
 		return nil, unusable("mode %#o lets others at it; run chmod 600 on it", mode)
 	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() && int(st.Uid) != s.Owner {
 		return nil, unusable("it belongs to user id %d; it must belong to the server's user or to root", st.Uid)
 	}
 	text := make([]byte, 2*keySize+2)

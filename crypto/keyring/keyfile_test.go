@@ -65,7 +65,7 @@ func TestKeyFileErrorsSayWhy(t *testing.T) {
 			if err := os.Chmod(path, c.mode); err != nil {
 				t.Fatal(err)
 			}
-			_, err := (&KeyFile{path}).Wrap(t.Context(), make([]byte, 32))
+			_, err := (&KeyFile{Path: path}).Wrap(t.Context(), make([]byte, 32))
 			if c.want == "" {
 				if err != nil {
 					t.Errorf("got %v", err)
@@ -85,18 +85,18 @@ func TestKeyFileErrorsSayWhy(t *testing.T) {
 func TestKeyFileMissingOrNoFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	_, err := (&KeyFile{filepath.Join(dir, "absent")}).Unwrap(t.Context(), nil)
+	_, err := (&KeyFile{Path: filepath.Join(dir, "absent")}).Unwrap(t.Context(), nil)
 	if !errors.Is(err, ErrKeyFile) || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("absent: got %v, want %v and %v", err, ErrKeyFile, fs.ErrNotExist)
 	}
-	if _, err := (&KeyFile{dir}).Unwrap(t.Context(), nil); !errors.Is(err, ErrKeyFile) {
+	if _, err := (&KeyFile{Path: dir}).Unwrap(t.Context(), nil); !errors.Is(err, ErrKeyFile) {
 		t.Errorf("directory: got %v, want %v", err, ErrKeyFile)
 	}
 	fifo := filepath.Join(dir, "fifo")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (&KeyFile{fifo}).Unwrap(t.Context(), nil); !errors.Is(err, ErrKeyFile) {
+	if _, err := (&KeyFile{Path: fifo}).Unwrap(t.Context(), nil); !errors.Is(err, ErrKeyFile) {
 		t.Errorf("FIFO: got %v, want %v", err, ErrKeyFile)
 	}
 }
@@ -171,7 +171,7 @@ func TestSystemdCredential(t *testing.T) {
 		}
 	}
 	read := func(name string) error {
-		_, err := (&KeyFile{filepath.Join(dir, name)}).read()
+		_, err := (&KeyFile{Path: filepath.Join(dir, name)}).read()
 		return err
 	}
 	if err := read("list"); !errors.Is(err, ErrKeyFile) {

@@ -67,7 +67,7 @@ func testFrozenState(t *testing.T, ringFile string) {
 		t.Fatal(err)
 	}
 
-	seal := &KeyFile{filepath.Join(base, "key")}
+	seal := &KeyFile{Path: filepath.Join(base, "key")}
 	k := mustOpen(t, state, seal)
 	if k.Epoch() != want.Epoch || len(k.Accounts()) != len(want.Accounts) || len(want.Accounts) == 0 {
 		t.Errorf("epoch %d with %d accounts, want %d with %d", k.Epoch(), len(k.Accounts()), want.Epoch, len(want.Accounts))
@@ -155,7 +155,7 @@ func TestFrozenKeyringsThatAreRefused(t *testing.T) {
 		dir := t.TempDir()
 		write(t, filepath.Join(dir, sealName), read(t, "testdata/seal.json"))
 		write(t, filepath.Join(dir, keyringName), ring)
-		k, err := Open(t.Context(), dir, &KeyFile{filepath.Join(base, "key")})
+		k, err := Open(t.Context(), dir, &KeyFile{Path: filepath.Join(base, "key")})
 		if err == nil {
 			k.Close()
 		}

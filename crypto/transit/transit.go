@@ -325,8 +325,7 @@ func (s *destroyer) DestroyOld(ctx context.Context, wrapped, keep []byte) error 
 	if err != nil {
 		return err
 	}
-	switch {
-	case info.MinAvailable > v:
+	if info.MinAvailable > v {
 		return nil
 	}
 	// A service at another address can have a key of that name: to destroy there would be no erasure, and be said to be one.

@@ -74,11 +74,14 @@ func (f *Finisher) Next() time.Time {
 func (f *Finisher) run(ctx context.Context) {
 	defer close(f.done)
 	for failed := 0; ; {
-		if err := f.Now(ctx, ""); err == nil || ctx.Err() != nil || !f.o.Keyring.Pending() {
+		switch err := f.Now(ctx, ""); {
+		case err == nil || ctx.Err() != nil:
 			failed = 0
-		} else {
-			failed++
-			if failed == 1 { // the rest says the same, and seal status has it
+		case !f.o.Keyring.Pending(): // it never will be, or it is and the audit log does not know
+			failed = 0
+			f.o.Log.Error("what a change of root or seal had left is not tried again", "error", err, "hint", "rotate the root key if it could not be destroyed: sallyport seal rotate")
+		default:
+			if failed++; failed == 1 { // the rest says the same, and seal status has it
 				f.o.Log.Warn("an old root key is not destroyed yet; it is tried again by itself", "error", err, "hint", "sallyport seal status")
 			}
 		}

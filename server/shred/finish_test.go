@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -81,6 +82,55 @@ func TestAnOldRootIsDestroyedWhenTheServiceIsBack(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatIsNotTriedAgainIsSaid: the old root is destroyed, and the audit log could not be told. Nobody would look for it.
+func TestWhatIsNotTriedAgainIsSaid(t *testing.T) {
+	t.Parallel()
+	file, err := keyring.NewKeyFile(filepath.Join(t.TempDir(), "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seal := &distant{KeyFile: file}
+	k, err := keyring.Create(t.Context(), t.TempDir(), seal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	seal.away.Store(true)
+	if err := k.RotateRoot(t.Context()); !errors.Is(err, keyring.ErrOldRoot) {
+		t.Fatal(err)
+	}
+	seal.away.Store(false)
+	said := make(chan slog.Record, 10)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	f := StartFinisher(FinishOptions{Keyring: k, Log: slog.New(told(said)), Record: func(context.Context, audit.Event) error { return errors.New("the disk is full") }})
+	defer f.Close()
+	for {
+		select {
+		case r := <-said:
+			if r.Level != slog.LevelError {
+				continue
+			}
+			text := r.Message
+			r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })
+			if !strings.Contains(text, "the disk is full") || k.Pending() {
+				t.Errorf("said %q, pending %v", text, k.Pending())
+			}
+			return
+		case <-ctx.Done():
+			t.Fatal("nothing is said")
+		}
+	}
+}
+
+// told hands log records to a test.
+type told chan slog.Record
+
+func (t told) Enabled(context.Context, slog.Level) bool      { return true }
+func (t told) Handle(_ context.Context, r slog.Record) error { t <- r; return nil }
+func (t told) WithAttrs([]slog.Attr) slog.Handler            { return t }
+func (t told) WithGroup(string) slog.Handler                 { return t }
 
 func TestPausesBetweenAttemptsToDestroy(t *testing.T) {
 	t.Parallel()
