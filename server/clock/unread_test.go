@@ -435,6 +435,21 @@ func TestARecordHasTheTimeOfItsCount(t *testing.T) {
 	w.at(w.wall, 0)
 }
 
+// A judgement may be older than the record of it: what passed in between is in both the time and the count, or a restart takes it off or adds it twice.
+func TestAnOldJudgementHasTheTimeOfItsCount(t *testing.T) {
+	t.Parallel()
+	w := startBench(t)
+	w.again(time.Minute)
+	j := *w.c.now.Load()
+	before := w.c.remember(&j)
+	w.idle(40 * time.Second)
+	after := w.c.remember(&j)
+	passed, same := after.count.since(before.count)
+	if !same || passed != 40*time.Second || after.now.Sub(before.now) != passed || after.wall.Sub(before.wall) != passed {
+		t.Errorf("counted %v (%v), and the time went on by %v, the clock by %v", passed, same, after.now.Sub(before.now), after.wall.Sub(before.wall))
+	}
+}
+
 // The word of an operator answers for the clock, and for what was believed of it before, whichever way it is wrong.
 func TestAConfirmationEndsWhatIsNotProven(t *testing.T) {
 	t.Parallel()
