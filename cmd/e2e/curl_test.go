@@ -160,3 +160,16 @@ func TestCurlSessionBinding(t *testing.T) {
 		}
 	}
 }
+
+// A refused upload is told with the server's own reply: 25 is curl's "failed FTP upload". It must not be mistaken for a failed
+// attempt at the data connection.
+func TestCurlRefusedUploadIsNamed(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	file := local(t, "file", testData(9, 300_000))
+	for _, w := range s.ways() {
+		if out, err := s.curl(t, w, "/.backups/file", "-T", file); err == nil || !strings.Contains(err.Error(), "status 25") || !strings.Contains(out, "Failed FTP upload: 550") {
+			t.Errorf("%s: %v, %s", w.name, err, out)
+		}
+	}
+}

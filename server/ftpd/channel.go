@@ -28,6 +28,8 @@ type channel struct {
 	mu   sync.Mutex // guards what follows
 	data *dataConn
 	done bool // cut, closed or used
+
+	leave *time.Timer // closes a channel that was left to the client; guarded by control.mu
 }
 
 // newChannel replaces the channel of the session. The previous one is closed: PASV and then PORT leak nothing (F6).
@@ -52,12 +54,41 @@ func (c *control) newChannel(dial netip.AddrPort) (*channel, error) {
 
 func (c *control) dropChannel() {
 	c.mu.Lock()
-	ch := c.channel
-	c.channel = nil
+	ch, left := c.channel, c.left
+	c.channel, c.left = nil, nil
 	c.mu.Unlock()
+	if left != nil {
+		left.leave.Stop()
+		_ = left.Close()
+	}
 	if ch != nil {
 		_ = ch.Close()
 	}
+}
+
+// leaveChannel is dropChannel after a transfer that was refused. No other transfer can use the channel, but its port listens a
+// little longer: a client that has connected to it meets its reset first and the reply behind, and curl then takes that reply
+// for one to the PASV it falls back to ("Bad PASV/EPSV response: 552" in place of the reason). The next channel, the end of the
+// session or limits.refused closes it.
+func (c *control) leaveChannel() {
+	c.mu.Lock()
+	ch := c.channel
+	leave := ch != nil && ch.waiting()
+	if leave {
+		c.channel, c.left = nil, ch
+		ch.leave = time.AfterFunc(c.srv.limits.refused, func() { _ = ch.Close() })
+	}
+	c.mu.Unlock()
+	if !leave {
+		c.dropChannel()
+	}
+}
+
+// waiting tells whether a passive channel still waits for its connection: nobody has taken one from it.
+func (ch *channel) waiting() bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return ch.ln != nil && !ch.done && ch.data == nil
 }
 
 // Accept waits for the client's connection, or makes it in active mode.

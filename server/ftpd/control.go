@@ -48,7 +48,8 @@ type control struct {
 	login   member
 	op      *op
 	channel *channel
-	aborts  int // ABORs in the queue
+	left    *channel // of a refused transfer: leaveChannel
+	aborts  int      // ABORs in the queue
 	closed  bool
 	quit    bool // QUIT is in the queue
 }
@@ -238,7 +239,7 @@ func (c *control) finished(o *op) {
 		o.work.abandon() // open still when the data connection did not come, or after a panic in the library
 	}
 	if o.transfer {
-		c.dropChannel()
+		c.leaveChannel()
 	}
 	o.cancel()
 	c.mu.Lock()

@@ -1,0 +1,86 @@
+package ftpd
+
+import (
+	"errors"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// reset tells whether the other side has ended the connection, without waiting for it to do so.
+func reset(t *testing.T, conn net.Conn) bool {
+	t.Helper()
+	rc, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	var got error
+	if err := rc.Control(func(fd uintptr) {
+		n, _, got = syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got == nil && n > 0 {
+		t.Fatal("data of a refused transfer")
+	}
+	return !errors.Is(got, syscall.EAGAIN)
+}
+
+// A client that has connected its data connection learns why the transfer is refused from the reply: no reset of that connection
+// comes before it. curl would take the reply for the one to its next PASV.
+func TestRefusalIsReadBeforeTheDataConnectionEnds(t *testing.T) {
+	t.Parallel()
+	both(t, Implicit, nil, func(t *testing.T, h *host) {
+		c := h.dial().login()
+		for _, command := range []string{"STOR nodir/f", "RETR absent", "LIST absent"} {
+			c.epsv()
+			ch := h.srv.onlyConn(t).control.prepared()
+			data := c.open()
+			c.cmd(550, "%s", command)
+			c.cmd(200, "NOOP") // the command has wholly ended
+			if reset(t, data) || !ch.listening() {
+				t.Errorf("%s: the data connection was reset", command)
+			}
+			// But it is for nothing any more.
+			c.cmd(425, "STOR f")
+			c.epsv()
+			if ch.listening() {
+				t.Errorf("%s, then EPSV: the first port still listens", command)
+			}
+			c.cmd(226, "ABOR")
+		}
+	})
+}
+
+// What nobody takes back ends by itself, and with the session.
+func TestPortOfARefusedTransferCloses(t *testing.T) {
+	t.Parallel()
+	for _, after := range []time.Duration{time.Nanosecond, time.Hour} {
+		r := freeRange(t, 1)
+		h := start(t, Implicit, func(o *Options) { o.PassivePorts, o.limits.refused = r, after })
+		c := h.dial().login()
+		c.epsv()
+		data := c.open()
+		c.cmd(550, "RETR absent")
+		if after == time.Hour {
+			c.cmd(221, "QUIT")
+		}
+		if _, err := data.Read(make([]byte, 1)); err == nil || isTimeout(err) {
+			t.Errorf("after %v: %v", after, err)
+		}
+		// The port comes back: when its socket has closed.
+		other := h.dial().login()
+		for end := time.Now().Add(patience); ; {
+			other.send("EPSV\r\n")
+			code, text, err := other.reply()
+			if err != nil || code != 425 && code != 229 || time.Now().After(end) {
+				t.Fatalf("after %v: %s, %v", after, text, err)
+			}
+			if code == 229 {
+				break
+			}
+		}
+	}
+}
