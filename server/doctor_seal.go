@@ -60,7 +60,21 @@ func (d *doctor) hostSeal(ctx context.Context, info *keyring.SealInfo) {
 	}
 	d.add("seal", OK, info.Kind+" ("+info.Label+") opens the keyring", "")
 	if t, ok := seal.(transit.Tokened); ok {
+		d.serviceKey(ctx, t)
 		d.token(ctx, t)
+	}
+}
+
+// serviceKey looks at the settings of a key at a key service. What it wrapped opens whatever they are.
+func (d *doctor) serviceKey(ctx context.Context, of transit.Tokened) {
+	unsuitable, deletable, err := of.Key(ctx)
+	switch {
+	case err != nil:
+		d.add("key", Warn, "the key at the key service could not be looked at: "+err.Error(), SealHint(err))
+	case unsuitable != nil:
+		d.add("key", Warn, "no new root is sealed by the key that is in force: "+unsuitable.Error(), "make another (docs/OPERATIONS.md, Key services), name it in seal.transit.key, and run `sallyport seal rotate --to transit`, then `sallyport seal rotate`")
+	case deletable:
+		d.add("key", Warn, "the key at the key service may be deleted there, which would be the end of all data", "unless that is wanted now, set deletion_allowed=false for it")
 	}
 }
 

@@ -69,7 +69,7 @@ func (s *Server) lookAfterToken(ctx context.Context) time.Duration {
 	said, pause := "", tokenRetry
 	switch {
 	case errors.Is(err, transit.ErrToken):
-		said = "has ended or was revoked: nothing is unsealed, rotated or destroyed at the key service until token_file has another"
+		said = "has ended, was revoked, or may not be used from here: nothing is unsealed, rotated or destroyed at the key service until token_file has another"
 	case errors.Is(err, transit.ErrForbidden):
 		said, pause = "must not look at itself, so this server neither knows when it ends nor renews it", tokenMost
 	case err != nil && t == (transit.TokenState{}):
@@ -113,6 +113,8 @@ const tokenHint = "put a token that lasts into seal.transit.token_file, or let a
 // describeToken completes a sentence that begins with the token.
 func describeToken(t transit.TokenState) string {
 	switch {
+	case t.Uses > 0:
+		return fmt.Sprintf("ends after %d more requests, each look at it among them: it must be replaced by one without -use-limit", t.Uses)
 	case t.TTL == 0:
 		return "does not end"
 	case t.Renewable && !t.Ends():
@@ -125,5 +127,5 @@ func describeToken(t transit.TokenState) string {
 
 // tokenAlarming: it is about to end. One that cannot be renewed may be an agent's, which replaces it when little of its time is left.
 func tokenAlarming(t transit.TokenState) bool {
-	return t.Ends() && (t.Renewable || t.TTL <= min(t.Whole/10, tokenAlarm))
+	return t.Ends() && (t.Uses > 0 || t.Renewable || t.TTL <= min(t.Whole/10, tokenAlarm))
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ func TestWhatIsSaidOfAToken(t *testing.T) {
 		says   string
 	}{
 		"root":                        {transit.TokenState{}, false, "does not end"},
+		"for so many requests":        {transit.TokenState{TTL: 20 * time.Hour, Uses: 7, Whole: day, Renewable: true}, true, "ends after 7 more requests"},
 		"renewed":                     {transit.TokenState{TTL: 20 * time.Hour, Whole: day, Renewable: true}, false, "ends in 20h0m0s, and is renewed"},
 		"at the end of its renewals":  {transit.TokenState{TTL: 16 * time.Hour, Whole: day, Renewable: true}, true, "which is the most"},
 		"not renewable, fresh":        {transit.TokenState{TTL: 30 * day, Whole: 32 * day}, false, "cannot be renewed"},
@@ -30,6 +32,47 @@ func TestWhatIsSaidOfAToken(t *testing.T) {
 	} {
 		if tokenAlarming(c.token) != c.alarms || !strings.Contains(describeToken(c.token), c.says) {
 			t.Errorf("%s: alarms %v, %q", what, tokenAlarming(c.token), describeToken(c.token))
+		}
+	}
+}
+
+// keeper is a key service as a doctor sees it.
+type keeper struct {
+	token      transit.TokenState
+	unsuitable error
+	deletable  bool
+	away       error
+}
+
+func (k *keeper) Token(context.Context) (transit.TokenState, error) { return k.token, k.away }
+func (k *keeper) TendToken(context.Context) (transit.TokenState, error) {
+	panic("a doctor changes nothing")
+}
+func (k *keeper) Key(context.Context) (error, bool, error) { return k.unsuitable, k.deletable, k.away }
+
+// TestDoctorSaysWhatIsUnwiseAtAKeyService: a key that can leak, or be deleted by one request, opens everything until it is too late.
+func TestDoctorSaysWhatIsUnwiseAtAKeyService(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		of    keeper
+		check string
+		want  Result
+		says  string
+	}{
+		"all is well":             {keeper{}, "token", OK, "does not end"},
+		"a key that can leak":     {keeper{unsuitable: transit.ErrUnsuitable}, "key", Warn, "no new root is sealed by the key that is in force"},
+		"a key that may go":       {keeper{deletable: true}, "key", Warn, "may be deleted there"},
+		"a service that is away":  {keeper{away: transit.ErrUnavailable}, "key", Warn, "could not be looked at"},
+		"a token of few requests": {keeper{token: transit.TokenState{TTL: time.Hour, Whole: time.Hour, Uses: 3, Renewable: true}}, "token", Warn, "ends after 3 more requests"},
+	} {
+		d := &doctor{}
+		d.serviceKey(t.Context(), &c.of)
+		d.token(t.Context(), &c.of)
+		if got, says := result(d.out, c.check); got != c.want || !strings.Contains(says, c.says) {
+			t.Errorf("%s: %v, %q; want %v, %q", what, got, says, c.want, c.says)
+		}
+		if _, says := result(d.out, "key"); what == "all is well" && says != "" {
+			t.Errorf("%s: %q", what, says)
 		}
 	}
 }

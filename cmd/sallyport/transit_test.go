@@ -125,7 +125,7 @@ func TestSealRotateToTransit(t *testing.T) {
 	}
 	var refused *admin.Error
 	if _, err := h.cl.SealChange(t.Context(), admin.SealChange{To: "transit"}); !errors.As(err, &refused) || refused.Code != admin.CodeRefused ||
-		!strings.Contains(refused.Message, "the keyfile seal is in force as before: ") || !strings.Contains(refused.Message, "invalid token") || !strings.Contains(refused.Hint, "seal.transit.token_file") {
+		!strings.Contains(refused.Message, "the keyfile seal is in force as before: ") || !strings.Contains(refused.Message, "the token has ended, was revoked, or may not be used from here") || !strings.Contains(refused.Hint, "seal.transit.token_file") {
 		t.Errorf("with another token: %+v", err)
 	}
 	if err := os.WriteFile(token, good, 0o600); err != nil { // as an agent does while the server runs

@@ -15,6 +15,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -26,10 +28,14 @@ const (
 	maxCA     = 1 << 20  // bytes
 	attempts  = 4
 	firstWait = 250 * time.Millisecond // doubled after each attempt
+	mostWait  = 10 * time.Second       // whatever Retry-After says: others wait for us
 )
 
-// errRedirect means that the service sent us elsewhere: a standby names its leader.
-var errRedirect = errors.New("redirected to somewhere that is not HTTPS, or for ever")
+// errRedirect means that the service sent us elsewhere: a standby names its leader. errLost: in a way that makes another request of it.
+var (
+	errRedirect = errors.New("redirected to somewhere that is not HTTPS, or for ever")
+	errLost     = errors.New("redirected by a status that loses the request; seal.transit.address must be where it leads to")
+)
 
 // client speaks to one service. Safe for concurrent use.
 type client struct {
@@ -57,6 +63,9 @@ func (c *client) connect() (*http.Client, error) {
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
 			if r.URL.Scheme != "https" || len(via) > 3 { // the token must not go out in clear
 				return errRedirect
+			}
+			if r.Method != via[0].Method { // 301, 302, 303; a standby says 307
+				return fmt.Errorf("%w: https://%s", errLost, r.URL.Host)
 			}
 			return nil
 		},
@@ -92,7 +101,7 @@ func (c *client) do(ctx context.Context, method, path string, in map[string]any,
 		if err == nil || !again(err) || try == attempts || ctx.Err() != nil {
 			return err
 		}
-		if werr := c.wait(ctx, pause); werr != nil {
+		if werr := c.wait(ctx, max(pause, retryAfter(err))); werr != nil {
 			return fmt.Errorf("%w; %w", err, werr)
 		}
 		pause *= 2
@@ -102,6 +111,15 @@ func (c *client) do(ctx context.Context, method, path string, in map[string]any,
 // again tells whether another attempt may help. A token may just have been
 // renewed, so that a refusal is tried again like a service that is not there.
 func again(err error) bool { return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrForbidden) }
+
+// retryAfter is how long the service asked to be left alone, within bounds.
+func retryAfter(err error) time.Duration {
+	var api *apiError
+	if errors.As(err, &api) {
+		return min(api.after, mostWait)
+	}
+	return 0
+}
 
 func (c *client) once(ctx context.Context, method, path string, body []byte, out any) error {
 	token, err := c.token()
@@ -141,7 +159,12 @@ func (c *client) once(ctx context.Context, method, path string, body []byte, out
 	if err != nil {
 		return c.unreachable(ctx, err)
 	}
-	return decode(resp.StatusCode, answer[:n], out, token)
+	err = decode(resp.StatusCode, answer[:n], out, token)
+	var api *apiError
+	if seconds, serr := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 32); serr == nil && errors.As(err, &api) {
+		api.after = time.Duration(seconds) * time.Second
+	}
+	return err
 }
 
 // readAll reads up to the end, or until the buffer is full. Unlike io.ReadFull it tells an end from a connection that was cut.
@@ -169,11 +192,12 @@ func (c *client) unreachable(ctx context.Context, err error) error {
 	var outer *url.Error // quotes method and address, which the caller names
 	switch {
 	case errors.As(err, &cert):
-		return fmt.Errorf("%w: its certificate: %w; is ca_file right?", ErrConfig, cert.Err)
+		return fmt.Errorf("%w: its certificate: %w; %s", ErrConfig, cert.Err, certAdvice(cert.Err))
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return fmt.Errorf("%w: it speaks HTTP without TLS there", ErrConfig)
-	case errors.Is(err, errRedirect):
-		return fmt.Errorf("%w: %w", ErrConfig, errRedirect)
+	case errors.Is(err, errRedirect), errors.Is(err, errLost):
+		errors.As(err, &outer)
+		return fmt.Errorf("%w: %w", ErrConfig, outer.Err)
 	case errors.As(err, &alert):
 		return fmt.Errorf("%w: it does not take this client: %w", ErrConfig, alert)
 	case errors.As(err, &timed) && timed.Timeout():
@@ -184,6 +208,19 @@ func (c *client) unreachable(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %w", ErrUnavailable, outer.Err)
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// certAdvice is what to look at first.
+func certAdvice(err error) string {
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &name):
+		return "seal.transit.address must name the service as the certificate does"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "it must be replaced at the service, or the clock here is wrong"
+	}
+	return "is ca_file right?"
 }
 
 // token is read each time: agents replace the file before the old one expires.
@@ -261,16 +298,29 @@ func refusal(status int, answer []byte, secrets []string) error {
 	var body struct {
 		Errors []string `json:"errors"`
 	}
-	_ = json.Unmarshal(answer, &body) // a proxy's page has none
 	e := &apiError{status: status, kind: ErrAnswer}
+	if err := json.Unmarshal(answer, &body); err != nil || body.Errors == nil {
+		// Neither a right nor a key is missing where a proxy says 403 or 404. The service has the list in all its refusals, if only an empty one.
+		e.messages = []string{"not in the words of the service: something between answers in its place"}
+		if status == http.StatusTooManyRequests || status >= 500 {
+			e.kind = ErrUnavailable
+		}
+		return e
+	}
 	for _, m := range body.Errors[:min(3, len(body.Errors))] {
 		e.messages = append(e.messages, tidy(m, secrets...))
 	}
 	switch {
-	case status == http.StatusForbidden && e.says("invalid token"):
+	case e.says("soft-deleted"): // the status is 500 for some requests, as if it would pass
+		e.kind = ErrSoftDeleted
+	// What a policy forbids is a list of one error. The bare words are of a token that is not known: to an OpenBao, and to a Vault before
+	// 1.15; or one that is bound to other addresses.
+	case status == http.StatusForbidden && (e.says("invalid token") || slices.Equal(e.messages, []string{"permission denied"})):
 		e.kind = ErrToken
 	case status == http.StatusForbidden || status == http.StatusUnauthorized:
 		e.kind = ErrForbidden
+	case status == http.StatusNotFound && e.says("namespace not found"):
+		e.kind = ErrConfig
 	case status == http.StatusNotFound, e.says("key not found"):
 		e.kind = ErrNoKey
 	case status == http.StatusTooManyRequests, status >= 500, status == 412, status == 472, status == 473:

@@ -2,16 +2,10 @@ package transit
 
 import (
 	"bytes"
-	"encoding/json"
-	"encoding/pem"
 	"errors"
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,6 +94,16 @@ func (s *site) rotated() (fresh []byte, err error) {
 	return fresh, err
 }
 
+// answer is what a service says, and what that is taken for.
+type answer struct {
+	want   error
+	status int
+	says   string
+}
+
+// bare is how an OpenBao refuses a token that it does not know.
+var bare = &answer{ErrToken, 403, "permission denied"}
+
 // situations are what can be wrong with a key service, or strange, and what the seal makes of the answer. status and says are what
 // the service must answer for that: where a real one answers something else, this table and the fake are wrong.
 var situations = []struct {
@@ -109,6 +113,9 @@ var situations = []struct {
 
 	status int    // of the refusal; 0 = none came from the service
 	says   string // some of its words
+
+	open *answer             // of an OpenBao, where it differs
+	only transittest.Product // "" = both have it
 }{
 	{name: "all is well", do: (*site).unwrap},
 	{name: "a root is replaced", do: func(s *site) error {
@@ -198,8 +205,8 @@ var situations = []struct {
 		}
 		return s.unwrapOf([]byte(out.Ciphertext))
 	}},
-	{name: "a token that never was", want: ErrForbidden, status: 403, says: "invalid token", do: func(s *site) error { s.use("hvs.AAAAAAAAAAAAAAAAAAAAAAAA"); return s.unwrap() }},
-	{name: "a revoked token", want: ErrForbidden, status: 403, says: "invalid token", do: func(s *site) error { s.service.Revoke(s.token); return s.unwrap() }},
+	{name: "a token that never was", want: ErrToken, status: 403, says: "invalid token", open: bare, do: func(s *site) error { s.use("hvs.AAAAAAAAAAAAAAAAAAAAAAAA"); return s.unwrap() }},
+	{name: "a revoked token", want: ErrToken, status: 403, says: "invalid token", open: bare, do: func(s *site) error { s.service.Revoke(s.token); return s.unwrap() }},
 	{name: "a token of another key", want: ErrForbidden, status: 403, says: "permission denied", do: func(s *site) error { s.use(s.service.Token(s.key + "x")); return s.unwrap() }},
 	{name: "no right to read", want: ErrForbidden, status: 403, says: "permission denied", do: func(s *site) error { s.use(s.service.Token(s.key, "read")); return s.rewrap() }},
 	{name: "no right to encrypt", want: ErrForbidden, status: 403, says: "permission denied", do: func(s *site) error { s.use(s.service.Token(s.key, "encrypt")); return s.rewrap() }},
@@ -218,13 +225,42 @@ var situations = []struct {
 		return s.rewrap()
 	}},
 	{name: "an unknown mount", want: ErrForbidden, status: 403, says: "permission denied", do: func(s *site) error { s.config.Mount = "elsewhere"; return s.unwrap() }},
-	{name: "a namespace where there are none", do: func(s *site) error { s.config.Namespace = "team"; return s.unwrap() }},
+	{name: "a namespace where there are none", open: &answer{ErrConfig, 404, "namespace not found"}, do: func(s *site) error { s.config.Namespace = "team"; return s.unwrap() }},
 	{name: "a key that signs", want: ErrUnsuitable, do: func(s *site) error { return s.ofKind("ed25519", false) }},
 	{name: "an RSA key", want: ErrUnsuitable, do: func(s *site) error { return s.ofKind("rsa-2048", false) }},
 	{name: "a derived key", want: ErrUnsuitable, do: func(s *site) error { return s.ofKind("aes256-gcm96", true) }},
 	{name: "a key of AES-128", do: func(s *site) error { return s.ofKind("aes128-gcm96", false) }},
 	{name: "a key of ChaCha20", do: func(s *site) error { return s.ofKind("chacha20-poly1305", false) }},
 	{name: "a key that may be exported", want: ErrUnsuitable, do: func(s *site) error { s.service.ConfigKey(s.key, map[string]any{"exportable": true}); return s.rewrap() }},
+	{name: "a key that may be backed up in clear", want: ErrUnsuitable, do: func(s *site) error {
+		s.service.ConfigKey(s.key, map[string]any{"allow_plaintext_backup": true})
+		return s.rewrap()
+	}},
+	{name: "a key that was imported", want: ErrUnsuitable, do: func(s *site) error { return s.imported(false) }},
+	{name: "a key that was imported, and keeps old versions", do: func(s *site) error { return s.imported(true) }},
+	{name: "a key that may be deleted", do: func(s *site) error {
+		key := s.seal().(Tokened)
+		if bad, deletable, err := key.Key(s.t.Context()); bad != nil || deletable || err != nil {
+			s.t.Errorf("a new key: %v, may be deleted: %v, %v", bad, deletable, err)
+		}
+		s.service.ConfigKey(s.key, map[string]any{"deletion_allowed": true})
+		bad, deletable, err := key.Key(s.t.Context())
+		if bad != nil || !deletable {
+			s.t.Errorf("%v, may be deleted: %v", bad, deletable)
+		}
+		return err
+	}},
+	{name: "a soft-deleted key", only: transittest.OpenBao, want: ErrSoftDeleted, status: 400, says: "soft-deleted", do: func(s *site) error {
+		s.service.SoftDeleteKey(s.key)
+		if err := s.rewrap(); !errors.Is(err, ErrSoftDeleted) {
+			s.t.Errorf("a new root: %v", err)
+		}
+		seal := s.seal().(*destroyer)
+		if err := seal.rotate(s.t.Context()); !errors.Is(err, ErrSoftDeleted) || errors.Is(err, ErrUnavailable) {
+			s.t.Errorf("rotating: %v", err)
+		}
+		return s.unwrap()
+	}},
 	{name: "what it wrapped before it could be exported opens", do: func(s *site) error {
 		s.service.ConfigKey(s.key, map[string]any{"exportable": true})
 		return s.unwrap()
@@ -274,8 +310,23 @@ var situations = []struct {
 		}
 		return s.seal().(*destroyer).renew(s.t.Context())
 	}},
+	{name: "a token for so many requests", do: func(s *site) error {
+		s.use(s.service.LimitedToken(s.key, 3))
+		t, err := s.seal().(Tokened).Token(s.t.Context())
+		if t.Uses < 2 || t.Uses > 3 || !t.Ends() {
+			s.t.Errorf("the token is %+v", t)
+		}
+		return err
+	}},
+	{name: "a token whose requests are used up", want: ErrToken, status: 403, says: "invalid token", open: bare, do: func(s *site) error {
+		s.use(s.service.LimitedToken(s.key, 1))
+		if err := s.unwrap(); err != nil {
+			return err
+		}
+		return s.unwrap()
+	}},
 	{name: "a token that must not look at itself", want: ErrForbidden, status: 403, says: "permission denied", do: func(s *site) error { return s.looked(time.Hour, true) }},
-	{name: "a token that has ended", want: ErrForbidden, status: 403, says: "invalid token", do: func(s *site) error {
+	{name: "a token that has ended", want: ErrToken, status: 403, says: "invalid token", open: bare, do: func(s *site) error {
 		s.use(s.service.ShortToken(s.key, time.Second, false))
 		for { // its end is the service's to say; the test's own time limit ends it otherwise
 			if err := s.unwrap(); err != nil {
@@ -316,18 +367,45 @@ func (s *site) ofKind(kind string, derived bool) error {
 	return s.unwrapOf(wrapped)
 }
 
+// imported wraps and unwraps with a key that was imported.
+func (s *site) imported(keepOld bool) error {
+	s.config.Key = s.key + "-imported"
+	s.config.KeepOld = keepOld
+	s.service.ImportKey(s.config.Key)
+	s.use(s.service.Token(s.config.Key))
+	wrapped, err := s.seal().Wrap(s.t.Context(), root)
+	if err != nil {
+		return err
+	}
+	return s.unwrapOf(wrapped)
+}
+
 // nameOf is a name for a key.
 func nameOf(what string) string { return strings.NewReplacer(" ", "-", ",", "").Replace(what) }
 
-// TestConformance is the table: of the fake, or of the Vault that SALLYPORT_VAULT names.
+// TestConformance is the table: of the fake of both products, or of the one that SALLYPORT_VAULT names.
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	service := transittest.Start(t)
+	for _, p := range transittest.Products(t) {
+		t.Run(string(p), func(t *testing.T) {
+			t.Parallel()
+			conforms(t, transittest.StartAs(t, p))
+		})
+	}
+}
+
+func conforms(t *testing.T, service transittest.Service) {
 	for _, c := range situations {
+		if c.only != "" && c.only != service.Product() {
+			continue
+		}
+		if c.open != nil && service.Product() == transittest.OpenBao {
+			c.want, c.status, c.says = c.open.want, c.open.status, c.open.says
+		}
 		t.Run(c.name, func(t *testing.T) { // one after the other: some have the service go away
 			s := newSite(t, service, nameOf(c.name))
 			err := c.do(s)
-			if !errors.Is(err, c.want) {
+			if !errors.Is(err, c.want) || c.want == ErrForbidden && errors.Is(err, ErrToken) {
 				t.Fatalf("%v, want %v", err, c.want)
 			}
 			var api *apiError
@@ -349,89 +427,5 @@ func TestConformance(t *testing.T) {
 			}
 			t.Log(err)
 		})
-	}
-}
-
-// hang returns when the client has gone, which is noticed only when its request was read.
-func hang(r *http.Request) {
-	_, _ = io.Copy(io.Discard, r.Body) // it may have gone already
-	<-r.Context().Done()
-}
-
-// TestAnswersWithoutEnd: an answer that does not come, or does not end, costs no more than the time and the memory that are set for it.
-func TestAnswersWithoutEnd(t *testing.T) {
-	t.Parallel()
-	const short = 20 * time.Millisecond
-	for what, c := range map[string]struct {
-		serve   http.HandlerFunc
-		timeout time.Duration
-		want    error
-		says    string
-	}{
-		"no answer": {func(_ http.ResponseWriter, r *http.Request) { hang(r) }, short, ErrUnavailable, "no answer within 20ms"},
-		"an answer that hangs": {func(w http.ResponseWriter, r *http.Request) {
-			io.WriteString(w, "{")
-			w.(http.Flusher).Flush()
-			hang(r)
-		}, short, ErrUnavailable, "no answer within 20ms"},
-		"an answer that is cut off": {func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Length", "100")
-			io.WriteString(w, `{"data":`)
-			w.(http.Flusher).Flush()
-			panic(http.ErrAbortHandler)
-		}, time.Minute, ErrUnavailable, "unexpected EOF"},
-		"an endless answer": {func(w http.ResponseWriter, r *http.Request) {
-			for r.Context().Err() == nil {
-				if _, err := w.Write(bytes.Repeat([]byte(" "), 4096)); err != nil {
-					return
-				}
-			}
-		}, time.Minute, ErrAnswer, "longer than 65536 bytes"},
-		"an endless refusal": {func(w http.ResponseWriter, r *http.Request) {
-			w.WriteHeader(http.StatusBadRequest)
-			for r.Context().Err() == nil {
-				if _, err := io.WriteString(w, strings.Repeat(" ", 4096)); err != nil {
-					return
-				}
-			}
-		}, time.Minute, ErrAnswer, "longer than 65536 bytes"},
-		"a page of a proxy": {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>") }, time.Minute, ErrAnswer, "no data in it"},
-		"an older service": {func(w http.ResponseWriter, _ *http.Request) {
-			io.WriteString(w, `{"data":{"plaintext":"AAAA"},"warnings":["Endpoint ignored these unrecognized parameters: [associated_data]"]}`)
-		}, time.Minute, ErrAnswer, "unrecognized parameters: [associated_data]"},
-		"a refusal that quotes the token": {func(w http.ResponseWriter, r *http.Request) {
-			w.WriteHeader(http.StatusBadRequest)
-			json.NewEncoder(w).Encode(map[string]any{"errors": []string{"what is " + r.Header.Get("X-Vault-Token") + "?\nno"}})
-		}, time.Minute, ErrAnswer, "what is [redacted]? no"},
-	} {
-		t.Run(what, func(t *testing.T) {
-			t.Parallel()
-			server := httptest.NewTLSServer(c.serve)
-			defer server.Close()
-			b, _ := newBench(t)
-			b.config.Address, b.config.Timeout = server.URL, c.timeout
-			ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-			if err := os.WriteFile(b.config.CAFile, ca, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			_, err := b.seal(t).Unwrap(t.Context(), []byte("vault:v1:AAAA"))
-			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "s.token") {
-				t.Errorf("%v, want %v and %q", err, c.want, c.says)
-			}
-		})
-	}
-}
-
-// TestHTTPWhereTLSIsExpected is what somebody sees who forgot tls_cert_file at the service.
-func TestHTTPWhereTLSIsExpected(t *testing.T) {
-	t.Parallel()
-	b, s := newBench(t)
-	wrapped := wrap(t, s)
-	var stolen atomic.Int32
-	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { stolen.Add(1) }))
-	defer server.Close()
-	b.config.Address = strings.Replace(server.URL, "http:", "https:", 1)
-	if _, err := b.seal(t).Unwrap(t.Context(), wrapped); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "without TLS") || stolen.Load() > 0 {
-		t.Errorf("%v, after %d requests in clear", err, stolen.Load())
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -16,12 +17,14 @@ var (
 	ErrUnavailable = errors.New("transit: service unavailable")
 	// ErrForbidden means that the token does not allow what was asked.
 	ErrForbidden = errors.New("transit: permission denied")
-	// ErrToken is an ErrForbidden: there is no such token, or no more.
-	ErrToken = fmt.Errorf("%w: the token is not valid", ErrForbidden)
+	// ErrToken is an ErrForbidden: there is no such token, or no more, or not for this machine.
+	ErrToken = fmt.Errorf("%w: the token has ended, was revoked, or may not be used from here", ErrForbidden)
 	// ErrNoKey means that the mount or the key does not exist.
 	ErrNoKey = errors.New("transit: no such key")
 	// ErrUnsuitable means that the key exists and is of a kind that will not do.
 	ErrUnsuitable = errors.New("transit: unsuitable key")
+	// ErrSoftDeleted means that the key is there, and must not be used until its administrator brings it back. Of OpenBao.
+	ErrSoftDeleted = errors.New("transit: key is soft-deleted")
 	// ErrDestroyed means that the version of the key that wrapped a root is gone.
 	ErrDestroyed = errors.New("transit: key version destroyed")
 	// ErrTooOld means that the version of the key that wrapped a root is there, or may be, and must not decrypt.
@@ -38,8 +41,9 @@ func Hint(err error) string {
 	}{
 		{ErrDestroyed, "this is an old copy of the state directory: what opened it was destroyed on purpose"},
 		{ErrTooOld, "where this is the state in use, somebody has raised min_decryption_version of the key: lower it again there; where it is an old copy, it was done on purpose"},
+		{ErrSoftDeleted, "its administrator can bring the key back: `bao write -f MOUNT/keys/KEY/soft-delete-restore`"},
 		{ErrConfig, "check seal.transit (docs/OPERATIONS.md, Key services)"},
-		{ErrUnavailable, "look after the key service: is it up, unsealed, and reachable at seal.transit.address? (`vault status`)"},
+		{ErrUnavailable, "look after the key service: is it up, unsealed, and reachable at seal.transit.address? (`vault status`, `bao status`)"},
 		{ErrForbidden, "seal.transit.token_file needs a token that is valid and may use the key (docs/OPERATIONS.md, Key services, has its policy; `vault token lookup` shows when it ends)"},
 		{ErrNoKey, "check seal.transit.mount, key and namespace (`vault list MOUNT/keys`); what a key wrapped that was deleted there can be opened with a recovery kit only"},
 		{ErrUnsuitable, "make a key of type aes256-gcm96, neither derived nor exportable, for this server alone (docs/OPERATIONS.md, Key services)"},
@@ -57,6 +61,7 @@ type apiError struct {
 	status   int
 	messages []string
 	kind     error
+	after    time.Duration // Retry-After; 0 = none
 }
 
 func (e *apiError) Error() string {

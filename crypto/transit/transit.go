@@ -159,60 +159,6 @@ func (s *Seal) path(op string, more ...string) string {
 	return path.Join(append([]string{"/v1", strings.Trim(s.config.Mount, "/"), op, s.config.Key}, more...)...)
 }
 
-// keyInfo is what the service says of the key.
-type keyInfo struct {
-	Type            string `json:"type"`
-	Derived         bool   `json:"derived"`
-	Exportable      bool   `json:"exportable"`
-	PlainBackup     bool   `json:"allow_plaintext_backup"`
-	LatestVersion   int    `json:"latest_version"`
-	MinAvailable    int    `json:"min_available_version"`  // older ones are deleted
-	MinDecryption   int    `json:"min_decryption_version"` // older ones are there and must not decrypt
-	MinEncryption   int    `json:"min_encryption_version"` // 0 = the latest is used
-	SupportsEncrypt bool   `json:"supports_encryption"`
-	SupportsDecrypt bool   `json:"supports_decryption"`
-}
-
-// info asks for the key.
-func (s *Seal) info(ctx context.Context) (*keyInfo, error) {
-	var info keyInfo
-	if err := s.client.do(ctx, http.MethodGet, s.path("keys"), nil, &info); err != nil {
-		return nil, s.explain("reading key", err)
-	}
-	if info.LatestVersion < 1 {
-		return nil, fmt.Errorf("%w: %s has no version", ErrAnswer, s.Label())
-	}
-	return &info, nil
-}
-
-// suitable is info of a key that may wrap a root. Without it encrypting could make a key of that name.
-func (s *Seal) suitable(ctx context.Context) (*keyInfo, error) {
-	info, err := s.info(ctx)
-	if err != nil {
-		return nil, err
-	}
-	unsuitable := func(format string, args ...any) error {
-		return fmt.Errorf("%w: %s %s", ErrUnsuitable, s.Label(), fmt.Sprintf(format, args...))
-	}
-	switch {
-	case !info.SupportsEncrypt || !info.SupportsDecrypt:
-		return nil, unsuitable("is of type %q, which cannot encrypt", info.Type)
-	case !strings.HasPrefix(info.Type, "aes") && !strings.HasPrefix(info.Type, "chacha20"):
-		return nil, unsuitable("is of type %q, which cannot bind what it encrypts to a purpose; use aes256-gcm96", info.Type)
-	case info.Derived:
-		return nil, unsuitable("was made with derived=true")
-	case info.Exportable || info.PlainBackup:
-		return nil, unsuitable("may be exported or backed up in clear, so that nobody knows who has it, and destroying it destroys nothing")
-	}
-	return info, nil
-}
-
-// Reachable asks for the key. It changes nothing.
-func (s *Seal) Reachable(ctx context.Context) error {
-	_, err := s.suitable(ctx)
-	return err
-}
-
 // Wrap encrypts the root. It is not kept, nor in a log; it is in the request.
 func (s *Seal) Wrap(ctx context.Context, root []byte) ([]byte, error) {
 	if _, err := s.suitable(ctx); err != nil {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Certificate makes a certificate for 127.0.0.1 that is its own authority, and its key, both in PEM.
-func Certificate(t TB) (cert, key []byte) {
+// Certificate makes a certificate for 127.0.0.1 that is its own authority, and its key, both in PEM; with such changes.
+func Certificate(t TB, change ...func(*x509.Certificate)) (cert, key []byte) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -21,6 +21,9 @@ func Certificate(t TB) (cert, key []byte) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	for _, c := range change {
+		c(template)
 	}
 	public, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 type key struct {
 	kind                       string
 	derived, exportable        bool
+	backup, imported           bool
+	deletable, soft            bool // may be deleted; is soft-deleted
 	versions                   map[int][]byte
 	latest                     int
 	minDecrypt, minEncrypt, at int // at: min_available_version
@@ -59,7 +61,8 @@ func (k *key) read(name string) reply {
 	aead := strings.HasPrefix(k.kind, "aes") || strings.HasPrefix(k.kind, "chacha20")
 	signs := !aead
 	return done(map[string]any{
-		"name": name, "type": k.kind, "derived": k.derived, "exportable": k.exportable, "deletion_allowed": false, "allow_plaintext_backup": false, "keys": versions, "latest_version": k.latest,
+		"name": name, "type": k.kind, "derived": k.derived, "exportable": k.exportable, "deletion_allowed": k.deletable, "allow_plaintext_backup": k.backup,
+		"imported_key": k.imported, "soft_deleted": k.soft, "keys": versions, "latest_version": k.latest,
 		"min_available_version": k.at, "min_decryption_version": k.minDecrypt, "min_encryption_version": k.minEncrypt,
 		"supports_encryption": aead || strings.HasPrefix(k.kind, "rsa"), "supports_decryption": aead || strings.HasPrefix(k.kind, "rsa"), "supports_derivation": aead, "supports_signing": signs,
 	})
@@ -148,8 +151,12 @@ func (k *key) config(name string, in map[string]any) reply {
 		return bad("cannot set min encryption/decryption values; min encryption version of %d must be greater than or equal to min decryption version of %d", encrypt, decrypt)
 	}
 	k.minDecrypt, k.minEncrypt = decrypt, encrypt
-	if yes, ok := in["exportable"].(bool); ok {
-		k.exportable = k.exportable || yes
+	for name, b := range map[string]*bool{"exportable": &k.exportable, "allow_plaintext_backup": &k.backup} { // for ever
+		yes, _ := in[name].(bool)
+		*b = *b || yes
+	}
+	if yes, ok := in["deletion_allowed"].(bool); ok {
+		k.deletable = yes
 	}
 	return k.read(name)
 }
@@ -175,4 +182,13 @@ func (k *key) trim(name string, in map[string]any) reply {
 	}
 	k.at = n
 	return k.read(name)
+}
+
+// softDeleted is how an OpenBao refuses to use such a key.
+func (k *key) softDeleted(op string) reply {
+	const words = "refusing to use soft-deleted key"
+	if op == "rotate" {
+		return refuse(http.StatusInternalServerError, "1 error occurred:\n\t* "+words+"\n\n")
+	}
+	return refuse(http.StatusBadRequest, words)
 }

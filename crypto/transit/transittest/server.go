@@ -16,7 +16,8 @@ import (
 
 // Server is an http.Handler. Safe for concurrent use.
 type Server struct {
-	Namespace string // that requests must name; "" for none
+	Product   Product // "" is a Vault
+	Namespace string  // that requests must name; "" for none
 	Mount     string
 
 	mu       sync.Mutex
@@ -32,6 +33,7 @@ type token struct {
 	key    string // "" = any
 	denied map[string]bool
 	self   *self // nil = it must not look at itself
+	uses   *int  // requests that it is for; nil = any number
 }
 
 // self is what a token is told of itself.
@@ -54,6 +56,21 @@ func (s *Server) AddKeyOf(name, kind string, derived bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keys[name] = newKey(kind, derived)
+}
+
+// ImportKey makes a key that counts as made elsewhere.
+func (s *Server) ImportKey(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys[name] = newKey("aes256-gcm96", false)
+	s.keys[name].imported = true
+}
+
+// SoftDeleteKey has it refuse to work.
+func (s *Server) SoftDeleteKey(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys[name].deletable, s.keys[name].soft = true, true
 }
 
 // RemoveKey removes it.
@@ -86,7 +103,7 @@ func (s *Server) SetToken(text string, denied ...string) {
 }
 
 func newToken(key string, denied []string) token {
-	t := token{key, map[string]bool{}, nil}
+	t := token{key: key, denied: map[string]bool{}}
 	for _, d := range denied {
 		t.denied[d] = true
 	}
@@ -113,6 +130,17 @@ func (s *Server) ShortToken(key string, ttl time.Duration, renewable bool) strin
 	return text
 }
 
+// LimitedToken makes a token that is for so many requests.
+func (s *Server) LimitedToken(key string, uses int) string {
+	text := s.ShortToken(key, time.Hour, true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.tokens[text]
+	t.uses = &uses
+	s.tokens[text] = t
+	return text
+}
+
 // Age has so much of a token's time go by.
 func (s *Server) Age(text string, d time.Duration) {
 	s.mu.Lock()
@@ -128,7 +156,11 @@ func (t *token) tokenSelf(method, path string) reply {
 		return denied()
 	case path == "lookup-self" && method == http.MethodGet:
 		left := int(time.Until(t.self.ends).Seconds())
-		return done(map[string]any{"ttl": left, "creation_ttl": int(t.self.ttl.Seconds()), "renewable": t.self.renewable, "type": "service", "orphan": false})
+		uses := 0
+		if t.uses != nil {
+			uses = *t.uses
+		}
+		return done(map[string]any{"ttl": left, "creation_ttl": int(t.self.ttl.Seconds()), "num_uses": uses, "renewable": t.self.renewable, "type": "service", "orphan": false})
 	case path == "renew-self" && !t.self.renewable:
 		return refuse(http.StatusBadRequest, "lease is not renewable")
 	case path == "renew-self" && method != http.MethodGet:
@@ -222,9 +254,17 @@ func (s *Server) answer(r *http.Request, body []byte) reply {
 		return refuse(http.StatusServiceUnavailable, "Vault is sealed")
 	}
 	may, known := s.tokens[r.Header.Get("X-Vault-Token")]
-	known = known && (may.self == nil || time.Now().Before(may.self.ends))
-	// A Vault without namespaces ignores the header.
-	if !known || s.Namespace != "" && strings.Trim(r.Header.Get("X-Vault-Namespace"), "/") != s.Namespace {
+	known = known && (may.self == nil || time.Now().Before(may.self.ends)) && (may.uses == nil || *may.uses > 0)
+	if known && may.uses != nil {
+		*may.uses--
+	}
+	namespace := strings.Trim(r.Header.Get("X-Vault-Namespace"), "/")
+	switch {
+	case s.Product == OpenBao && namespace != s.Namespace:
+		return refuse(http.StatusNotFound, "namespace not found")
+	case s.Product == OpenBao && !known: // unlike what a policy forbids (see denied), it is no list
+		return refuse(http.StatusForbidden, "permission denied")
+	case !known, s.Namespace != "" && namespace != s.Namespace: // a Vault without namespaces ignores the header
 		return refuse(http.StatusForbidden, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n")
 	}
 	if path, ok := strings.CutPrefix(r.URL.Path, "/v1/auth/token/"); ok {
@@ -262,6 +302,9 @@ func (s *Server) route(method string, path []string, in map[string]any, may toke
 	k := s.keys[name]
 	if k == nil {
 		return noKey(op, name)
+	}
+	if k.soft && op != "read" && op != "config" {
+		return k.softDeleted(op)
 	}
 	switch op {
 	case "read":

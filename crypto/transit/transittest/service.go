@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +18,39 @@ import (
 
 // Env names the binary of a Vault or OpenBao that tests use in the place of the fake (docs/OPERATIONS.md "Key services").
 const Env = "SALLYPORT_VAULT"
+
+// Product is whose server a service is, or answers as. They share an API, and not every answer.
+type Product string
+
+// Products.
+const (
+	Vault   Product = "Vault"
+	OpenBao Product = "OpenBao"
+)
+
+// Products are what StartAs can start: what the binary that the environment names is, or all, of the fake.
+func Products(t TB) []Product {
+	t.Helper()
+	path := os.Getenv(Env)
+	if path == "" {
+		return []Product{Vault, OpenBao}
+	}
+	p, err := productOf(path)
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return []Product{p}
+}
+
+// productOf asks a binary what it is.
+func productOf(path string) (Product, error) {
+	text, err := exec.Command(path, "version").Output()
+	name, _, _ := strings.Cut(string(text), " ")
+	if p := Product(name); err == nil && (p == Vault || p == OpenBao) {
+		return p, nil
+	}
+	return "", fmt.Errorf("it is neither a Vault nor an OpenBao: `version` says %q, %w", text, err)
+}
 
 // TB is what is needed of a test.
 type TB interface {
@@ -28,6 +63,7 @@ type TB interface {
 // Service is a key service that one test has to itself, with a transit engine at "transit". What goes wrong ends the test.
 // Not safe for concurrent use; the service is.
 type Service interface {
+	Product() Product
 	URL() string // https://127.0.0.1:PORT
 	CA() []byte  // PEM: the authority of its certificate
 
@@ -36,13 +72,19 @@ type Service interface {
 	Token(key string, denied ...string) string
 	// ShortToken is Token of one that ends after that time, may be renewed or not, and may look at itself.
 	ShortToken(key string, ttl time.Duration, renewable bool) string
+	// LimitedToken is Token of one that is for so many requests, and may look at itself, which is one.
+	LimitedToken(key string, uses int) string
 	Revoke(token string)
 
 	AddKey(name, kind string, derived bool)
+	// ImportKey makes a key of bytes that were made elsewhere.
+	ImportKey(name string)
 	// ConfigKey changes settings of a key, as its administrator would.
 	ConfigKey(name string, settings map[string]any)
 	RotateKey(name string)
 	RemoveKey(name string)
+	// SoftDeleteKey is for an OpenBao.
+	SoftDeleteKey(name string)
 	Versions(name string) []int
 
 	SetSealed(bool)
@@ -51,13 +93,20 @@ type Service interface {
 	Start()
 }
 
-// Start starts the Vault that the environment names, or a fake. It ends with the test.
+// Start starts the server that the environment names, or a fake of a Vault. It ends with the test.
 func Start(t TB) Service {
+	t.Helper()
+	return StartAs(t, Products(t)[0])
+}
+
+// StartAs is Start of one of Products.
+func StartAs(t TB, p Product) Service {
 	t.Helper()
 	if path := os.Getenv(Env); path != "" {
 		return startVault(t, path)
 	}
 	s := &service{t: t, Server: New("transit", "s.token")}
+	s.Server.Product = p
 	s.listen(hold(t))
 	t.Cleanup(s.Stop)
 	return s
@@ -102,7 +151,8 @@ func hold(t TB) (address string) {
 	return fmt.Sprintf("127.0.0.1:%d", bound.(*unix.SockaddrInet4).Port)
 }
 
-func (s *service) URL() string { return s.http.URL }
+func (s *service) Product() Product { return s.Server.Product }
+func (s *service) URL() string      { return s.http.URL }
 func (s *service) CA() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.http.Certificate().Raw})
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -25,6 +26,7 @@ const patience = time.Minute
 type vault struct {
 	t      TB
 	path   string
+	is     Product
 	dir    string
 	addr   string
 	ca     []byte
@@ -38,11 +40,20 @@ func startVault(t TB, path string) *vault {
 	t.Helper()
 	v := &vault{t: t, path: path, dir: t.TempDir(), addr: hold(t)}
 	v.certify()
-	config, err := json.Marshal(map[string]any{
+	var err error
+	v.is, err = productOf(path)
+	v.must(err)
+	settings := map[string]any{
 		"storage":  map[string]any{"file": map[string]any{"path": filepath.Join(v.dir, "data")}},
 		"listener": []any{map[string]any{"tcp": map[string]any{"address": v.addr, "tls_cert_file": v.file("ca.pem"), "tls_key_file": v.file("key.pem")}}},
 		"api_addr": v.URL(), "disable_mlock": true,
-	})
+	}
+	device := map[string]any{"file_path": v.file("audit.log")}
+	if v.is == OpenBao { // it lets nobody name files through its API
+		settings["audit"] = []any{map[string]any{"file": map[string]any{"file": map[string]any{"description": "of tests", "options": device}}}}
+		delete(settings, "disable_mlock")
+	}
+	config, err := json.Marshal(settings)
 	v.must(err)
 	v.must(os.WriteFile(v.file("config.json"), config, 0o600))
 	t.Cleanup(v.Stop)
@@ -55,7 +66,9 @@ func startVault(t TB, path string) *vault {
 	v.unseal, v.root = made.Keys[0], made.Root
 	v.SetSealed(false)
 	v.call("POST", "sys/mounts/transit", map[string]any{"type": "transit"}, nil)
-	v.call("PUT", "sys/audit/file", map[string]any{"type": "file", "options": map[string]any{"file_path": v.file("audit.log")}}, nil)
+	if v.is == Vault {
+		v.call("PUT", "sys/audit/file", map[string]any{"type": "file", "options": device}, nil)
+	}
 	return v
 }
 
@@ -144,14 +157,17 @@ func (v *vault) call(method, path string, in, out any) {
 	}
 }
 
-func (v *vault) URL() string { return "https://" + v.addr }
-func (v *vault) CA() []byte  { return v.ca }
+func (v *vault) URL() string      { return "https://" + v.addr }
+func (v *vault) CA() []byte       { return v.ca }
+func (v *vault) Product() Product { return v.is }
 
 // rights of the policy in docs/OPERATIONS.md, by operation.
 var rights = map[string][2]string{
 	"read": {"keys/%s", "read"}, "encrypt": {"encrypt/%s", "update"}, "decrypt": {"decrypt/%s", "update"},
 	"rotate": {"keys/%s/rotate", "update"}, "config": {"keys/%s/config", "update"}, "trim": {"keys/%s/trim", "update"},
 }
+
+const selfPolicy = "path \"auth/token/lookup-self\" { capabilities = [\"read\"] }\npath \"auth/token/renew-self\" { capabilities = [\"update\"] }\n"
 
 func (v *vault) Token(key string, denied ...string) string {
 	v.t.Helper()
@@ -160,8 +176,7 @@ func (v *vault) Token(key string, denied ...string) string {
 
 func (v *vault) ShortToken(key string, ttl time.Duration, renewable bool) string {
 	v.t.Helper()
-	self := "path \"auth/token/lookup-self\" { capabilities = [\"read\"] }\npath \"auth/token/renew-self\" { capabilities = [\"update\"] }\n"
-	return v.token(key, nil, self, map[string]any{"ttl": ttl.String(), "renewable": renewable})
+	return v.token(key, nil, selfPolicy, map[string]any{"ttl": ttl.String(), "renewable": renewable})
 }
 
 // token makes one with more rights than those to the key.
@@ -186,6 +201,11 @@ func (v *vault) token(key string, denied []string, more string, settings map[str
 	return made.Auth.Token
 }
 
+func (v *vault) LimitedToken(key string, uses int) string {
+	v.t.Helper()
+	return v.token(key, nil, selfPolicy, map[string]any{"ttl": "1h", "num_uses": uses})
+}
+
 func (v *vault) Revoke(token string) {
 	v.t.Helper()
 	v.call("POST", "auth/token/revoke", map[string]any{"token": token}, nil)
@@ -194,6 +214,27 @@ func (v *vault) Revoke(token string) {
 func (v *vault) AddKey(name, kind string, derived bool) {
 	v.t.Helper()
 	v.call("POST", "transit/keys/"+name, map[string]any{"type": kind, "derived": derived}, nil)
+}
+
+// ImportKey has the binary do it, which wraps the bytes as the API wants them.
+func (v *vault) ImportKey(name string) {
+	v.t.Helper()
+	raw := make([]byte, 32)
+	rand.Read(raw)
+	c := exec.Command(v.path, "transit", "import", "transit/keys/"+name, base64.StdEncoding.EncodeToString(raw), "type=aes256-gcm96")
+	c.Env = []string{"HOME=" + v.dir}
+	for _, prefix := range []string{"VAULT_", "BAO_"} {
+		c.Env = append(c.Env, prefix+"ADDR="+v.URL(), prefix+"CACERT="+v.file("ca.pem"), prefix+"TOKEN="+v.root)
+	}
+	if out, err := c.CombinedOutput(); err != nil {
+		v.t.Fatalf("%s transit import: %v\n%s", v.path, err, out)
+	}
+}
+
+func (v *vault) SoftDeleteKey(name string) {
+	v.t.Helper()
+	v.ConfigKey(name, map[string]any{"deletion_allowed": true})
+	v.call("DELETE", "transit/keys/"+name+"/soft-delete", nil, nil)
 }
 
 func (v *vault) ConfigKey(name string, settings map[string]any) {
