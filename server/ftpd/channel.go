@@ -3,6 +3,7 @@ package ftpd
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -59,10 +60,10 @@ func (c *control) dropChannel() {
 	c.mu.Unlock()
 	if left != nil {
 		left.leave.Stop()
-		_ = left.Close()
+		left.end()
 	}
 	if ch != nil {
-		_ = ch.Close()
+		ch.end()
 	}
 }
 
@@ -76,7 +77,7 @@ func (c *control) leaveChannel() {
 	leave := ch != nil && ch.waiting()
 	if leave {
 		c.channel, c.left = nil, ch
-		ch.leave = time.AfterFunc(c.srv.limits.refused, func() { _ = ch.Close() })
+		ch.leave = time.AfterFunc(c.srv.limits.refused, ch.end)
 	}
 	c.mu.Unlock()
 	if !leave {
@@ -158,8 +159,18 @@ func (ch *channel) cut() {
 	}
 }
 
-// Close is called by the library when it is done with the transfer, and by us when the channel is replaced.
+// Close is called by the library when it is done with the transfer. It does not end one that failed: the library says so after
+// its Close, and a client that met the end of its data connection first would report that in place of the reason.
+// finished does it when the reply has been sent.
 func (ch *channel) Close() error {
+	if !ch.c.failing() {
+		ch.end()
+	}
+	return nil
+}
+
+// end closes everything. It is idempotent.
+func (ch *channel) end() {
 	ch.mu.Lock()
 	ch.done = true
 	data := ch.data
@@ -170,9 +181,27 @@ func (ch *channel) Close() error {
 		_ = ch.placeholder.Close()
 	}
 	if data != nil {
-		_ = data.Close()
+		data.end()
 	}
-	return nil
+}
+
+// failing tells whether a transfer under way has failed.
+func (c *control) failing() bool {
+	o := c.current()
+	return o != nil && o.transfer && o.failure() != nil
+}
+
+// drain takes what a client still sends of an upload that was refused in the middle, for limits.refused and no longer: most
+// clients read the reply when they have sent all, and a reset before is all that they would tell.
+func (ch *channel) drain() {
+	ch.mu.Lock()
+	data, done := ch.data, ch.done
+	ch.mu.Unlock()
+	if data == nil || done {
+		return
+	}
+	_ = data.wire.raw.SetReadDeadline(time.Now().Add(ch.c.srv.limits.refused))
+	_, _ = io.Copy(io.Discard, struct{ io.Reader }{data.wire.raw})
 }
 
 // Addr is asked by the library for its reply to EPSV, which does not leave.

@@ -235,6 +235,9 @@ func (c *control) finished(o *op) {
 	if c.current() != o {
 		return
 	}
+	if ch := c.prepared(); ch != nil && o.work.refused() {
+		ch.drain()
+	}
 	if o.work != nil {
 		o.work.abandon() // open still when the data connection did not come, or after a panic in the library
 	}

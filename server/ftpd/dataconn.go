@@ -148,8 +148,16 @@ func (d *dataConn) finish() error {
 // cut ends the connection at once, unsent data included. It does not block.
 func (d *dataConn) cut() { _ = d.wire.raw.Close() }
 
-// Close ends the connection. What finish has sent still arrives.
+// Close is called by the library, like channel.Close and with the same exception.
 func (d *dataConn) Close() error {
+	if !d.c.failing() {
+		d.end()
+	}
+	return nil
+}
+
+// end closes the connection. What finish has sent still arrives.
+func (d *dataConn) end() {
 	d.closing.Do(func() {
 		_ = d.wire.raw.Close()
 		for _, b := range []**[wireBuffer]byte{&d.wire.in, &d.wire.out} {
@@ -159,7 +167,6 @@ func (d *dataConn) Close() error {
 			}
 		}
 	})
-	return nil
 }
 
 func (d *dataConn) LocalAddr() net.Addr              { return d.wire.LocalAddr() }

@@ -33,7 +33,7 @@ type limits struct {
 	handshake time.Duration // TLS on either connection
 	login     time.Duration // from accept to a successful PASS
 	data      time.Duration // for the client to open its data connection
-	refused   time.Duration // that the port of a refused transfer listens on
+	refused   time.Duration // that the data connection of a refused transfer outlives the reply
 	stall     time.Duration // without a byte on a data connection
 	write     time.Duration // for the client to take a reply
 	farewell  time.Duration // for the last reply of a connection that was ended from outside
@@ -48,7 +48,7 @@ func (l limits) withDefaults() limits {
 	def(&l.handshake, 15*time.Second)
 	def(&l.login, 60*time.Second)
 	def(&l.data, 30*time.Second)
-	def(&l.refused, 2*time.Second)
+	def(&l.refused, 5*time.Second)
 	def(&l.stall, 60*time.Second)
 	def(&l.write, 30*time.Second)
 	def(&l.farewell, time.Second)

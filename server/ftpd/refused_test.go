@@ -1,6 +1,7 @@
 package ftpd
 
 import (
+	"crypto/tls"
 	"errors"
 	"net"
 	"syscall"
@@ -52,6 +53,56 @@ func TestRefusalIsReadBeforeTheDataConnectionEnds(t *testing.T) {
 			c.cmd(226, "ABOR")
 		}
 	})
+}
+
+// overQuota is a session whose uploads are refused as soon as they are written, on a server that goes on taking them for a time.
+func overQuota(t *testing.T, taking time.Duration) *client {
+	h := start(t, Implicit, func(o *Options) { o.limits.refused = taking })
+	h.vol.fail = func(op, _ string) error {
+		if op == "write" {
+			return syscall.EDQUOT
+		}
+		return nil
+	}
+	return h.dial().login()
+}
+
+// A client that sends a whole file before it reads the reply can do so, though the file was refused long before.
+func TestRefusalOfAnUploadUnderWayIsRead(t *testing.T) {
+	t.Parallel()
+	c := overQuota(t, patience)
+	c.epsv()
+	raw := c.open()
+	c.cmd(150, "STOR f")
+	d := tls.Client(raw, c.tls)
+	if _, err := d.Write(make([]byte, 32<<20)); err != nil {
+		t.Errorf("sending: %v", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Errorf("the end: %v", err)
+	}
+	c.expect(552)
+	c.cmd(200, "NOOP")
+}
+
+// But not for ever, and whoever reads learns it at once.
+func TestRefusedUploadIsNotTakenForEver(t *testing.T) {
+	t.Parallel()
+	c := overQuota(t, 50*time.Millisecond)
+	c.epsv()
+	raw := c.open()
+	c.cmd(150, "STOR f")
+	d := tls.Client(raw, c.tls)
+	if _, err := d.Write([]byte("content")); err != nil {
+		t.Fatal(err)
+	}
+	c.expect(552) // before its data connection ends
+	for err := error(nil); err == nil; {
+		if _, err = d.Write(make([]byte, 1<<20)); isTimeout(err) {
+			t.Fatal("still taken")
+		}
+	}
+	c.cmd(200, "NOOP")
 }
 
 // What nobody takes back ends by itself, and with the session.

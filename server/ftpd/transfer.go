@@ -230,6 +230,20 @@ func (t *transfer) Close() error {
 	return err
 }
 
+// refused tells whether this is an upload that the volume or policy ended, and not the client or its connection.
+func (t *transfer) refused() bool {
+	if t == nil || t.recv == nil {
+		return false
+	}
+	err := t.op.failure()
+	for _, other := range []error{errAborted, errHangup, errControlLost, errPanic} {
+		if errors.Is(err, other) {
+			return false
+		}
+	}
+	return err != nil && !errors.As(err, new(dataError))
+}
+
 // abandon closes what is still open when the reply has been sent.
 func (t *transfer) abandon() {
 	if t.file != nil && !t.closed {
