@@ -35,8 +35,7 @@ func (c *tapped) Read(p []byte) (int, error) {
 
 func TestF1ProtectionIsDecidedAtTheTransfer(t *testing.T) {
 	t.Parallel()
-	soon := func(o *Options) { o.limits.refused = time.Millisecond } // the data connections end, and all that they carried is known
-	both(t, Explicit, soon, func(t *testing.T, h *host) {
+	both(t, Explicit, nil, func(t *testing.T, h *host) {
 		h.put("/f", "canary in clear")
 		c := h.dial().secure()
 		c.cmd(331, "USER alice")
@@ -60,7 +59,8 @@ func TestF1ProtectionIsDecidedAtTheTransfer(t *testing.T) {
 
 func TestF1NoTransferWithoutProtection(t *testing.T) {
 	t.Parallel()
-	both(t, Explicit, nil, func(t *testing.T, h *host) {
+	soon := func(o *Options) { o.limits.refused = time.Millisecond } // the data connections end, and all that they carried is known
+	both(t, Explicit, soon, func(t *testing.T, h *host) {
 		h.put("/f", "canary in clear")
 		c := h.dial().secure()
 		c.cmd(331, "USER alice")
