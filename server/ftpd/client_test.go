@@ -24,7 +24,7 @@ import (
 	"time"
 )
 
-// patience bounds every wait of a test: generous, and never reached when things work.
+// patience bounds every wait of a test, each by itself and not the session: generous, and never reached when things work.
 const patience = 20 * time.Second
 
 var testCert = sync.OnceValues(func() (tls.Certificate, *x509.CertPool) {
@@ -203,8 +203,12 @@ func (c *client) login() *client {
 	return c
 }
 
+// wait gives the server its time anew.
+func (c *client) wait() { _ = c.raw.SetDeadline(time.Now().Add(patience)) }
+
 func (c *client) send(line string) {
 	c.t.Helper()
+	c.wait()
 	if _, err := c.conn.Write([]byte(line)); err != nil {
 		c.t.Fatalf("sending %q: %v", line, err)
 	}
@@ -234,6 +238,7 @@ func (c *client) reply() (int, string, error) {
 
 func (c *client) expect(code int) string {
 	c.t.Helper()
+	c.wait()
 	got, text, err := c.reply()
 	if err != nil || got != code {
 		c.t.Fatalf("want %d, got %q, %v\nserver log:\n%s", code, text, err, c.h.log.tail())
