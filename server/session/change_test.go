@@ -3,7 +3,6 @@ package session
 import (
 	"errors"
 	"testing"
-	"time"
 
 	"sallyport/policy"
 	"sallyport/policy/policydb"
@@ -58,7 +57,7 @@ func TestChangeBeforeLogin(t *testing.T) {
 	if err := h.db.RequireChange(t.Context(), "alice", "test"); err != nil {
 		t.Fatal(err)
 	}
-	_, err := l.Login(t.Context(), "alice", Credential{Password: Secret(secret + string(code(time.Now()))), CodeAppended: true})
+	_, err := l.Login(t.Context(), "alice", Credential{Password: Secret(secret + string(code(h.codesAt()))), CodeAppended: true})
 	wantCode(t, "with the code", err, policy.CodeMustChange)
 	if err := l.ChangePassword(t.Context(), "nobody", secret, other); !errors.Is(err, ErrAuth) {
 		t.Errorf("of nobody: %v", err)

@@ -205,7 +205,7 @@ func TestWrongLoginsAreAllTheSameWork(t *testing.T) {
 	h.m.check = func(a *policydb.Account, secret string) bool { hashes++; return a.CheckPassword(secret) }
 	h.m.wait = func(context.Context, *Conn, time.Duration) { waits++ }
 	for i, name := range []string{"plain", "second", "old", "off", "none", "nobody", "no such name!"} {
-		for j, guess := range []Secret{"wrong-horse-12", "wrong-horse-123456", "wrong" + code(time.Now()), ""} {
+		for j, guess := range []Secret{"wrong-horse-12", "wrong-horse-123456", "wrong" + code(h.codesAt()), ""} {
 			before := hashes
 			l := h.connect(t, sftpFrom(fmt.Sprintf("203.0.113.%d", 10*i+j+1)))
 			_, err := l.Login(t.Context(), name, Credential{Password: guess, CodeAppended: true})

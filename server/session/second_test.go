@@ -18,9 +18,11 @@ import (
 	"sallyport/server/audit"
 )
 
-// enrol gives an account a second factor and returns its codes by time.
+// enrol gives an account a second factor and returns its codes by time; that of the database stands still from then on (codesAt).
 func (h *house) enrol(t *testing.T, name string) (code func(time.Time) Secret, recovery []string) {
 	t.Helper()
+	at := h.codesAt()
+	h.codeTime.Store(&at)
 	e, err := h.db.EnableSecond(t.Context(), name, "test", "test")
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +61,7 @@ func TestSecondFactorIsAskedAfterTheFirst(t *testing.T) {
 		}
 		return err
 	}
-	now := time.Now()
+	now := h.codesAt()
 	want := func(what string, c Credential, err error) {
 		t.Helper()
 		if got := try(c); !errors.Is(got, err) {
@@ -97,7 +99,7 @@ func TestSecondFactorReachesLiveSessions(t *testing.T) {
 		t.Errorf("session without second factor: %v", d)
 	}
 	l := h.connect(t, sftpFrom("198.51.100.7"))
-	if _, err := l.Login(t.Context(), "alice", Credential{PublicKey: h.key, Code: code(time.Now())}); err != nil {
+	if _, err := l.Login(t.Context(), "alice", Credential{PublicKey: h.key, Code: code(h.codesAt())}); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.db.ResetSecond(t.Context(), "alice", "test"); err != nil {
@@ -140,7 +142,7 @@ func TestGuessingCodesSlowsDown(t *testing.T) {
 	}
 	h.m.Unlock("alice")
 	l := h.connect(t, sftpFrom("203.0.113.1"))
-	if _, err := l.Login(t.Context(), "alice", Credential{PublicKey: h.key, Code: code(time.Now())}); err != nil { // the database has its own clock
+	if _, err := l.Login(t.Context(), "alice", Credential{PublicKey: h.key, Code: code(h.codesAt())}); err != nil { // the database has its own clock
 		t.Errorf("after unlock: %v", err)
 	}
 }

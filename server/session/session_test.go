@@ -30,6 +30,17 @@ type house struct {
 	fs   *vfs.FS
 	ring *keyring.Keyring
 	key  []byte // public key of every account
+
+	codeTime atomic.Pointer[time.Time]
+}
+
+// codesAt is the time of the database: that of the first enrolment, once there was one, so that a machine that is slow does not outlive the
+// half minute of a code.
+func (h *house) codesAt() time.Time {
+	if at := h.codeTime.Load(); at != nil {
+		return *at
+	}
+	return time.Now()
 }
 
 const secret = "correct-horse-12"
@@ -60,7 +71,7 @@ func build(t testing.TB, change func(*Options)) *house {
 		t.Fatal(err)
 	}
 	h := &house{ring: ring, key: newKey(t)}
-	if h.db, err = policydb.Open(ctx, policydb.Options{Path: filepath.Join(dir, "policy.db"), Box: pbox, Token: ring.PolicyToken, Names: names, NameToken: ring.NameToken, PasswordCost: bcrypt.MinCost}); err != nil {
+	if h.db, err = policydb.Open(ctx, policydb.Options{Path: filepath.Join(dir, "policy.db"), Box: pbox, Token: ring.PolicyToken, Names: names, NameToken: ring.NameToken, PasswordCost: bcrypt.MinCost, Now: h.codesAt}); err != nil {
 		t.Fatal(err)
 	}
 	if h.log, err = audit.Open(audit.Options{Dir: filepath.Join(dir, "audit"), Box: abox}); err != nil {
