@@ -63,7 +63,7 @@ func TestNotesOutliveTheProcess(t *testing.T) {
 	second.note(attempt(3))
 	data, err := os.ReadFile(path)
 	check(t, err)
-	if bytes.Contains(data, []byte("1001")) || bytes.Contains(data, []byte("attempt")) {
+	if bytes.Contains(data, []byte("uid:1001")) || bytes.Contains(data, []byte("attempt")) {
 		t.Error("the notes are in clear")
 	}
 	third := openedNotes(path)

@@ -75,7 +75,7 @@ func TestKeyFileErrorsSayWhy(t *testing.T) {
 			if !errors.Is(err, ErrKeyFile) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) {
 				t.Errorf("got %v, want %v with %q and the path", err, ErrKeyFile, c.want)
 			}
-			if err != nil && strings.Contains(err.Error(), "a1a1") {
+			if err != nil && strings.Contains(err.Error(), "a1a1a1a1") {
 				t.Errorf("the error quotes the key: %v", err)
 			}
 		})

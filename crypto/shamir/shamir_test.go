@@ -285,7 +285,7 @@ func TestShareDoesNotPrint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secret := fmt.Sprintf("%x", shares[0].Y[:4])
+	secret := fmt.Sprintf("%x", shares[0].Y[:8])
 	for _, verb := range []string{"%v", "%+v", "%#v", "%x", "%s"} {
 		for _, v := range []any{shares[0], &shares[0], shares} {
 			if s := fmt.Sprintf(verb, v); strings.Contains(s, secret) || !strings.Contains(s, "redacted") {
