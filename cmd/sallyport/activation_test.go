@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -36,7 +37,8 @@ func TestSystemd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	supervisor, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: "@sallyport-test-" + filepath.Base(dir) + t.Name(), Net: "unixgram"})
+	name := fmt.Sprintf("@sallyport-test-%d-%s", os.Getpid(), t.Name()) // which is the whole machine's
+	supervisor, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}

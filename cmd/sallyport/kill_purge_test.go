@@ -273,12 +273,14 @@ func (p *purged) stat() (st volumeStat) {
 // settle waits for the round to be completed.
 func (p *purged) settle(step string) {
 	p.k.t.Helper()
-	for end := time.Now().Add(deadline); ; {
+	wait := patient(20 * time.Millisecond)
+	defer wait.Stop()
+	for {
 		st := p.stat()
 		if st.History == sizeOfLost && st.Unlink == 0 {
 			return
 		}
-		if time.Now().After(end) {
+		if wait.over() {
 			p.k.t.Fatalf("after %q the purge is not completed: %+v", step, st)
 		}
 	}

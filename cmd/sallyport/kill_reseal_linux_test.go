@@ -107,14 +107,14 @@ func (r *resealed) cut(from, to, what string, at *request, step string) (changed
 // settled returns when the server has finished by itself what was cut off.
 func (r *resealed) settled(what string) {
 	r.t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(deadline); ; <-tick.C {
+	wait := patient(5 * time.Millisecond)
+	defer wait.Stop()
+	for {
 		st, err := r.cl.SealStatus(r.t.Context())
 		if err == nil && st.Former == "" && st.OldRoot == 0 {
 			return
 		}
-		if err != nil || time.Now().After(end) {
+		if err != nil || wait.over() {
 			r.t.Fatalf("%s: something waits still: %+v, %v", what, st, err)
 		}
 	}

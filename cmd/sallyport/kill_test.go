@@ -97,14 +97,14 @@ func (k *killed) start() {
 	if err := k.cmd.Start(); err != nil {
 		k.t.Fatal(err)
 	}
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(deadline); ; <-tick.C {
+	wait := patient(5 * time.Millisecond)
+	defer wait.Stop()
+	for {
 		raw, err := os.ReadFile(ready)
 		if err == nil && json.Unmarshal(raw, &k.conn) == nil {
 			return
 		}
-		if time.Now().After(end) || k.cmd.Process.Signal(nil) != nil && errors.Is(err, fs.ErrInvalid) {
+		if wait.over() {
 			k.kill()
 			text, _ := os.ReadFile(k.log.Name())
 			k.t.Fatalf("the server does not start:\n%s", text)

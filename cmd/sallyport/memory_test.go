@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -209,8 +208,8 @@ func TestMemoryOfARemovedAccount(t *testing.T) {
 // tokens of directories are kept, so each round asks for one that is new: nothing else would hash with that key again.
 func (h *realHost) awaitHashes(t *testing.T, pid int, client overSFTP, keys map[string][]byte) map[string]occurrences {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), deadline)
-	defer cancel()
+	wait := patient(20 * time.Millisecond)
+	defer wait.Stop()
 	for n := 0; ; n++ {
 		dir := fmt.Sprintf("/new-%d", n)
 		if err := client.c.Mkdir(dir); err != nil {
@@ -223,7 +222,7 @@ func (h *realHost) awaitHashes(t *testing.T, pid int, client overSFTP, keys map[
 			t.Fatal(err)
 		}
 		found := inspect(t, pid, keys)
-		if ctx.Err() != nil || found["name of an account"].hash > 0 && found["dir of an account"].hash > 0 {
+		if found["name of an account"].hash > 0 && found["dir of an account"].hash > 0 || wait.over() {
 			return found
 		}
 	}
@@ -261,15 +260,11 @@ func (h *realHost) stir(t *testing.T) {
 // awaitGone waits until no key of an account is in memory in any form, and returns what is found of the others. nil = not yet known.
 func (h *realHost) awaitGone(t *testing.T, pid int, keys func() map[string][]byte) map[string]occurrences {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), deadline)
-	defer cancel()
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
+	wait := patient(200 * time.Millisecond)
+	defer wait.Stop()
 	var found map[string]occurrences
 	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
+		if wait.over() {
 			t.Fatalf("nobody uses the account, and its keys are in memory: %v", found)
 		}
 		look := keys()
@@ -386,18 +381,14 @@ func (h *realHost) serve(t *testing.T, env ...string) {
 
 func (h *realHost) await(t *testing.T, state string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), deadline)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
+	wait := patient(20 * time.Millisecond)
+	defer wait.Stop()
 	for {
-		st, err := h.cl.Status(ctx)
+		st, err := h.cl.Status(t.Context())
 		if err == nil && st.State == state {
 			return
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
+		if wait.over() {
 			t.Fatalf("not %s: %+v, %v", state, st, err)
 		}
 	}

@@ -113,23 +113,18 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// deadline of everything that a script waits for.
-const deadline = 60 * time.Second
-
 // poll calls fn until it is nil.
 func poll(ts *testscript.TestScript, what string, fn func() error) {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	end := time.Now().Add(deadline)
+	wait := patient(20 * time.Millisecond)
+	defer wait.Stop()
 	for {
 		err := fn()
 		if err == nil {
 			return
 		}
-		if time.Now().After(end) {
+		if wait.over() {
 			ts.Fatalf("not within %v: %s: %v", deadline, what, err)
 		}
-		<-tick.C
 	}
 }
 
@@ -261,10 +256,11 @@ func fill(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // otp FILE VAR WHICH sets a variable to a code out of what `account 2fa enable`
-// printed: the code so many periods from now (0, 1), or recoveryN.
+// printed: the code so many periods from now (0, 1), recoveryN, or wrongN: six digits
+// that are the code of no period near now, other ones for each N.
 func otp(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
-		ts.Fatalf("usage: otp FILE VAR OFFSET|recoveryN")
+		ts.Fatalf("usage: otp FILE VAR OFFSET|recoveryN|wrongN")
 	}
 	text := ts.ReadFile(args[0])
 	if n, ok := strings.CutPrefix(args[2], "recovery"); ok {
@@ -274,8 +270,6 @@ func otp(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Setenv(args[1], codes[i-1])
 		return
 	}
-	offset, err := strconv.Atoi(args[2])
-	ts.Check(err)
 	m := regexp.MustCompile(`secret=([A-Z2-7]+)`).FindStringSubmatch(text)
 	secret, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(m[1])
 	ts.Check(err)
@@ -284,14 +278,36 @@ func otp(ts *testscript.TestScript, neg bool, args []string) {
 	if strings.Contains(text, "algorithm=SHA256") { // under fips140=only
 		algorithm = sha256.New
 	}
-	var sum []byte
-	fips140.WithoutEnforcement(func() { // this is the owner's phone, not the server
-		h := hmac.New(algorithm, secret)
-		ts.Check(binary.Write(h, binary.BigEndian, time.Now().Unix()/30+int64(offset)))
-		sum = h.Sum(nil)
-	})
-	at := sum[len(sum)-1] & 15
-	ts.Setenv(args[1], fmt.Sprintf("%06d", (binary.BigEndian.Uint32(sum[at:])&0x7fffffff)%1e6))
+	now := time.Now().Unix() / 30
+	code := func(period int64) string {
+		var sum []byte
+		fips140.WithoutEnforcement(func() { // this is the owner's phone, not the server
+			h := hmac.New(algorithm, secret)
+			ts.Check(binary.Write(h, binary.BigEndian, period))
+			sum = h.Sum(nil)
+		})
+		at := sum[len(sum)-1] & 15
+		return fmt.Sprintf("%06d", (binary.BigEndian.Uint32(sum[at:])&0x7fffffff)%1e6)
+	}
+	if n, ok := strings.CutPrefix(args[2], "wrong"); ok {
+		left, err := strconv.Atoi(n)
+		ts.Check(err)
+		near := map[string]bool{}
+		for period := now - 10; period <= now+10; period++ {
+			near[code(period)] = true
+		}
+		for guess := 0; ; guess++ {
+			if c := fmt.Sprintf("%06d", guess); !near[c] {
+				if left--; left <= 0 {
+					ts.Setenv(args[1], c)
+					return
+				}
+			}
+		}
+	}
+	offset, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	ts.Setenv(args[1], code(now+int64(offset)))
 }
 
 // lastknown DAYS [on] makes the last time that the state below host knows of so many days ago: the system's clock cannot be set for a test, and for
@@ -312,7 +328,7 @@ func lastKnown(ts *testscript.TestScript, neg bool, args []string) {
 	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
 		ts.Check(err)
 	}
-	o := clock.Options{Path: path, Box: box, Wall: func() time.Time { return time.Now().AddDate(0, 0, -days) }}
+	o := clock.Options{Path: path, Box: box, Wall: func() time.Time { return time.Now().Add(-time.Duration(days) * 24 * time.Hour) }} // a day of 24 hours, whatever the time zone does meanwhile
 	if len(args) == 1 {
 		o.Count = func() clock.Count { return clock.Count{} }
 	}

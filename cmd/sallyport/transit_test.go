@@ -198,14 +198,14 @@ func TestAServerRenewsItsToken(t *testing.T) {
 	}
 	h.serve(t)
 	h.await(t, "ready")
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(deadline); ; <-tick.C {
+	wait := patient(5 * time.Millisecond)
+	defer wait.Stop()
+	for {
 		st, err := h.cl.SealStatus(t.Context())
 		if err == nil && (strings.HasPrefix(st.Token, "ends in 59m") || strings.HasPrefix(st.Token, "ends in 1h0m")) && strings.HasSuffix(st.Token, ", and is renewed before that") {
 			break
 		}
-		if err != nil || time.Now().After(end) {
+		if err != nil || wait.over() {
 			t.Fatalf("the token is not renewed: %+v, %v", st, err)
 		}
 	}
