@@ -108,7 +108,7 @@ func TestCurl(t *testing.T) {
 			})
 			t.Run("missing file", func(t *testing.T) {
 				// 78: remote file not found.
-				if out, err := s.curl(t, w, dir+"/nowhere", "-o", os.DevNull); err == nil || !strings.Contains(err.Error(), "78") {
+				if out, err := s.curl(t, w, dir+"/nowhere", "-o", os.DevNull); err == nil || err.Error() != "exit status 78" {
 					t.Fatalf("got %v, want exit status 78\n%s", err, out)
 				}
 			})

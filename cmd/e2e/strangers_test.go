@@ -77,11 +77,11 @@ func TestRubbishBeforeLogin(t *testing.T) {
 		port int
 		wrap func(net.Conn) net.Conn
 		send string
-		want string // in what comes back; "" = just an end
+		want string // how a line of what comes back begins; "" = just an end
 	}{
 		{"over-long command", s.FTPSPort, nil, strings.Repeat("A", 1<<20) + "\r\n", "421"},
 		{"NUL in a command", s.FTPSPort, nil, "US\x00ER x\r\n", "50"},
-		{"bare LF and CR", s.FTPSPort, nil, "NOOP\nQUIT\r\n", "2"},
+		{"bare LF and CR", s.FTPSPort, nil, "NOOP\nQUIT\r\n", "5"},
 		{"command cut off at the end", s.FTPSImplicitPort, secure, "QUI", ""},
 		{"injection behind AUTH", s.FTPSPort, nil, "AUTH TLS\r\nUSER demo\r\nPASS x\r\n", ""},
 		{"HTTP", s.FTPSPort, nil, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "5"},
@@ -119,8 +119,8 @@ func TestRubbishBeforeLogin(t *testing.T) {
 					break
 				}
 			}
-			if !strings.Contains(got.String(), tt.want) {
-				t.Errorf("got %q, want %q in it", got.String(), tt.want)
+			if tt.want != "" && !hasLine(got.String(), tt.want) {
+				t.Errorf("got %q, want a line %q in it", got.String(), tt.want)
 			}
 			for _, leak := range []string{"panic", "goroutine", ".go:", "runtime"} {
 				if strings.Contains(got.String(), leak) {
