@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// freeRange finds n consecutive ports of an address that nobody uses at the moment.
-func freeRange(t *testing.T, local netip.Addr, n uint16) [2]uint16 {
+// freeRange finds n consecutive ports that nobody uses at the moment, of an address at which no other test looks for some.
+func freeRange(t *testing.T, local string, n uint16) [2]uint16 {
 	t.Helper()
 	for range 100 {
 		// Below the kernel's ephemeral ports, which the other tests use.
 		first := uint16(12000 + rand.N(18000))
 		free := true
 		for p := first; p < first+n; p++ {
-			probe, err := listenTCP(t.Context(), netip.AddrPortFrom(local, p))
+			probe, err := listenTCP(t.Context(), netip.AddrPortFrom(netip.MustParseAddr(local), p))
 			if free = err == nil; !free {
 				break
 			}
@@ -33,12 +33,13 @@ func freeRange(t *testing.T, local netip.Addr, n uint16) [2]uint16 {
 
 func TestPassivePorts(t *testing.T) {
 	t.Parallel()
-	local := netip.MustParseAddr("127.83.77.1") // where no other test looks for ports
-	r := freeRange(t, local, 3)
+	const address = "127.83.77.1"
+	r := freeRange(t, address, 3)
 	p, err := newPorts(r)
 	if err != nil {
 		t.Fatal(err)
 	}
+	local := netip.MustParseAddr(address)
 	seen := map[uint16]func(){}
 	for range 3 {
 		ln, release, err := p.listen(t.Context(), local)
@@ -81,8 +82,9 @@ func TestPassivePorts(t *testing.T) {
 // The range is enough for as many sessions at a time, and every transfer gives its port back.
 func TestPassiveRangeOverSessions(t *testing.T) {
 	t.Parallel()
-	r := freeRange(t, netip.MustParseAddr("127.0.0.1"), 2)
-	h := start(t, Implicit, func(o *Options) {
+	const address = "127.83.77.2"
+	r := freeRange(t, address, 2)
+	h := startAt(t, Implicit, address+":0", func(o *Options) {
 		o.PassivePorts = r
 		o.PublicAddress = func(local, remote netip.Addr) netip.Addr { return netip.MustParseAddr("192.0.2.7") }
 	})

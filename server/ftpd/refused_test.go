@@ -109,8 +109,9 @@ func TestRefusedUploadIsNotTakenForEver(t *testing.T) {
 func TestPortOfARefusedTransferCloses(t *testing.T) {
 	t.Parallel()
 	for _, after := range []time.Duration{time.Nanosecond, time.Hour} {
-		r := freeRange(t, 1)
-		h := start(t, Implicit, func(o *Options) { o.PassivePorts, o.limits.refused = r, after })
+		const address = "127.83.77.3"
+		r := freeRange(t, address, 1)
+		h := startAt(t, Implicit, address+":0", func(o *Options) { o.PassivePorts, o.limits.refused = r, after })
 		c := h.dial().login()
 		c.epsv()
 		data := c.open()
