@@ -33,7 +33,8 @@ func reset(t *testing.T, conn net.Conn) bool {
 // comes before it. curl would take the reply for the one to its next PASV.
 func TestRefusalIsReadBeforeTheDataConnectionEnds(t *testing.T) {
 	t.Parallel()
-	both(t, Implicit, nil, func(t *testing.T, h *host) {
+	long := func(o *Options) { o.limits.refused = time.Hour }
+	both(t, Implicit, long, func(t *testing.T, h *host) {
 		c := h.dial().login()
 		for _, command := range []string{"STOR nodir/f", "RETR absent", "LIST absent"} {
 			c.epsv()
