@@ -215,7 +215,7 @@ func TestAServerRenewsItsToken(t *testing.T) {
 	}
 	h.await(t, "sealed")
 	var refused *admin.Error
-	if _, err := h.cl.Unseal(t.Context(), admin.Unseal{}); !errors.As(err, &refused) || !strings.Contains(refused.Message, "the token is not valid") || !strings.Contains(refused.Hint, "seal.transit.token_file") {
+	if _, err := h.cl.Unseal(t.Context(), admin.Unseal{}); !errors.As(err, &refused) || !strings.Contains(refused.Message, "the token has ended, was revoked, or may not be used from here") || !strings.Contains(refused.Hint, "seal.transit.token_file") {
 		t.Errorf("with a revoked token: %v", err)
 	}
 	if err := os.WriteFile(file, []byte(service.Token("root")), 0o600); err != nil { // as an agent does
