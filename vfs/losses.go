@@ -13,6 +13,8 @@ import (
 const (
 	// lossWindow is the time in which losses must come to be a row.
 	lossWindow = time.Minute
+	// lossPause is the longest pause within a deletion that has an instant of its own.
+	lossPause = 2 * time.Second
 	// lossLeast is how many of them make a row worth telling.
 	lossLeast = 10
 	// lossLong ends a row that goes on and on: before an hour ago there is another instant to go back to.
@@ -46,6 +48,8 @@ type losses struct {
 	last *[1000]int64 // instants of the last losses, in a ring; made with the first
 	lost int          // how many there were
 	rows [3][]lossRow
+
+	deletions
 }
 
 func newLosses() *losses { return &losses{reading: make(chan struct{}, 1)} }
@@ -92,7 +96,7 @@ func (s *losses) read(ctx context.Context, db *meta.DB) ([]lossRow, error) {
 	}
 	s.upTo = upTo
 	var out []lossRow
-	for _, rows := range s.rows {
+	for _, rows := range append(s.rows[:], s.deletions.rows) {
 		for _, r := range rows {
 			i := slices.IndexFunc(out, func(o lossRow) bool { return o.first == r.first })
 			if i < 0 {
@@ -154,6 +158,7 @@ func (s *losses) saw(tx *meta.Tx, e ended) error {
 	for _, q := range s.density.saw(e) {
 		if q.id == 0 {
 			s.add(q.at)
+			s.gone(q.at)
 			continue
 		}
 		if !s.takes(q.at) {
@@ -166,6 +171,7 @@ func (s *losses) saw(tx *meta.Tx, e ended) error {
 		if lost {
 			for _, at := range s.waiting { // any of them may have been the first
 				s.add(at)
+				s.overwritten(at)
 			}
 		}
 		s.waiting = s.waiting[:0]
