@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -213,7 +214,7 @@ func (s *Server) takeShare(ctx context.Context, who admin.Peer, info *keyring.Se
 	defer clear(text)
 	progress, forgotten, err := s.people.add(c, text)
 	if err != nil {
-		return nil, admin.SealState{}, err
+		return nil, admin.SealState{}, encrypted(text, err)
 	}
 	s.log.Info("share given", "who", who.String(), "have", progress.Have, "need", progress.Need)
 	s.notes.note(audit.Event{Time: time.Now(), Action: audit.UnsealShare, Who: who.String(), Detail: progress.String()})
@@ -228,6 +229,16 @@ func (s *Server) takeShare(ctx context.Context, who admin.Peer, info *keyring.Se
 	return nil, st, err
 }
 
+var errEncrypted = errors.New("this share is encrypted")
+
+// encrypted says so of what is no share because its holder has not decrypted it.
+func encrypted(text []byte, err error) error {
+	if !bytes.HasPrefix(bytes.TrimSpace(text), []byte("-----BEGIN AGE ENCRYPTED FILE-----")) {
+		return err
+	}
+	return errEncrypted
+}
+
 // stillSealed is an error of unsealing as an operator reads it.
 func stillSealed(err error) error {
 	var e *admin.Error
@@ -236,6 +247,8 @@ func stillSealed(err error) error {
 	}
 	e = &admin.Error{Code: admin.CodeSealed, Message: "still sealed: " + err.Error(), Hint: SealHint(err)}
 	switch {
+	case errors.Is(err, errEncrypted):
+		e.Hint = "its holder decrypts it: `age -d -i KEY FILE | sallyport unseal --stdin`"
 	case errors.Is(err, shamir.ErrShare):
 		e.Hint = "type the share again as it was printed"
 	case errors.Is(err, shamir.ErrMixed):

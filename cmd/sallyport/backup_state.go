@@ -240,7 +240,7 @@ func (a *app) sharesOf(info *keyring.SealInfo, o unsealFlags) (keyring.Seal, err
 		return nil, err
 	}
 	for n := 1; ; n++ {
-		text, err := a.secretFrom(o, fmt.Sprintf("Share %d of %d (set %x): ", n, info.K, info.Set[:]))
+		text, err := a.shareFrom(o, fmt.Sprintf("Share %d of %d (set %x): ", n, info.K, info.Set[:]))
 		if err != nil {
 			return nil, err
 		}

@@ -49,3 +49,37 @@ func TestAGroupIsTypedBack(t *testing.T) {
 		}
 	}
 }
+
+// TestAShareIsTypedInTheLinesThatItWasPrintedIn: what is not read would be the shell's.
+func TestAShareIsTypedInTheLinesThatItWasPrintedIn(t *testing.T) {
+	t.Parallel()
+	line := "AAAA1-BBBB2-CCCC3-DDDD4-EEEE5-FFFF6"
+	whole := strings.Repeat(line+"\n", 3)
+	for typed, want := range map[string]string{
+		whole + "ls\n":            whole, // read no further
+		line + line + line + "\n": line + line + line + "\n",
+		line + "\n\nls\n":         line + "\n", // somebody lost the rest
+		line + "\n":               line + "\n", // end of file
+		"\nls\n":                  "",
+	} {
+		lines := strings.SplitAfter(typed, "\n")
+		asked := 0
+		got, err := shareLines(func(more bool) (string, error) {
+			if more != (asked > 0) {
+				t.Errorf("%q: asked for more: %v, after %d lines", typed, more, asked)
+			}
+			next := lines[asked]
+			asked++
+			if next == "" {
+				return "", io.EOF
+			}
+			return strings.TrimSuffix(next, "\n"), nil
+		})
+		if err != nil || got != want {
+			t.Errorf("%q: read %q, %v", typed, got, err)
+		}
+	}
+	if _, err := shareLines(func(bool) (string, error) { return "", io.EOF }); err != io.EOF {
+		t.Errorf("nothing at all: %v", err)
+	}
+}

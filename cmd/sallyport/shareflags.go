@@ -68,17 +68,21 @@ func (a *app) handOut(set admin.SealPrepared, dir string) error {
 			if err := durable.WriteFile(name, []byte(s.Text+"\n"), 0o600); err != nil {
 				return err
 			}
-			a.say("wrote %s", name)
+			a.say("wrote %s%s", name, forWhom(s))
 			continue
 		}
-		to := ""
-		if s.Recipient != "" {
-			to = ", for " + s.Recipient
-		}
-		if _, err := fmt.Fprintf(a.stdout, "share %d of %d (any %d unseal), set %s%s\n%s\n\n", s.Number, len(set.Shares), set.Threshold, set.Set, to, string(s.Text)); err != nil {
+		if _, err := fmt.Fprintf(a.stdout, "share %d of %d (any %d unseal), set %s%s\n%s\n\n", s.Number, len(set.Shares), set.Threshold, set.Set, forWhom(s), string(s.Text)); err != nil {
 			return err
 		}
 	}
 	a.say("These shares are shown once and kept nowhere. Give each to another person; keep them off this host.")
 	return nil
+}
+
+// forWhom names who can decrypt a share.
+func forWhom(s admin.Share) string {
+	if s.Recipient == "" {
+		return ""
+	}
+	return ", for " + s.Recipient
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"sallyport/crypto/keyring"
+	"sallyport/crypto/shamir"
 	"sallyport/server/admin"
 )
 
@@ -28,7 +29,7 @@ func (a *app) unsealCommand() *cobra.Command {
 	c := &cobra.Command{Use: "unseal", Short: "Give the running server what it needs to get at its keys", Args: exactly(),
 		Example: "  sallyport unseal\n  age -d -i me.txt share-689c33be-1 | sallyport unseal --stdin\n  sallyport unseal --recovery kit.age --identity me.txt",
 		Long: "With a passphrase, ask for it. With shares, ask for one: each holder runs this command, and the last one\n" +
-			"needed unseals the server; until then the exit code is 6. With a key file, a key service or a helper\n" +
+			"needed unseals the server; until then the exit code is 6. A share may be pasted in the lines that it was printed in. With a key file, a key service or a helper\n" +
 			"the server tries at once. With --recovery, a recovery kit does whatever the seal is.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.call(c.Context(), unsealTime, func(ctx context.Context, cl *admin.Client) error { return a.unseal(ctx, cl, o) })
@@ -57,6 +58,9 @@ func (a *app) unseal(ctx context.Context, cl *admin.Client, o unsealFlags) error
 	if st.Note != "" {
 		a.say("%s", st.Note)
 	}
+	if o.forget {
+		return a.showSealState(st)
+	}
 	return a.unsealed(st)
 }
 
@@ -76,7 +80,7 @@ func (a *app) unsealRequest(ctx context.Context, cl *admin.Client, o unsealFlags
 		pass, err := a.secretFrom(o, "Passphrase: ")
 		return admin.Unseal{Passphrase: pass}, err
 	case keyring.KindShares:
-		share, err := a.secretFrom(o, fmt.Sprintf("Share (%d/%d are there, set %s): ", st.Have, st.Need, st.Set))
+		share, err := a.shareFrom(o, fmt.Sprintf("Share (%d/%d are there, set %s): ", st.Have, st.Need, st.Set))
 		return admin.Unseal{Share: share}, err
 	}
 	return admin.Unseal{}, nil
@@ -124,13 +128,54 @@ func (a *app) secretFrom(o unsealFlags, prompt string) (admin.Secret, error) {
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return "", usage("no terminal to ask for the secret", "pass it on standard input with --stdin, or on another descriptor with --passphrase-fd")
 	}
-	fmt.Fprint(a.stderr, prompt)
-	line, err := term.ReadPassword(int(f.Fd()))
-	fmt.Fprintln(a.stderr)
+	line, err := a.askHidden(f, prompt)
 	if err != nil {
 		return "", err
 	}
-	return readSecret(strings.NewReader(string(line)))
+	return readSecret(strings.NewReader(line))
+}
+
+// askHidden reads a line from the terminal without echo.
+func (a *app) askHidden(f *os.File, prompt string) (string, error) {
+	fmt.Fprint(a.stderr, prompt)
+	line, err := term.ReadPassword(int(f.Fd()))
+	fmt.Fprintln(a.stderr)
+	return string(line), err
+}
+
+// shareFrom is secretFrom for a share, which is printed in three lines and is pasted as it was printed: were only the first one read here, the shell
+// would be given the others, show them, and keep them in its history.
+func (a *app) shareFrom(o unsealFlags, prompt string) (admin.Secret, error) {
+	f, ok := a.stdin.(*os.File)
+	if o.stdin || o.fd >= 0 || !ok || !term.IsTerminal(int(f.Fd())) {
+		return a.secretFrom(o, prompt)
+	}
+	text, err := shareLines(func(more bool) (string, error) {
+		if more {
+			return a.askHidden(f, "  and the rest (an empty line ends it): ")
+		}
+		return a.askHidden(f, prompt)
+	})
+	if err != nil {
+		return "", err
+	}
+	return readSecret(strings.NewReader(text))
+}
+
+// shareLines reads until there are as many characters as a share has, an empty line, or the end.
+func shareLines(read func(more bool) (string, error)) (string, error) {
+	var text strings.Builder
+	for !shamir.WholeText([]byte(text.String())) && text.Len() <= maxSecret {
+		line, err := read(text.Len() > 0)
+		if err == io.EOF && text.Len() > 0 || err == nil && strings.TrimSpace(line) == "" {
+			break
+		}
+		if err != nil {
+			return "", err
+		}
+		text.WriteString(line + "\n")
+	}
+	return text.String(), nil
 }
 
 // readSecret takes everything up to the end: a share has several lines.
@@ -149,13 +194,18 @@ func readSecret(r io.Reader) (admin.Secret, error) {
 	return admin.Secret(secret), nil
 }
 
-// unsealed tells how far it is; a server that stays sealed is exit code 6.
-func (a *app) unsealed(st admin.SealState) error {
+// showSealState tells how far it is.
+func (a *app) showSealState(st admin.SealState) error {
 	rows := [][]string{{"state", st.State}, {"seal", st.Kind}}
 	if st.Need > 0 && st.State != "ready" {
 		rows = append(rows, []string{"shares", fmt.Sprintf("%d/%d", st.Have, st.Need)})
 	}
-	if err := a.show(view{value: st, names: []string{st.State}, rows: rows}); err != nil {
+	return a.show(view{value: st, names: []string{st.State}, rows: rows})
+}
+
+// unsealed tells how far it is; a server that stays sealed is exit code 6.
+func (a *app) unsealed(st admin.SealState) error {
+	if err := a.showSealState(st); err != nil {
 		return err
 	}
 	if st.State == "ready" {

@@ -19,6 +19,8 @@ const (
 	groupBits = 4 * 5
 	groupSize = 5 // characters, the check included
 	perLine   = 6 // groups
+
+	separators = " \t\r\n-"
 )
 
 // maxText bounds what is read as a share, bytes: far above any way to space one.
@@ -74,7 +76,7 @@ func ParseText(text []byte) (*Share, error) {
 	defer func() { clear(symbols[:cap(symbols)]) }()
 	bad := map[int]bool{}
 	for _, c := range text {
-		if bytes.IndexByte([]byte(" \t\r\n-"), c) >= 0 {
+		if bytes.IndexByte([]byte(separators), c) >= 0 {
 			continue
 		}
 		if len(symbols) == cap(symbols) {
@@ -108,6 +110,17 @@ func ParseText(text []byte) (*Share, error) {
 		return nil, fmt.Errorf("%w (no single group is wrong; compare the whole share)", err)
 	}
 	return s, err
+}
+
+// WholeText tells whether text has as many characters as a share, right ones or not: who reads one line by line then knows the end.
+func WholeText(text []byte) bool {
+	n := 0
+	for _, c := range text {
+		if bytes.IndexByte([]byte(separators), c) < 0 {
+			n++
+		}
+	}
+	return n >= groups*groupSize
 }
 
 // groupSymbols are the 20 bits of group g, five at a time.

@@ -123,7 +123,7 @@ func (c *Client) transportError(ctx context.Context, err error) *Error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		e.Message, e.Hint = "no server is running: nobody answers at "+c.socket, "start it with `sallyport serve`"
 	case errors.Is(err, fs.ErrPermission):
-		e.Code, e.Message, e.Hint = CodeRefused, "this user may not use the admin socket "+c.socket, "run as root or as the server's own user, or add your uid to admin.uids in sallyport.yaml"
+		e.Code, e.Message, e.Hint = CodeRefused, "this user may not use the admin socket "+c.socket, "run as root or as the server's own user, or add your uid to admin.uids in sallyport.yaml, and let it pass through every directory on the way to the socket"
 	default:
 		e.Message = "the admin socket " + c.socket + " does not answer: " + err.Error()
 	}

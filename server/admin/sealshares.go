@@ -119,7 +119,7 @@ func NewShares(threshold, n int, to []string) (keyring.Seal, SealPrepared, error
 	for i, text := range to {
 		var err error
 		if recipients[i], err = escrow.ParseRecipient(text); err != nil {
-			return nil, out, newError(CodeInvalid, fmt.Sprintf("recipient %q: %v", text, err), "give an age recipient (age1…) or an SSH public key")
+			return nil, out, newError(CodeInvalid, fmt.Sprintf("recipient %q: %v", text, err), "give an age recipient (age1…) or an SSH public key, or @FILE with one")
 		}
 	}
 	seal, shares, err := keyring.NewShares(threshold, n)

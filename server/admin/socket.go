@@ -73,12 +73,17 @@ func makeDir(dir string, socket os.FileMode) error {
 	if _, err := os.Stat(dir); err == nil {
 		return nil
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
 	const others, search os.FileMode = 0o002, 0o711
 	if socket&others == 0 {
-		return nil
+		return os.MkdirAll(dir, 0o700)
+	}
+	if up := filepath.Dir(dir); up != dir { // those above must be passed, too
+		if err := makeDir(up, socket); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
 	}
 	return os.Chmod(dir, search) // whatever the umask is
 }

@@ -119,6 +119,23 @@ func TestListenReplacesOnlySockets(t *testing.T) {
 	}
 }
 
+// TestWhoMayUseTheSocketGetsToIt through every directory that was made for it, and nobody through one that was there.
+func TestWhoMayUseTheSocketGetsToIt(t *testing.T) {
+	t.Parallel()
+	for mode, want := range map[os.FileMode]os.FileMode{0o600: 0o700, 0o666: 0o711} {
+		top := filepath.Join(t.TempDir(), "top")
+		check(t, os.Mkdir(top, 0o700))
+		ln, err := Listen(filepath.Join(top, "run", "sallyport", "admin.sock"), mode)
+		check(t, err)
+		check(t, ln.Close())
+		for dir, want := range map[string]os.FileMode{top: 0o700, top + "/run": want, top + "/run/sallyport": want} {
+			if fi, err := os.Stat(dir); err != nil || fi.Mode().Perm() != want {
+				t.Errorf("socket of mode %o: %s has mode %o, %v, want %o", mode, dir, fi.Mode().Perm(), err, want)
+			}
+		}
+	}
+}
+
 func TestSecretsDoNotPrint(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
