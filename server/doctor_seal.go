@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"sallyport/crypto/keyring"
+	"sallyport/crypto/sealhelper"
 	"sallyport/crypto/transit"
 )
 
@@ -50,7 +51,7 @@ func (d *doctor) hostSeal(ctx context.Context, info *keyring.SealInfo) {
 	if file := d.c.Seal.Transit.TokenFile; info.Kind == keyring.KindTransit && filepath.IsAbs(file) && !d.private("seal", file, 0o640) {
 		return
 	}
-	seal, err := HostSeal(ctx, d.c, nil)
+	seal, err := d.openingSeal(ctx, info.Kind)
 	if err == nil {
 		err = keyring.Check(ctx, d.c.State.Dir, seal)
 	}
@@ -76,6 +77,20 @@ func (d *doctor) serviceKey(ctx context.Context, of transit.Tokened) {
 	case deletable:
 		d.add("key", Warn, "the key at the key service may be deleted there, which would be the end of all data", "unless that is wanted now, set deletion_allowed=false for it")
 	}
+}
+
+// openingSeal is the seal as the server would use it: a helper is started as the server's user, for root, too.
+func (d *doctor) openingSeal(ctx context.Context, kind string) (keyring.Seal, error) {
+	if kind != keyring.KindHelper || os.Geteuid() != 0 {
+		return HostSeal(ctx, d.c, nil)
+	}
+	who, err := credentialOf(d.c.State.Dir)
+	if err != nil {
+		return nil, err
+	}
+	c := d.c.Seal.helper(nil)
+	c.User = who
+	return sealhelper.New(ctx, c)
 }
 
 // token looks at that of a key service. It renews nothing: a server does.

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"os"
+	"os/user"
 	"strconv"
 	"strings"
 	"syscall"
@@ -52,4 +53,31 @@ func ownerOf(path string) (int, error) {
 		return 0, err
 	}
 	return int(fi.Sys().(*syscall.Stat_t).Uid), nil
+}
+
+// credentialOf is the user to whom path belongs, with the groups that the system knows; nil if that is root.
+func credentialOf(path string) (*syscall.Credential, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	st := fi.Sys().(*syscall.Stat_t)
+	if st.Uid == 0 {
+		return nil, nil
+	}
+	c := &syscall.Credential{Uid: st.Uid, Gid: st.Gid}
+	who, err := user.LookupId(strconv.Itoa(int(st.Uid)))
+	if err != nil {
+		return c, nil // a user without a name has no groups
+	}
+	ids, err := who.GroupIds()
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		if n, err := strconv.ParseUint(id, 10, 32); err == nil {
+			c.Groups = append(c.Groups, uint32(n))
+		}
+	}
+	return c, nil
 }

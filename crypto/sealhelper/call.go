@@ -83,7 +83,11 @@ func (c *Config) checkProgram() error {
 	if info.Mode().Perm()&0o022 != 0 {
 		return bad("can be changed by others (mode %#o); run chmod go-w on it", info.Mode().Perm())
 	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+	user := os.Geteuid()
+	if c.User != nil {
+		user = int(c.User.Uid)
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != user {
 		return bad("belongs to user id %d; it must belong to the server's user or to root", st.Uid)
 	}
 	return nil
@@ -114,7 +118,7 @@ func (s *Seal) call(ctx context.Context, r request) (*answer, error) {
 	out.buf.Grow(usualOutput) // a buffer that grows leaves the root behind in each that it outgrew
 	defer out.wipe()
 	// A group of its own, so that what it started ends with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: s.config.User}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = graceTime
 	err = cmd.Run()

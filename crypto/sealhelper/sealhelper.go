@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"syscall"
 	"time"
 
 	"sallyport/crypto/keyring"
@@ -31,7 +32,10 @@ type Config struct {
 	// them. Secrets do not belong here: other users see arguments.
 	Command []string
 	Timeout time.Duration // of one operation; 0 means 30 s
-	Log     *slog.Logger  // gets what the helper writes to standard error; nil for nobody
+	// User is whom the program is run as: the server's user, where root looks at its seal. Root must not start what that user could
+	// change, nor find out what only root can do. Nil means whoever this process belongs to.
+	User *syscall.Credential
+	Log  *slog.Logger // gets what the helper writes to standard error; nil for nobody
 }
 
 // Seal is safe for concurrent use as far as the helper is.

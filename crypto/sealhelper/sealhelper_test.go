@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -314,4 +315,33 @@ func FuzzAnswer(f *testing.F) {
 			t.Fatalf("accepted, but not again: %v", err)
 		}
 	})
+}
+
+// TestRootLooksAtTheHelperAsTheServersUser: neither with rights that the server does not have, nor at the command of whoever can change the program.
+func TestRootLooksAtTheHelperAsTheServersUser(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become another user")
+	}
+	server := &syscall.Credential{Uid: 65534, Gid: 65534, Groups: []uint32{65533}}
+	s := newSeal(t, Config{
+		Command: []string{"/bin/sh", "-c", `read -r request; echo "{\"protocol\":1,\"label\":\"$(id -u) $(id -G)\"}"`}, User: server,
+	})
+	if got := s.(keyring.Labelled).Label(); got != "65534 65534 65533" {
+		t.Errorf("the helper ran as %q", got)
+	}
+	c := script(t, "")
+	for owner, want := range map[int]error{0: nil, 65534: nil, 65533: ErrConfig} {
+		if err := os.Chown(c.Command[0], owner, -1); err != nil {
+			t.Fatal(err)
+		}
+		c.User = server
+		if err := c.checkProgram(); !errors.Is(err, want) {
+			t.Errorf("a program of user %d, for the server's user: %v", owner, err)
+		}
+		c.User = nil
+		if err := c.checkProgram(); (err == nil) != (owner == 0) {
+			t.Errorf("a program of user %d, for root: %v", owner, err)
+		}
+	}
 }
