@@ -67,6 +67,9 @@ func (a *app) copyState(ctx context.Context, cl *admin.Client, to string, o stat
 	if err != nil {
 		return err
 	}
+	if err := asServersUser(cl.Socket(), place); err != nil {
+		return err
+	}
 	dir, err := statecopy.OpenDir(place, true)
 	if err != nil {
 		return err

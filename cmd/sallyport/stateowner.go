@@ -38,6 +38,25 @@ func asOwner(dir string) error {
 	}
 }
 
+// asServersUser has root's copy into a directory of the server's user made by that user, who could not go on with files of root: the
+// next nightly copy would fail. Who the server's user is the socket says. A directory of anybody else is root's affair.
+func asServersUser(socket, dir string) error {
+	server, err := os.Stat(socket)
+	if err != nil {
+		return nil // who connects says so
+	}
+	to, err := os.Stat(dir)
+	if err != nil {
+		return nil // root's own, which is made
+	}
+	a, ok := server.Sys().(*syscall.Stat_t)
+	b, also := to.Sys().(*syscall.Stat_t)
+	if !ok || !also || a.Uid != b.Uid {
+		return nil
+	}
+	return asOwner(dir)
+}
+
 // execAs returns only with an error.
 func execAs(uid, gid uint32) error {
 	runtime.LockOSThread() // the rights are the thread's; it is not given back

@@ -27,6 +27,9 @@ func NewClient(path string) *Client {
 	}}}
 }
 
+// Socket is the path that it was made with.
+func (c *Client) Socket() string { return c.socket }
+
 // call posts req to an operation and decodes the answer.
 func call[Resp any](ctx context.Context, c *Client, op string, req any) (Resp, error) {
 	var resp Resp
