@@ -152,10 +152,11 @@ func (a *app) backupRestoreState() *cobra.Command {
 	c := &cobra.Command{Use: "restore", Short: "Make a state directory out of a copy, on an empty machine", Args: exactly(),
 		Example: "  sallyport backup state restore --from /backup/sallyport --state /var/lib/sallyport\n  sallyport backup state restore --from - --recovery kit.age --identity me.txt <sallyport.tar",
 		Long: "Write the state of a copy into the state directory (--state, or that of the configuration), which must be absent\n" +
-			"or empty, check every file against the signed manifest, open everything and say what was found; exit 1 on\n" +
-			"findings. It takes what the seal takes: the key file, key service or helper of the configuration, or a\n" +
-			"passphrase or shares, which are asked for. An interrupted restore of the same copy goes on. If root restores\n" +
-			"into a directory of another user it does so as that user. Never run a restored server beside the one that\n" +
+			"or empty, check every file against the signed manifest (of blobs the ends; --deep reads every byte, as\n" +
+			"`backup drill` does), open everything and say what was found; exit 1 on findings. It takes what the seal\n" +
+			"takes: the key file, key service or helper of the configuration, or a passphrase or shares, which are asked\n" +
+			"for. An interrupted restore of the same copy goes on. If root restores into a directory of another user it\n" +
+			"does so as that user. Never run a restored server beside the one that\n" +
 			"the copy is of.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			o := server.RestoreOptions{From: from, Deep: deep, Damaged: statecopy.Choice(damaged), Who: fmt.Sprintf("uid %d, offline", os.Getuid())}
