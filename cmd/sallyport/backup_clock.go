@@ -68,8 +68,10 @@ func (a *app) clockConfirm() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if err := a.confirm("The system's clock says %s, and the server's own count %s. What is past its time by the clock is destroyed. There is no way back.", stamp(st.System), stamp(st.Now)); err != nil {
-					return err
+				if st.Status != "trusted" && !st.Slowed { // or the server says that there is nothing to confirm
+					if err := a.confirm("The system's clock says %s, and the server's own count %s. What is past its time by the clock is destroyed. There is no way back.", stamp(st.System), stamp(st.Now)); err != nil {
+						return err
+					}
 				}
 				if st, err = cl.ConfirmClock(ctx, admin.ClockConfirm{Change: a.change(), Offset: st.Offset}); err != nil {
 					return err

@@ -40,7 +40,11 @@ func (a *app) configCommand() *cobra.Command {
 				v.header = append(v.header, "ORIGIN")
 			}
 			for _, s := range l.Settings() {
-				row := []string{s.Key, orDash(text(textual(s.Value)))}
+				value := text(textual(s.Value))
+				if value == "null" { // a list that nobody has set
+					value = ""
+				}
+				row := []string{s.Key, orDash(value)}
 				if origin {
 					row = append(row, s.Origin)
 				}

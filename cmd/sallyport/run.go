@@ -112,11 +112,16 @@ func unknownOrHelp(c *cobra.Command, args []string) error {
 		return &admin.Error{Code: admin.CodeUsage, Message: "a command is missing", Hint: "see `" + c.CommandPath() + " --help`"}
 	}
 	e := &admin.Error{Code: admin.CodeUsage, Message: fmt.Sprintf("unknown command %q for %q", args[0], c.CommandPath()), Hint: "see `" + c.CommandPath() + " --help`"}
+	suggest(c, args[0], e)
+	return e
+}
+
+// suggest has the hint of e name the command of c that is nearest to word.
+func suggest(c *cobra.Command, word string, e *admin.Error) {
 	c.SuggestionsMinimumDistance = 2
-	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+	if near := c.SuggestionsFor(word); len(near) > 0 {
 		e.Hint = "did you mean `" + c.CommandPath() + " " + near[0] + "`?"
 	}
-	return e
 }
 
 // exactly, atMost and atLeast check the number of arguments as usage errors.
@@ -152,7 +157,11 @@ func argsError(c *cobra.Command, names []string) error {
 	if len(names) > 0 {
 		want = strings.Join(names, " ")
 	}
-	return &admin.Error{Code: admin.CodeUsage, Message: fmt.Sprintf("%s takes %s", c.CommandPath(), want), Hint: "see `" + c.CommandPath() + " --help`"}
+	e := &admin.Error{Code: admin.CodeUsage, Message: fmt.Sprintf("%s takes %s", c.CommandPath(), want), Hint: "see `" + c.CommandPath() + " --help`"}
+	if len(names) == 0 && c.HasAvailableSubCommands() { // a word too much may be one of its commands
+		suggest(c, c.Flags().Arg(0), e)
+	}
+	return e
 }
 
 func (a *app) checkGlobals() error {

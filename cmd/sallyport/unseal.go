@@ -66,6 +66,8 @@ func (a *app) unseal(ctx context.Context, cl *admin.Client, o unsealFlags) error
 
 func (a *app) unsealRequest(ctx context.Context, cl *admin.Client, o unsealFlags) (admin.Unseal, error) {
 	switch {
+	case o.identity != "" && o.recovery == "":
+		return admin.Unseal{}, usage("--identity opens a recovery kit, and there is none", "say which with --recovery")
 	case o.forget:
 		return admin.Unseal{Forget: true}, nil
 	case o.recovery != "":

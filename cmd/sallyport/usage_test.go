@@ -25,6 +25,23 @@ func TestTheCommandLineIsExplained(t *testing.T) {
 	}
 }
 
+// TestAMistypedCommandIsGuessed, also where the one above it does something by itself: `seal` alone would have sealed the server.
+func TestAMistypedCommandIsGuessed(t *testing.T) {
+	t.Parallel()
+	for line, says := range map[string]string{
+		"seal rotat":           "error: sallyport seal takes no arguments\nsallyport: hint: did you mean `sallyport seal rotate`?\n",
+		"seal anything else":   "error: sallyport seal takes no arguments\nsallyport: hint: see `sallyport seal --help`\n",
+		"backup state restor":  "hint: did you mean `sallyport backup state restore`?\n",
+		"backup clock confrim": "hint: did you mean `sallyport backup clock confirm`?\n",
+		"backup lst":           "hint: did you mean `sallyport backup list`?\n",
+	} {
+		var out, talk bytes.Buffer
+		if code := run(t.Context(), strings.Fields(line), strings.NewReader(""), &out, &talk); code != 2 || !strings.Contains(talk.String(), says) {
+			t.Errorf("%s: exit %d, %s", line, code, talk.String())
+		}
+	}
+}
+
 // TestTheShellIsToldWhatMayFollow, with what it means.
 func TestTheShellIsToldWhatMayFollow(t *testing.T) {
 	t.Parallel()

@@ -56,6 +56,14 @@ func (r readOnly) Read(p []byte) (int, error) { return r.f.Read(p) }
 
 func names(t testing.TB, g *Guard, dir string) []string {
 	t.Helper()
+	list := asListed(t, g, dir)
+	slices.Sort(list)
+	return list
+}
+
+// asListed are the names of a directory in the order of its listing.
+func asListed(t testing.TB, g *Guard, dir string) []string {
+	t.Helper()
 	var list []string
 	if err := g.ReadDir(t.Context(), dir, func(batch []*vfs.Info) error {
 		for _, i := range batch {
@@ -65,7 +73,6 @@ func names(t testing.TB, g *Guard, dir string) []string {
 	}); err != nil {
 		t.Fatalf("listing %s: %v", dir, err)
 	}
-	slices.Sort(list)
 	return list
 }
 

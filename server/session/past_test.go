@@ -353,7 +353,10 @@ func TestTheListingOffersUsefulInstants(t *testing.T) {
 	now.Add(int64(50 * time.Hour))
 	must(t, g.RemoveAll("/d"))
 	now.Add(int64(90 * time.Minute))
-	got := names(t, g, "/.backups")
+	got := asListed(t, g, "/.backups")
+	if !slices.IsSorted(got) {
+		t.Errorf("listed in the order %q", got)
+	}
 	if got[len(got)-1] != versionsDir {
 		t.Errorf("listed %q", got)
 	}

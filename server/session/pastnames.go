@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -54,6 +55,7 @@ func (h *past) listInstants(ctx context.Context, fn func([]*vfs.Info) error) err
 	for _, r := range rows {
 		offer(r.Before.Truncate(time.Millisecond))
 	}
+	slices.SortFunc(batch, func(a, b *vfs.Info) int { return strings.Compare(a.Name(), b.Name()) }) // who lists with curl sees them as they come
 	return fn(batch)
 }
 
