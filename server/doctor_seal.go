@@ -101,7 +101,7 @@ func (d *doctor) token(ctx context.Context, of transit.Tokened) {
 		d.add("token", Warn, "the token of the key service must not look at itself, so nobody here knows when it ends", tokenHint)
 	case err != nil:
 		d.add("token", Warn, "the token of the key service could not be looked at: "+err.Error(), SealHint(err))
-	case t.Due():
+	case t.Due() && !t.Login:
 		d.add("token", Warn, fmt.Sprintf("the token of the key service ends in %s and was not renewed; a running server does that", t.TTL), tokenHint)
 	case tokenAlarming(t):
 		d.add("token", Warn, "the token of the key service "+describeToken(t), tokenHint)

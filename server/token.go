@@ -73,7 +73,7 @@ func (s *Server) lookAfterToken(ctx context.Context) time.Duration {
 	case errors.Is(err, transit.ErrForbidden):
 		said, pause = "must not look at itself, so this server neither knows when it ends nor renews it", tokenMost
 	case err != nil && t == (transit.TokenState{}):
-		said = s.token.say() // the service is away: seal status says so
+		said = "could not be looked at" // the service is away: seal status says why
 	case err != nil:
 		said = fmt.Sprintf("ends in %s, and could not be renewed: %v", t.TTL, err)
 	default:
@@ -119,13 +119,24 @@ func describeToken(t transit.TokenState) string {
 		return "does not end"
 	case t.Renewable && !t.Ends():
 		return fmt.Sprintf("ends in %s, and is renewed before that", t.TTL)
+	case t.Login:
+		return fmt.Sprintf("ends in %s: an agent, or whoever else logged in for it, must replace it before that", t.TTL)
 	case t.Renewable:
 		return fmt.Sprintf("ends in %s, which is the most that a renewal gives it: it must be replaced before that", t.TTL)
 	}
 	return fmt.Sprintf("ends in %s and cannot be renewed: it must be replaced before that", t.TTL)
 }
 
-// tokenAlarming: it is about to end. One that cannot be renewed may be an agent's, which replaces it when little of its time is left.
+// tokenAlarming: it is about to end. One that cannot be renewed may be an agent's, which replaces it when little of its time is left:
+// Vault Agent when a fifth or a tenth of what the last renewal gave is, and the last ones before its maximum give less and less.
 func tokenAlarming(t transit.TokenState) bool {
-	return t.Ends() && (t.Uses > 0 || t.Renewable || t.TTL <= min(t.Whole/10, tokenAlarm))
+	switch {
+	case !t.Ends():
+		return false
+	case t.Uses > 0:
+		return true
+	case t.Login:
+		return t.TTL <= min(t.Whole/30, tokenAlarm)
+	}
+	return t.Renewable || t.TTL <= min(t.Whole/10, tokenAlarm)
 }

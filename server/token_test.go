@@ -20,6 +20,10 @@ func TestWhatIsSaidOfAToken(t *testing.T) {
 		says   string
 	}{
 		"root":                        {transit.TokenState{}, false, "does not end"},
+		"an agent's, at its maximum":  {transit.TokenState{TTL: 10 * time.Minute, Whole: time.Hour, Renewable: true, Login: true}, false, "an agent, or whoever else logged in for it"},
+		"an agent's, not replaced":    {transit.TokenState{TTL: 90 * time.Second, Whole: time.Hour, Renewable: true, Login: true}, true, "must replace it before that"},
+		"an agent's, not renewable":   {transit.TokenState{TTL: 5 * time.Minute, Whole: time.Hour, Login: true}, false, "an agent"},
+		"an agent's, early":           {transit.TokenState{TTL: 50 * time.Minute, Whole: time.Hour, Renewable: true, Login: true}, false, "is renewed before that"},
 		"for so many requests":        {transit.TokenState{TTL: 20 * time.Hour, Uses: 7, Whole: day, Renewable: true}, true, "ends after 7 more requests"},
 		"renewed":                     {transit.TokenState{TTL: 20 * time.Hour, Whole: day, Renewable: true}, false, "ends in 20h0m0s, and is renewed"},
 		"at the end of its renewals":  {transit.TokenState{TTL: 16 * time.Hour, Whole: day, Renewable: true}, true, "which is the most"},
@@ -63,6 +67,7 @@ func TestDoctorSaysWhatIsUnwiseAtAKeyService(t *testing.T) {
 		"a key that can leak":     {keeper{unsuitable: transit.ErrUnsuitable}, "key", Warn, "no new root is sealed by the key that is in force"},
 		"a key that may go":       {keeper{deletable: true}, "key", Warn, "may be deleted there"},
 		"a service that is away":  {keeper{away: transit.ErrUnavailable}, "key", Warn, "could not be looked at"},
+		"an agent's token":        {keeper{token: transit.TokenState{TTL: 10 * time.Minute, Whole: time.Hour, Renewable: true, Login: true}}, "token", OK, "an agent"},
 		"a token of few requests": {keeper{token: transit.TokenState{TTL: time.Hour, Whole: time.Hour, Uses: 3, Renewable: true}}, "token", Warn, "ends after 3 more requests"},
 	} {
 		d := &doctor{}

@@ -23,6 +23,8 @@ func SealHint(err error) string {
 	switch {
 	case errors.As(err, &state):
 		return state.Hint()
+	case errors.Is(err, keyring.ErrElsewhere):
+		return "have seal.transit.address name the service that wrapped it until `sallyport seal finish` succeeds; where that service is gone, or is known to have destroyed it, `sallyport seal finish --give-up` forgets it"
 	case transit.Hint(err) != "":
 		return transit.Hint(err)
 	case errors.Is(err, sealhelper.ErrUnavailable), errors.Is(err, sealhelper.ErrDenied), errors.Is(err, sealhelper.ErrHelper), errors.Is(err, sealhelper.ErrConfig):

@@ -251,12 +251,19 @@ def about_former(seal):
     if "former" not in seal:
         return b""
     f = seal["former"]
-    return field(f["kind"].encode()) + field(f["label"].encode()) + be(len(f["wrapped"]), 4) + b"".join(field(base64.b64decode(w)) for w in f["wrapped"])
+    return field(f["kind"].encode()) + field(f["label"].encode()) + be(len(f["wrapped"]), 4) + b"".join(field(base64.b64decode(w)) for w in f["wrapped"]) + (
+        field(f["service"].encode()) if "service" in f else b"")
+
+
+def seal_version(seal):
+    if "former" in seal:
+        return 4 if "service" in seal["former"] else 3
+    return 2 if "params" in seal or "recovery" in seal else 1
 
 
 def check_of(seal):
     old = seal["format"] == "sallyport seal 1"
-    out = b"sallyport.seal.v1\0" + field(seal["kind"].encode()) if old else b"sallyport.seal.v%d\0" % (3 if "former" in seal else 2) + about(seal) + be(len(seal["roots"]), 4)
+    out = b"sallyport.seal.v1\0" + field(seal["kind"].encode()) if old else b"sallyport.seal.v%d\0" % seal_version(seal) + about(seal) + be(len(seal["roots"]), 4)
     for r in seal["roots"]:
         out += be(r["epoch"], 4) + field(base64.b64decode(r["wrapped"])) + field(base64.b64decode(r["commitment"]))
         if not old:
@@ -336,8 +343,8 @@ class Site:
     def __init__(self, state, key_file):
         text = key_file.read_text()
         seal = json.loads((state / "seal.json").read_text())
-        extended = "params" in seal or "recovery" in seal or "former" in seal
-        check(seal["format"] == "sallyport seal %d" % (3 if "former" in seal else 2 if extended else 1), "format of seal.json")
+        version = seal_version(seal)
+        check(seal["format"] == "sallyport seal %d" % version, "format of seal.json")
         check(check_of(seal) == base64.b64decode(seal["check"]), "check value of seal.json")
         ring = (state / "keyring").read_bytes()
         check(ring[:8] in (b"SPKEYR1\n", b"SPKEYR2\n"), "keyring")
@@ -348,9 +355,9 @@ class Site:
         commit, kek, set_key, head_key = (
             expand(root, b"sallyport.root.v1\0" + p + b"\0" + be(self.epoch, 4)) for p in (b"commit", b"wrap", b"set", b"head"))
         check(commit == base64.b64decode(sealed["commitment"]), "root commitment")
-        if extended:
+        if version > 1:
             authentic = about(seal) + b"".join(field(base64.b64decode(w)) for w in [sealed["wrapped"]] + sealed.get("kits", []))
-            auth = mac(expand(root, b"sallyport.root.v1\0seal\0" + be(self.epoch, 4)), b"sallyport.seal.auth.v%d\0" % (3 if "former" in seal else 1) + authentic)
+            auth = mac(expand(root, b"sallyport.root.v1\0seal\0" + be(self.epoch, 4)), b"sallyport.seal.auth.v%d\0" % (1 if version == 2 else version) + authentic)
             check(auth == base64.b64decode(sealed["auth"]), "parameters of seal.json changed")
 
         f = Fields(ring[16:])

@@ -20,6 +20,8 @@ type formerSeal struct {
 	Kind    string   `json:"kind"`
 	Label   string   `json:"label"`
 	Wrapped [][]byte `json:"wrapped"` // the root in force when it was replaced, and another that it had not destroyed
+	// Service is the Identity of the service that wrapped; "" = it was not known.
+	Service string `json:"service,omitempty"`
 }
 
 // maxFormer bounds what one wrapped. A root that a helper wrapped is at most 16 KiB, so all of them fit into seal.json.
@@ -35,6 +37,9 @@ func (f *formerSeal) about(b *fields) {
 	for _, w := range f.Wrapped {
 		b.add(w)
 	}
+	if f.Service != "" { // format 4
+		b.add([]byte(f.Service))
+	}
 }
 
 func (f *formerSeal) valid() error {
@@ -43,6 +48,9 @@ func (f *formerSeal) valid() error {
 	}
 	if err := (&labelParams{f.Label}).valid(); err != nil {
 		return damagedSeal("a former seal: %v", err)
+	}
+	if f.Service != "" && !identity(f.Service) {
+		return damagedSeal("a former seal at a service of no good name")
 	}
 	if len(f.Wrapped) == 0 || len(f.Wrapped) > maxFormer {
 		return damagedSeal("a former seal of %d roots", len(f.Wrapped))
@@ -65,7 +73,7 @@ func (k *Keyring) FindSeals(find Finder) {
 	k.find = find
 }
 
-// find a seal that can destroy what it wrapped.
+// destroyer finds a seal that can destroy what it wrapped.
 func (k *Keyring) destroyer(ctx context.Context, kind, label string) (Destroyer, Seal, error) {
 	if k.find == nil {
 		return nil, nil, fmt.Errorf("the %s seal %s is not at hand", kind, label)
@@ -87,7 +95,7 @@ func (k *Keyring) destroyer(ctx context.Context, kind, label string) (Destroyer,
 
 // formerOf is what the seal in force will have to destroy once another has taken its place; nil where it could not.
 // A recovery kit stands in for a seal that may be able to.
-func (k *Keyring) formerOf(before Seal) *formerSeal {
+func (k *Keyring) formerOf(ctx context.Context, before Seal) *formerSeal {
 	label := ""
 	switch s := before.(type) {
 	case *recoverySeal:
@@ -107,7 +115,8 @@ func (k *Keyring) formerOf(before Seal) *formerSeal {
 	default:
 		return nil
 	}
-	f := &formerSeal{Kind: k.sealed.Kind, Label: label}
+	k.learnService(ctx)
+	f := &formerSeal{Kind: k.sealed.Kind, Label: label, Service: k.service}
 	for _, r := range k.sealed.Roots {
 		f.Wrapped = append(f.Wrapped, r.Wrapped)
 	}
@@ -120,13 +129,32 @@ type Finished struct {
 	Former, FormerLabel string // kind and label of a seal that another took the place of; "" = none
 }
 
-// Finish has seals destroy what earlier changes left: an old root, and what a former seal wrapped; Pending tells whether there is
-// anything. It also tells, once, what Open had destroyed after a crash. ErrOldRoot if something could not be destroyed now, and
-// ErrNeeded if it never can and is forgotten.
+// Tell says who is told of everything that a seal has destroyed: after that, and before seal.json forgets it. So a crash has it told
+// again rather than never. Where tell fails it stays in seal.json, and is destroyed and told once more. ctx has the values of the
+// call that had it destroyed; tell must change nothing of the keyring. Without it, or with nil, nobody is told.
+func (k *Keyring) Tell(tell func(context.Context, Finished) error) {
+	k.rotating.Lock()
+	defer k.rotating.Unlock()
+	k.tell = tell
+}
+
+// told tells it. Called with rotating held.
+func (k *Keyring) told(ctx context.Context, done Finished) error {
+	if k.tell == nil {
+		return nil
+	}
+	if err := k.tell(ctx, done); err != nil {
+		return fmt.Errorf("it is destroyed, and stays noted until that could be told: %w", err)
+	}
+	return nil
+}
+
+// Finish has seals destroy what earlier changes left, or a crash: an old root, and what a former seal wrapped; Pending tells whether
+// there is anything. ErrOldRoot if something could not be destroyed now, and ErrNeeded if it never can and is forgotten.
 func (k *Keyring) Finish(ctx context.Context) (done Finished, err error) {
 	k.rotating.Lock()
 	defer k.rotating.Unlock()
-	done.OldRoot, k.finished = k.finished, 0
+	k.learnService(ctx)
 	older := k.olderRoot()
 	if err = k.dropRoots(ctx); err == nil && older != 0 {
 		done.OldRoot = older
@@ -180,6 +208,9 @@ func (k *Keyring) dropFormer(ctx context.Context, before Seal) (err error) {
 		if d, before, err = k.destroyer(ctx, former.Kind, former.Label); err != nil {
 			return err
 		}
+		if err := k.rightService(ctx, before); err != nil {
+			return err
+		}
 	}
 	inForce := k.sealed.Roots[0].Wrapped
 	keep, err := k.keepOf(ctx, before, inForce)
@@ -194,6 +225,9 @@ func (k *Keyring) dropFormer(ctx context.Context, before Seal) (err error) {
 			// It never will: nothing is gained by asking for ever.
 			return errors.Join(err, k.changeSeal(ctx, (*sealFile).withoutFormer))
 		}
+	}
+	if err := k.told(ctx, Finished{Former: former.Kind, FormerLabel: former.Label}); err != nil {
+		return err
 	}
 	return k.changeSeal(ctx, (*sealFile).withoutFormer)
 }
@@ -216,13 +250,15 @@ func (k *Keyring) keepOf(ctx context.Context, before Seal, wrapped []byte) ([]by
 }
 
 // withoutFormer is f without its former seal.
-func (f *sealFile) withoutFormer(root *root) (*sealFile, error) {
+func (f *sealFile) withoutFormer(root *root) (*sealFile, error) { return f.withFormer(root, nil) }
+
+func (f *sealFile) withFormer(root *root, former *formerSeal) (*sealFile, error) {
 	i := slices.IndexFunc(f.Roots, func(r sealedRoot) bool { return r.Epoch == root.epoch })
 	if i < 0 || len(f.Roots) > 1 { // the other root could not be authenticated anew: it is not at hand
 		return nil, ErrPending
 	}
 	next := *f
-	next.Former = nil
+	next.Former = former
 	r := f.Roots[i]
 	r.Auth = nil
 	if next.extended() {

@@ -82,7 +82,8 @@ type Keyring struct {
 	// formerErr is why a former seal is still in it, find finds that; guarded by rotating.
 	formerErr error
 	find      Finder
-	finished  uint32 // epoch of the old root that was destroyed by Open; 0 = none
+	tell      func(context.Context, Finished) error // nil = nobody; guarded by rotating
+	service   string                                // identity of the service that has the key in force, as far as it was told; guarded by rotating
 	// shown is what of them Status reads, which must not wait for a key service that a change is waiting for.
 	shown atomic.Pointer[shown]
 

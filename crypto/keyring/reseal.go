@@ -33,7 +33,7 @@ func (k *Keyring) Reseal(ctx context.Context, to Seal) error {
 	if err := k.readyToReseal(ctx, before); err != nil {
 		return err
 	}
-	former := k.formerOf(before)
+	former := k.formerOf(ctx, before)
 	err := k.changeSeal(ctx, func(f *sealFile, root *root) (*sealFile, error) {
 		replaced := *f
 		replaced.Former = former
@@ -57,6 +57,7 @@ func (k *Keyring) Reseal(ctx context.Context, to Seal) error {
 	k.mu.Lock()
 	k.seal = to
 	k.mu.Unlock()
+	k.service = ""
 	if err := k.dropFormer(context.WithoutCancel(ctx), before); err != nil {
 		return fmt.Errorf("%w: the new seal is in force: %w", ErrOldRoot, err)
 	}

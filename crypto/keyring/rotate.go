@@ -60,6 +60,9 @@ func (k *Keyring) DestroyAccount(ctx context.Context, id AccountID) error {
 	return k.rotateRoot(ctx, k.sealNow(), id)
 }
 
+// errLeft is why an old root is still there when a keyring was opened.
+var errLeft = errors.New("the process that replaced it ended before that was done")
+
 // DestroyOldRoot finishes a rotation whose old root could not be destroyed;
 // nil if there is none. ErrOldRoot if it still cannot.
 func (k *Keyring) DestroyOldRoot(ctx context.Context) error {
@@ -263,7 +266,9 @@ func (k *Keyring) dropRoots(ctx context.Context) (err error) {
 		}
 		d, err := k.destroyerNow(ctx)
 		if err == nil && d != nil {
-			err = d.DestroyOld(ctx, r.Wrapped, inForce.Wrapped)
+			if err = d.DestroyOld(ctx, r.Wrapped, inForce.Wrapped); err == nil {
+				err = k.told(ctx, Finished{OldRoot: r.Epoch})
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("epoch %d: %w", r.Epoch, err)
@@ -272,20 +277,20 @@ func (k *Keyring) dropRoots(ctx context.Context) (err error) {
 	return k.writeSeal([]sealedRoot{inForce})
 }
 
-// recoverRotation finishes or rolls back a rotation that a crash cut off. What
-// cannot be finished now stays for later, and Status shows it: the keys work either way.
+// recoverRotation finishes or rolls back a rotation that a crash cut off. What a seal has to destroy stays for Finish, because nobody
+// could be told yet, and Status shows it: the keys work either way.
 func (k *Keyring) recoverRotation(ctx context.Context) error {
 	k.rotating.Lock()
 	defer k.rotating.Unlock()
 	if len(k.sealed.Roots) < 2 {
 		return nil
 	}
-	older := k.olderRoot()
-	if err := k.dropRoots(ctx); err == nil { // oldErr has it otherwise
-		if _, destroys := k.sealNow().(Destroyer); destroys {
-			k.finished = older
-		}
+	if _, destroys := k.sealNow().(Destroyer); destroys && k.olderRoot() != 0 {
+		k.oldErr = oldRoot(errLeft)
+		k.show()
+		return nil
 	}
+	_ = k.dropRoots(ctx) // oldErr has it
 	return ctx.Err()
 }
 

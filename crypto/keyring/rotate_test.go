@@ -219,6 +219,12 @@ func TestRootRotationSurvivesACrashAtEachStep(t *testing.T) {
 		if i >= 5 { // the rename of keyring is the commit point
 			want, destroyed = 2, 1
 		}
+		if len(vault.destroyed) != 0 {
+			t.Errorf("%s: opening it destroyed something, and nobody could be told", when)
+		}
+		if _, err := k.Finish(t.Context()); err != nil {
+			t.Errorf("%s: %v", when, err)
+		}
 		if st := k.Status(); st.Epoch != want || st.OldRoot != 0 || len(k.sealed.Roots) != 1 {
 			t.Errorf("%s: %+v", when, st)
 		}
@@ -253,7 +259,14 @@ func TestOldRootStaysPendingUntilTheSealDestroysIt(t *testing.T) {
 		t.Errorf("opened with the vault down: %+v", st)
 	}
 	seal.refuse = nil
-	if st := mustOpen(t, state, seal).Status(); st.OldRoot != 0 || len(seal.roots) != 1 || len(seal.destroyed) != 1 {
+	k = mustOpen(t, state, seal)
+	if st := k.Status(); st.OldRoot != 1 || !errors.Is(st.OldRootError, ErrOldRoot) {
+		t.Errorf("opened, and not finished: %+v", st)
+	}
+	if _, err := k.Finish(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if st := k.Status(); st.OldRoot != 0 || len(seal.roots) != 1 || len(seal.destroyed) != 1 {
 		t.Errorf("opened with the vault up: %+v, %d roots", st, len(seal.roots))
 	}
 }

@@ -25,11 +25,14 @@ const (
 	sealFormat       = sealFormatPrefix + "1" // neither params nor recovery kits
 	sealFormat2      = sealFormatPrefix + "2" // either or both
 	sealFormat3      = sealFormatPrefix + "3" // a former seal, whatever else
+	sealFormat4      = sealFormatPrefix + "4" // a former seal at a service that is known
 	sealCheckLabel   = "sallyport.seal.v1\x00"
 	sealCheckLabel2  = "sallyport.seal.v2\x00"
 	sealCheckLabel3  = "sallyport.seal.v3\x00"
+	sealCheckLabel4  = "sallyport.seal.v4\x00"
 	sealAuthLabel    = "sallyport.seal.auth.v1\x00"
 	sealAuthLabel3   = "sallyport.seal.auth.v3\x00"
+	sealAuthLabel4   = "sallyport.seal.auth.v4\x00"
 
 	// Limits on what is parsed before anything is authenticated.
 	maxSealSize = 128 << 10
@@ -161,6 +164,8 @@ func (f *sealFile) extended() bool {
 // format is the lowest that is enough.
 func (f *sealFile) format() string {
 	switch {
+	case f.Former != nil && f.Former.Service != "":
+		return sealFormat4
 	case f.Former != nil:
 		return sealFormat3
 	case f.extended():
@@ -198,10 +203,7 @@ func (f *sealFile) about(b *fields) {
 func (f *sealFile) check() []byte {
 	b := fields(sealCheckLabel)
 	if f.extended() {
-		b = fields(sealCheckLabel2)
-		if f.Former != nil {
-			b = fields(sealCheckLabel3)
-		}
+		b = fields(map[string]string{sealFormat2: sealCheckLabel2, sealFormat3: sealCheckLabel3, sealFormat4: sealCheckLabel4}[f.format()])
 		f.about(&b)
 		b.number(len(f.Roots))
 	} else {
@@ -225,10 +227,7 @@ func (f *sealFile) check() []byte {
 
 // auth is HMAC-SHA-256 under the root's key "seal".
 func (f *sealFile) auth(root *root, r *sealedRoot) []byte {
-	b := fields(sealAuthLabel)
-	if f.Former != nil {
-		b = fields(sealAuthLabel3)
-	}
+	b := fields(map[string]string{sealFormat2: sealAuthLabel, sealFormat3: sealAuthLabel3, sealFormat4: sealAuthLabel4}[f.format()])
 	f.about(&b)
 	b.add(r.Wrapped)
 	for _, k := range r.Kits {
@@ -338,7 +337,7 @@ func (f *sealFile) valid() error {
 }
 
 func newerFormat(format string) bool {
-	return strings.HasPrefix(format, sealFormatPrefix) && format != sealFormat && format != sealFormat2 && format != sealFormat3
+	return strings.HasPrefix(format, sealFormatPrefix) && !slices.Contains([]string{sealFormat, sealFormat2, sealFormat3, sealFormat4}, format)
 }
 
 func unknownFormat(format string) error {

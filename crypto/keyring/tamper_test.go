@@ -126,7 +126,7 @@ func TestTamperSeal(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", what, err, ErrDamaged)
 		}
 	}
-	newer := strings.Replace(string(good), "seal 1", "seal 4", 1)
+	newer := strings.Replace(string(good), "seal 1", "seal 5", 1)
 	for _, text := range []string{newer, strings.Replace(newer, `"kind"`, `"x": 1, "kind"`, 1)} {
 		if _, err := decodeSeal([]byte(text)); !errors.Is(err, errors.ErrUnsupported) {
 			t.Errorf("newer format: got %v, want %v", err, errors.ErrUnsupported)
@@ -216,7 +216,7 @@ func TestTwoRoots(t *testing.T) {
 func FuzzDecodeSeal(f *testing.F) {
 	_, state, _ := newState(f)
 	f.Add(readState(f, state)[sealName])
-	f.Add([]byte(`{"format":"sallyport seal 4"}`))
+	f.Add([]byte(`{"format":"sallyport seal 5"}`))
 	f.Add([]byte(`{"roots":[{"epoch":-1}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		s, err := decodeSeal(text)

@@ -31,6 +31,9 @@ const (
 	mostWait  = 10 * time.Second       // whatever Retry-After says: others wait for us
 )
 
+// anybody may ask this, without a token; the answer has no envelope.
+const anybody = "/v1/sys/seal-status"
+
 // errRedirect means that the service sent us elsewhere: a standby names its leader. errLost: in a way that makes another request of it.
 var (
 	errRedirect = errors.New("redirected to somewhere that is not HTTPS, or for ever")
@@ -85,7 +88,7 @@ func wait(ctx context.Context, d time.Duration) error {
 }
 
 // do asks until there is an answer that will not change by asking again. in is
-// sent as JSON, nil for none; out takes the member data of the answer.
+// sent as JSON, nil for none; out takes the member data of the answer, or all of it where the path is one that anybody may ask.
 func (c *client) do(ctx context.Context, method, path string, in map[string]any, out any) error {
 	var body []byte
 	if in != nil {
@@ -122,9 +125,12 @@ func retryAfter(err error) time.Duration {
 }
 
 func (c *client) once(ctx context.Context, method, path string, body []byte, out any) error {
-	token, err := c.token()
-	if err != nil {
-		return err
+	token := ""
+	if path != anybody {
+		var err error
+		if token, err = c.token(); err != nil {
+			return err
+		}
 	}
 	conn, err := c.connect()
 	if err != nil {
@@ -136,9 +142,11 @@ func (c *client) once(ctx context.Context, method, path string, body []byte, out
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	r.Header.Set("X-Vault-Token", token)
 	r.Header.Set("X-Vault-Request", "true")
-	if c.config.Namespace != "" {
+	if path != anybody {
+		r.Header.Set("X-Vault-Token", token)
+	}
+	if c.config.Namespace != "" && path != anybody { // it is of no namespace
 		r.Header.Set("X-Vault-Namespace", strings.Trim(c.config.Namespace, "/"))
 	}
 	if body != nil {
@@ -158,6 +166,9 @@ func (c *client) once(ctx context.Context, method, path string, body []byte, out
 	}
 	if err != nil {
 		return c.unreachable(ctx, err)
+	}
+	if path == anybody && resp.StatusCode == http.StatusOK && json.Unmarshal(answer[:n], out) == nil {
+		return nil
 	}
 	err = decode(resp.StatusCode, answer[:n], out, token)
 	var api *apiError

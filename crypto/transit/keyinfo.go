@@ -82,3 +82,18 @@ func (s *Seal) Reachable(ctx context.Context) error {
 	_, err := s.suitable(ctx)
 	return err
 }
+
+// Identity is the id of the cluster, which all its nodes and its backups share. ErrUnavailable while it is sealed. It needs no token.
+func (s *Seal) Identity(ctx context.Context) (string, error) {
+	var status struct {
+		Sealed  bool   `json:"sealed"`
+		Cluster string `json:"cluster_id"`
+	}
+	if err := s.client.do(ctx, http.MethodGet, anybody, nil, &status); err != nil {
+		return "", fmt.Errorf("asking the key service at %s which it is: %w", s.config.Address, err)
+	}
+	if status.Sealed {
+		return "", fmt.Errorf("asking the key service at %s which it is: %w: it is sealed", s.config.Address, ErrUnavailable)
+	}
+	return status.Cluster, nil
+}

@@ -3,6 +3,7 @@ package transit
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -12,16 +13,20 @@ type TokenState struct {
 	Uses      int           // requests until it ends; 0 = any number
 	Whole     time.Duration // what a renewal gives it at most
 	Renewable bool
+	// Login: it was given for a login (AppRole, Kubernetes, …), as an agent does, and not made by somebody. Whoever logged in can
+	// again, and an agent does when little of its time is left.
+	Login bool
 }
 
 // Token asks for the token. It changes nothing. ErrForbidden also where the token's policy does not let it look at itself.
 func (s *Seal) Token(ctx context.Context) (TokenState, error) {
 	var data struct {
-		TTL         int64 `json:"ttl"`          // seconds
-		CreationTTL int64 `json:"creation_ttl"` // seconds
-		Period      int64 `json:"period"`       // seconds
-		Uses        int   `json:"num_uses"`
-		Renewable   bool  `json:"renewable"`
+		TTL         int64  `json:"ttl"`          // seconds
+		CreationTTL int64  `json:"creation_ttl"` // seconds
+		Period      int64  `json:"period"`       // seconds
+		Uses        int    `json:"num_uses"`
+		Renewable   bool   `json:"renewable"`
+		Path        string `json:"path"` // of the request that made it
 	}
 	if err := s.client.do(ctx, http.MethodGet, "/v1/auth/token/lookup-self", nil, &data); err != nil {
 		return TokenState{}, s.explain("looking at the token for", err)
@@ -31,7 +36,8 @@ func (s *Seal) Token(ctx context.Context) (TokenState, error) {
 	if whole > 0 { // in the last second the service says 0, too
 		data.TTL = max(data.TTL, 1)
 	}
-	return TokenState{TTL: seconds(data.TTL), Uses: max(data.Uses, 0), Whole: seconds(whole), Renewable: data.Renewable}, nil
+	return TokenState{TTL: seconds(data.TTL), Uses: max(data.Uses, 0), Whole: seconds(whole), Renewable: data.Renewable,
+		Login: data.Path != "" && !strings.HasPrefix(data.Path, "auth/token/")}, nil
 }
 
 // TendToken renews the token once a third of its time is over, so that two more attempts are left before it ends, and tells what it

@@ -49,8 +49,9 @@ type Seal struct {
 type destroyer struct{ *Seal }
 
 var (
-	_ keyring.Labelled  = (*Seal)(nil)
-	_ keyring.Destroyer = (*destroyer)(nil)
+	_ keyring.Labelled   = (*Seal)(nil)
+	_ keyring.Identified = (*Seal)(nil)
+	_ keyring.Destroyer  = (*destroyer)(nil)
 )
 
 // New makes the seal; it asks the service nothing. It is a keyring.Destroyer
@@ -272,12 +273,17 @@ func (s *destroyer) DestroyOld(ctx context.Context, wrapped, keep []byte) error 
 		return err
 	}
 	if info.MinAvailable > v {
-		return nil
+		return s.has(ctx, keep)
 	}
 	// A service at another address can have a key of that name: to destroy there would be no erasure, and be said to be one.
 	root, err := s.Unwrap(ctx, wrapped)
 	clear(root)
-	if err != nil && !errors.Is(err, ErrTooOld) { // that was forbidden already, by a try that did not come to its end
+	switch {
+	case errors.Is(err, ErrTooOld): // it was forbidden already, by a try that did not come to its end
+		if err := s.has(ctx, keep); err != nil {
+			return err
+		}
+	case err != nil:
 		return err
 	}
 	switch {
@@ -290,6 +296,17 @@ func (s *destroyer) DestroyOld(ctx context.Context, wrapped, keep []byte) error 
 		}
 	}
 	return s.trim(ctx, info, v+1)
+}
+
+// has refuses a key that did not wrap keep, where a version before that is gone, or cannot be tried. nil: the keyring knows that it is
+// the right service.
+func (s *destroyer) has(ctx context.Context, keep []byte) error {
+	if keep == nil {
+		return nil
+	}
+	root, err := s.Unwrap(ctx, keep)
+	clear(root)
+	return err
 }
 
 // trim deletes the versions before first. The service wants both minima raised before.

@@ -54,7 +54,7 @@ func Meanings() []Meaning {
 		{AccountRekey, "an account has a new key; `version` is its version"},
 		{RootRotate, "there is a new root key; `version` is its epoch"},
 		{Shred, "what was purged cannot be decrypted any more; `version` is the root's epoch"},
-		{RootDestroy, "what a change of root or seal had left was destroyed at the seal later on: the old root of epoch `version`, or what the seal in `detail` had wrapped before another took its place; or an operator (`who`) gave it up (`result`)"},
+		{RootDestroy, "an old root was destroyed at a seal that can do that: the root of epoch `version`, or what the seal in `detail` had wrapped before another took its place. Written before it is forgotten, so that a crash leaves two records of one root rather than none; or an operator (`who`) gave it up (`result`)"},
 		{TrustChange, "an authority or a revocation came or went"},
 		{PolicyApply, "a revision of the policy (`revision`) is in force; `who` made it, `detail` says what and why"},
 		{PolicyConfirm, "a revision that would have been rolled back stays"},

@@ -60,7 +60,7 @@ const (
 
 	RootRotate Action = "root-rotate" // version = root epoch
 	Shred      Action = "shred"       // what was purged; version = root epoch
-	// RootDestroy is of what a change had left for later; version = epoch of the old root, result = destroyed, given-up.
+	// RootDestroy is of what a seal destroyed; version = epoch of the old root, result = destroyed, given-up.
 	RootDestroy Action = "root-destroy"
 
 	TrustChange   Action = "trust-change" // an authority or a revocation came or went

@@ -2,7 +2,6 @@ package shred
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -44,6 +43,7 @@ type Finisher struct {
 func StartFinisher(o FinishOptions) *Finisher {
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &Finisher{o: o, wake: make(chan struct{}, 1), stop: cancel, done: make(chan struct{})}
+	o.Keyring.Tell(f.record)
 	go f.run(ctx)
 	return f
 }
@@ -77,7 +77,7 @@ func (f *Finisher) run(ctx context.Context) {
 		switch err := f.Now(ctx, ""); {
 		case err == nil || ctx.Err() != nil:
 			failed = 0
-		case !f.o.Keyring.Pending(): // it never will be, or it is and the audit log does not know
+		case !f.o.Keyring.Pending(): // it never will be
 			failed = 0
 			f.o.Log.Error("what a change of root or seal had left is not tried again", "error", err, "hint", "rotate the root key if it could not be destroyed: sallyport seal rotate")
 		default:
@@ -111,23 +111,27 @@ func pauseAfter(n int, jitter float64) time.Duration {
 	return time.Duration(float64(d) * (0.75 + jitter/2))
 }
 
+// operator is the key of who had something destroyed, in a context.
+type operator struct{}
+
 // Now tries once and records what was destroyed. who is the operator, "" the server itself. nil if nothing waits any more;
 // keyring.ErrOldRoot and keyring.ErrNeeded as of keyring.Finish.
 func (f *Finisher) Now(ctx context.Context, who string) error {
-	bounded, cancel := context.WithTimeout(ctx, attemptTime)
+	bounded, cancel := context.WithTimeout(context.WithValue(ctx, operator{}, who), attemptTime)
 	defer cancel()
-	done, err := f.o.Keyring.Finish(bounded)
-	if done.OldRoot != 0 {
-		err = errors.Join(err, f.record(ctx, audit.Event{Action: audit.RootDestroy, Who: who, Version: uint64(done.OldRoot), Result: "destroyed"}))
-	}
-	if done.Former != "" {
-		err = errors.Join(err, f.record(ctx, audit.Event{Action: audit.RootDestroy, Who: who, Result: "destroyed", Detail: done.Former + " " + done.FormerLabel}))
-	}
+	_, err := f.o.Keyring.Finish(bounded)
 	return err
 }
 
-func (f *Finisher) record(ctx context.Context, e audit.Event) error {
-	f.o.Log.Info("what an earlier change had left is destroyed at the seal", "epoch", e.Version, "seal", e.Detail)
+// record is told of everything that a seal destroys (keyring.Tell), also by the change itself that made a root old: a crash after
+// the destruction and before the record of the change would leave it unrecorded else.
+func (f *Finisher) record(ctx context.Context, done keyring.Finished) error {
+	who, _ := ctx.Value(operator{}).(string)
+	e := audit.Event{Action: audit.RootDestroy, Who: who, Version: uint64(done.OldRoot), Result: "destroyed"}
+	if done.Former != "" {
+		e.Detail = done.Former + " " + done.FormerLabel
+	}
+	f.o.Log.Info("an old root key is destroyed at the seal", "epoch", e.Version, "seal", e.Detail)
 	if err := f.o.Record(context.WithoutCancel(ctx), e); err != nil {
 		return fmt.Errorf("recording the destruction of an old root: %w", err)
 	}

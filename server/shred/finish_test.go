@@ -83,9 +83,72 @@ func TestAnOldRootIsDestroyedWhenTheServiceIsBack(t *testing.T) {
 	})
 }
 
-// TestWhatIsNotTriedAgainIsSaid: the old root is destroyed, and the audit log could not be told. Nobody would look for it.
-func TestWhatIsNotTriedAgainIsSaid(t *testing.T) {
+// TestWhatCouldNotBeRecordedIsTriedAgain: the old root is destroyed, and the audit log could not be told. It is not forgotten before
+// it can be.
+func TestWhatCouldNotBeRecordedIsTriedAgain(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k, seal := distantRing(t)
+		var events []audit.Event
+		full := errors.New("the disk is full")
+		f := StartFinisher(FinishOptions{Keyring: k, Log: slog.New(slog.DiscardHandler), Record: func(_ context.Context, e audit.Event) error {
+			if full == nil {
+				events = append(events, e)
+			}
+			return full
+		}})
+		defer f.Close()
+		synctest.Wait()
+		if err := k.RotateRoot(t.Context()); !errors.Is(err, keyring.ErrOldRoot) || !errors.Is(err, full) || seal.asked.Load() != 1 {
+			t.Fatalf("%v after %d requests", err, seal.asked.Load())
+		}
+		f.Wake()
+		time.Sleep(time.Hour) // of the bubble
+		synctest.Wait()
+		if !k.Pending() || f.Next().IsZero() {
+			t.Errorf("pending %v, next try %v", k.Pending(), f.Next())
+		}
+		full = nil
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if k.Pending() || !f.Next().IsZero() || len(events) != 1 || events[0].Action != audit.RootDestroy || events[0].Version != 1 {
+			t.Errorf("pending %v, next try %v, recorded %+v", k.Pending(), f.Next(), events)
+		}
+	})
+}
+
+// TestWhoDestroysAnOldRootIsRecorded: every root that a seal destroys has a record of its own, whether a change did it at once or an operator later.
+func TestWhoDestroysAnOldRootIsRecorded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k, seal := distantRing(t)
+		var events []audit.Event
+		f := StartFinisher(FinishOptions{Keyring: k, Log: slog.New(slog.DiscardHandler), Record: func(_ context.Context, e audit.Event) error {
+			events = append(events, e)
+			return nil
+		}})
+		defer f.Close()
+		synctest.Wait()
+		if err := k.RotateRoot(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		seal.away.Store(true)
+		if err := k.RotateRoot(t.Context()); !errors.Is(err, keyring.ErrOldRoot) {
+			t.Fatal(err)
+		}
+		seal.away.Store(false)
+		if err := f.Now(t.Context(), "alice"); err != nil {
+			t.Fatal(err)
+		}
+		if len(events) != 2 || events[0].Version != 1 || events[0].Who != "" || events[1].Version != 2 || events[1].Who != "alice" {
+			t.Errorf("recorded %+v", events)
+		}
+	})
+}
+
+// distantRing is a keyring with such a seal.
+func distantRing(t *testing.T) (*keyring.Keyring, *distant) {
+	t.Helper()
 	file, err := keyring.NewKeyFile(filepath.Join(t.TempDir(), "key"))
 	if err != nil {
 		t.Fatal(err)
@@ -95,16 +158,52 @@ func TestWhatIsNotTriedAgainIsSaid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { k.Close() })
+	return k, seal
+}
+
+// stubborn is a seal elsewhere that cannot destroy without what is in force.
+type stubborn struct {
+	*distant
+}
+
+func (stubborn) Kind() string  { return keyring.KindTransit }
+func (stubborn) Label() string { return "transit/k" }
+func (s stubborn) DestroyOld(context.Context, []byte, []byte) error {
+	s.asked.Add(1)
+	if s.away.Load() {
+		return errors.New("no route to the service")
+	}
+	return keyring.ErrNeeded
+}
+
+// TestWhatIsNotTriedAgainIsSaid: what a former seal wrapped can never be destroyed there. Nobody would look for it.
+func TestWhatIsNotTriedAgainIsSaid(t *testing.T) {
+	t.Parallel()
+	before, err := keyring.NewKeyFile(filepath.Join(t.TempDir(), "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := keyring.NewKeyFile(filepath.Join(t.TempDir(), "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seal := stubborn{&distant{KeyFile: before}}
+	k, err := keyring.Create(t.Context(), t.TempDir(), seal)
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer k.Close()
 	seal.away.Store(true)
-	if err := k.RotateRoot(t.Context()); !errors.Is(err, keyring.ErrOldRoot) {
+	if err := k.Reseal(t.Context(), after); !errors.Is(err, keyring.ErrOldRoot) {
 		t.Fatal(err)
 	}
 	seal.away.Store(false)
+	k.FindSeals(func(context.Context, string, string) (keyring.Seal, error) { return seal, nil })
 	said := make(chan slog.Record, 10)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	f := StartFinisher(FinishOptions{Keyring: k, Log: slog.New(told(said)), Record: func(context.Context, audit.Event) error { return errors.New("the disk is full") }})
+	f := StartFinisher(FinishOptions{Keyring: k, Log: slog.New(told(said)), Record: func(context.Context, audit.Event) error { return nil }})
 	defer f.Close()
 	for {
 		select {
@@ -114,7 +213,7 @@ func TestWhatIsNotTriedAgainIsSaid(t *testing.T) {
 			}
 			text := r.Message
 			r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })
-			if !strings.Contains(text, "the disk is full") || k.Pending() {
+			if !strings.Contains(text, keyring.ErrNeeded.Error()) || k.Pending() {
 				t.Errorf("said %q, pending %v", text, k.Pending())
 			}
 			return

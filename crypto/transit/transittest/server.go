@@ -20,6 +20,7 @@ type Server struct {
 	Namespace string  // that requests must name; "" for none
 	Mount     string
 
+	cluster  string // its id
 	mu       sync.Mutex
 	tokens   map[string]token
 	keys     map[string]*key
@@ -45,7 +46,7 @@ type self struct {
 
 // New makes a server with one token that may do everything, and no keys.
 func New(mount, first string) *Server {
-	return &Server{Mount: mount, tokens: map[string]token{first: {}}, keys: map[string]*key{}}
+	return &Server{Mount: mount, cluster: rand.Text(), tokens: map[string]token{first: {}}, keys: map[string]*key{}}
 }
 
 // AddKey makes a key of type aes256-gcm96.
@@ -160,7 +161,7 @@ func (t *token) tokenSelf(method, path string) reply {
 		if t.uses != nil {
 			uses = *t.uses
 		}
-		return done(map[string]any{"ttl": left, "creation_ttl": int(t.self.ttl.Seconds()), "num_uses": uses, "renewable": t.self.renewable, "type": "service", "orphan": false})
+		return done(map[string]any{"ttl": left, "creation_ttl": int(t.self.ttl.Seconds()), "num_uses": uses, "renewable": t.self.renewable, "path": "auth/token/create", "type": "service", "orphan": false})
 	case path == "renew-self" && !t.self.renewable:
 		return refuse(http.StatusBadRequest, "lease is not renewable")
 	case path == "renew-self" && method != http.MethodGet:
@@ -239,7 +240,23 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(http.StatusBadRequest, "failed to read the body").write(w)
 		return
 	}
+	if r.URL.Path == "/v1/sys/seal-status" {
+		s.sealStatus(w)
+		return
+	}
 	s.answer(r, body).write(w)
+}
+
+// sealStatus is for anybody, in no envelope, and no part of Requests.
+func (s *Server) sealStatus(w http.ResponseWriter) {
+	s.mu.Lock()
+	status := map[string]any{"type": "shamir", "initialized": true, "sealed": s.sealed}
+	if !s.sealed {
+		status["cluster_name"], status["cluster_id"] = "vault-cluster-1", s.cluster
+	}
+	s.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(status)
 }
 
 func (s *Server) answer(r *http.Request, body []byte) reply {
