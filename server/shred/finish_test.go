@@ -91,11 +91,13 @@ func TestWhatCouldNotBeRecordedIsTriedAgain(t *testing.T) {
 		k, seal := distantRing(t)
 		var events []audit.Event
 		full := errors.New("the disk is full")
+		var room atomic.Bool
 		f := StartFinisher(FinishOptions{Keyring: k, Log: slog.New(slog.DiscardHandler), Record: func(_ context.Context, e audit.Event) error {
-			if full == nil {
-				events = append(events, e)
+			if !room.Load() {
+				return full
 			}
-			return full
+			events = append(events, e)
+			return nil
 		}})
 		defer f.Close()
 		synctest.Wait()
@@ -108,7 +110,7 @@ func TestWhatCouldNotBeRecordedIsTriedAgain(t *testing.T) {
 		if !k.Pending() || f.Next().IsZero() {
 			t.Errorf("pending %v, next try %v", k.Pending(), f.Next())
 		}
-		full = nil
+		room.Store(true)
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if k.Pending() || !f.Next().IsZero() || len(events) != 1 || events[0].Action != audit.RootDestroy || events[0].Version != 1 {
