@@ -91,12 +91,20 @@ func (s *server) run() {
 	go func() { _ = cmd.Wait(); close(done) }() // ends with the process
 	s.t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-done:
-		case <-time.After(20 * time.Second):
-			s.t.Errorf("the server did not stop within 20 s of SIGTERM; log:\n%s", s.logs())
-			_ = cmd.Process.Kill()
-			<-done
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for left := 1000; ; left-- { // ticks, as in poll
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			if left == 0 {
+				s.t.Errorf("the server did not stop within 20 s of SIGTERM; log:\n%s", s.logs())
+				_ = cmd.Process.Kill()
+				<-done
+				return
+			}
 		}
 	})
 	poll(s.t, 60*time.Second, "server is ready", func() bool {
