@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/fips140"
 	"crypto/hmac"
@@ -56,7 +57,7 @@ func TestStories(t *testing.T) {
 		},
 		Condition: condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "await": await, "connection": connect, "listeners": listeners, "mode": mode, "flip": flip, "uproot": uproot, "fill": fill, "signal": sendSignal, "otp": otp, "lastknown": lastKnown, "accounted": accounted, "keyservice": keyservice, "inraw": inRaw, "wrappedkeys": wrappedKeys, "inrawkeys": inRawKeys,
+			"exits": exits, "await": await, "connection": connect, "listeners": listeners, "mode": mode, "passable": passable, "flip": flip, "uproot": uproot, "fill": fill, "signal": sendSignal, "otp": otp, "lastknown": lastKnown, "accounted": accounted, "keyservice": keyservice, "inraw": inRaw, "wrappedkeys": wrappedKeys, "inrawkeys": inRawKeys,
 		},
 	})
 }
@@ -196,6 +197,25 @@ func mode(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		if (fi.Mode().Perm() != os.FileMode(want)) != neg {
 			ts.Fatalf("%s has mode %04o", f, fi.Mode().Perm())
+		}
+	}
+}
+
+// passable lets other users through the story's directories, which are root's alone where the umask says so. The directory of temporary files is
+// not the story's: it is everybody's already, or no other user can take part.
+func passable(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: passable")
+	}
+	top := cmp.Or(os.Getenv("GOTMPDIR"), os.TempDir()) // where testscript makes its directories
+	for dir := ts.MkAbs("."); dir != filepath.Clean(top) && dir != "/"; dir = filepath.Dir(dir) {
+		fi, err := os.Stat(dir)
+		ts.Check(err)
+		ts.Check(os.Chmod(dir, fi.Mode().Perm()|0o011)) // some of them are still of the group of root
+	}
+	for dir := filepath.Clean(top); dir != "/" && dir != "."; dir = filepath.Dir(dir) {
+		if fi, err := os.Stat(dir); err != nil || fi.Mode().Perm()&0o001 == 0 {
+			ts.Fatalf("other users cannot get through %s (%v): have TMPDIR where they can", dir, err)
 		}
 	}
 }
