@@ -81,7 +81,7 @@ func TestRubbishBeforeLogin(t *testing.T) {
 	}{
 		{"over-long command", s.FTPSPort, nil, strings.Repeat("A", 1<<20) + "\r\n", "421"},
 		{"NUL in a command", s.FTPSPort, nil, "US\x00ER x\r\n", "50"},
-		{"bare LF and CR", s.FTPSPort, nil, "NOOP\nQUIT\r\n", "5"},
+		{"bare LF and CR", s.FTPSPort, nil, "NOOP\nQUIT\r\n", "221 "},
 		{"command cut off at the end", s.FTPSImplicitPort, secure, "QUI", ""},
 		{"injection behind AUTH", s.FTPSPort, nil, "AUTH TLS\r\nUSER demo\r\nPASS x\r\n", ""},
 		{"HTTP", s.FTPSPort, nil, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "5"},
