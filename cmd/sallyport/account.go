@@ -28,7 +28,8 @@ func (a *app) accountAdd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "add NAME", Short: "Make an account that has exactly the rights given", Args: exactly("NAME"),
 		Long: "Make an account. It gets exactly what the flags grant and nothing else: no protocol,\n" +
-			"no folder and no right by default.",
+			"no folder and no right by default. Verbs of --paths: list, read, create (new files only), write (new and\n" +
+			"existing files), delete, rename, mkdir, symlink, all; the longest path that holds a name decides.",
 		Example: "  sallyport account add acme --protocols sftp --key acme.pub --paths /in:list,write --paths /out:list,read\n" +
 			"  sallyport account add bob --protocols sftp,ftps --password-stdin --paths /:all < password",
 		RunE: func(c *cobra.Command, args []string) error {

@@ -31,7 +31,7 @@ func (f *changeFlags) add(c *cobra.Command) {
 
 // addDryRun is for commands that have nothing to ask and nothing to keep before the change.
 func (f *changeFlags) addDryRun(c *cobra.Command) {
-	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "only say what would change, and what would be destroyed, as `policy plan` does")
+	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "only say what would change, and what would be destroyed, as \"policy plan\" does")
 }
 
 func (a *app) policyPlan() *cobra.Command {

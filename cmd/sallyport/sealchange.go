@@ -23,7 +23,9 @@ type sealChangeFlags struct {
 
 func (a *app) sealShares() *cobra.Command {
 	o := sealChangeFlags{to: keyring.KindShares}
-	c := &cobra.Command{Use: "shares", Short: "Make a new set of shares; those of the old set are worth nothing then", Args: exactly(),
+	c := &cobra.Command{Use: "shares", Short: "Make a new set of shares in place of the old one", Args: exactly(),
+		Long: "Make a new set of shares. Those of the old set do not open the server any more; what they opened before, an older\n" +
+			"copy of seal.json or of the whole state, they open still. After a holder has left, run `sallyport seal rotate`, too.",
 		Example: "  sallyport seal shares --shares 3-of-5\n  sallyport seal shares --recipient @alice.pub --recipient @bob.pub --recipient age1… --out shares --yes",
 		RunE:    func(c *cobra.Command, _ []string) error { return a.changeSeal(c.Context(), &o) }}
 	o.shares.register(c.Flags())

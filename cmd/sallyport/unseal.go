@@ -29,8 +29,9 @@ func (a *app) unsealCommand() *cobra.Command {
 	c := &cobra.Command{Use: "unseal", Short: "Give the running server what it needs to get at its keys", Args: exactly(),
 		Example: "  sallyport unseal\n  age -d -i me.txt share-689c33be-1 | sallyport unseal --stdin\n  sallyport unseal --recovery kit.age --identity me.txt",
 		Long: "With a passphrase, ask for it. With shares, ask for one: each holder runs this command, and the last one\n" +
-			"needed unseals the server; until then the exit code is 6. A share may be pasted in the lines that it was printed in. With a key file, a key service or a helper\n" +
-			"the server tries at once. With --recovery, a recovery kit does whatever the seal is.",
+			"needed unseals the server; until then the exit code is 6. A share may be pasted in the lines that it was\n" +
+			"printed in. With a key file, a key service or a helper the server tries at once. With --recovery, a\n" +
+			"recovery kit does whatever the seal is.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.call(c.Context(), unsealTime, func(ctx context.Context, cl *admin.Client) error { return a.unseal(ctx, cl, o) })
 		}}

@@ -17,6 +17,9 @@ func (a *app) vfsCommand() *cobra.Command {
 func (a *app) vfsStat() *cobra.Command {
 	var account string
 	c := &cobra.Command{Use: "stat", Short: "Show what volumes hold", Args: exactly(),
+		Long: "Files, directories and bytes of each account. LIVE is what is current, HISTORY what was replaced or deleted and is\n" +
+			"kept, TO UNLINK what was purged and lies on the disk still, TO SHRED what was purged and has a key in old copies\n" +
+			"until the next shred epoch. Of instants before WHOLE SINCE something was purged.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.call(c.Context(), shortCall, func(ctx context.Context, cl *admin.Client) error {
 				s, err := cl.VolumeStat(ctx, admin.VolumeRef{Account: account})

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -119,7 +120,11 @@ func NewShares(threshold, n int, to []string) (keyring.Seal, SealPrepared, error
 	for i, text := range to {
 		var err error
 		if recipients[i], err = escrow.ParseRecipient(text); err != nil {
-			return nil, out, newError(CodeInvalid, fmt.Sprintf("recipient %q: %v", text, err), "give an age recipient (age1…) or an SSH public key, or @FILE with one")
+			hint := "give an age recipient (age1…) or an SSH public key, or @FILE with one"
+			if errors.Is(err, escrow.ErrNotFIPS) {
+				hint = "leave --recipient out: the shares are printed then, or written to files with --out"
+			}
+			return nil, out, newError(CodeInvalid, fmt.Sprintf("recipient %q: %v", text, err), hint)
 		}
 	}
 	seal, shares, err := keyring.NewShares(threshold, n)
