@@ -36,7 +36,7 @@ func SealHint(err error) string {
 	case errors.Is(err, keyring.ErrKeyFile):
 		return "restore the seal key file, or name it with seal.key_file (SALLYPORT_SEAL__KEY_FILE); without it nobody can read this state"
 	case errors.Is(err, keyring.ErrWrongKey):
-		return "this key does not open this state directory: give the right one, or check that seal.key_file and state.dir belong together"
+		return "this key does not open this state directory: give the right one (of recovery kits, one of `sallyport seal export` for this state that was not revoked), or check that what sallyport.yaml names under seal belongs to state.dir"
 	case errors.Is(err, errors.ErrUnsupported):
 		return "this state was written by a newer version: run that one"
 	case errors.Is(err, keyring.ErrDamaged):
