@@ -95,7 +95,7 @@ func (s *Server) logToken(t transit.TokenState, err error) {
 		what = "ended"
 	case errors.Is(err, transit.ErrForbidden):
 		what = "not known"
-	case err != nil && t != (transit.TokenState{}):
+	case err != nil && t != (transit.TokenState{}) && (!t.Login || tokenAlarming(t)): // an agent gets another
 		what = "not renewed"
 	case err == nil && tokenAlarming(t):
 		what = "ends"

@@ -179,18 +179,22 @@ func (v *vault) ShortToken(key string, ttl time.Duration, renewable bool) string
 	return v.token(key, nil, selfPolicy, map[string]any{"ttl": ttl.String(), "renewable": renewable})
 }
 
-// token makes one with more rights than those to the key.
-func (v *vault) token(key string, denied []string, more string, settings map[string]any) string {
-	v.t.Helper()
+// keyPolicy gives what docs/OPERATIONS.md says of a key, but for what is denied.
+func keyPolicy(key string, denied []string) string {
 	var policy strings.Builder
 	for op, right := range rights {
 		if !slices.Contains(denied, op) {
 			fmt.Fprintf(&policy, "path \"transit/%s\" { capabilities = [%q] }\n", fmt.Sprintf(right[0], key), right[1])
 		}
 	}
-	policy.WriteString(more)
+	return policy.String()
+}
+
+// token makes one with more rights than those to the key.
+func (v *vault) token(key string, denied []string, more string, settings map[string]any) string {
+	v.t.Helper()
 	name := "p" + strings.ToLower(rand.Text())
-	v.call("PUT", "sys/policies/acl/"+name, map[string]any{"policy": policy.String()}, nil)
+	v.call("PUT", "sys/policies/acl/"+name, map[string]any{"policy": keyPolicy(key, denied) + more}, nil)
 	var made struct {
 		Auth struct {
 			Token string `json:"client_token"`
