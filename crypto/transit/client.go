@@ -265,7 +265,7 @@ func readFile(what, path string, most int64, forbidden fs.FileMode) ([]byte, err
 		return nil, fmt.Errorf("%w: %s %s is not a file of at most %d bytes", ErrConfig, what, path, most)
 	}
 	if mode := info.Mode().Perm(); mode&forbidden != 0 {
-		return nil, fmt.Errorf("%w: %s %s has mode %#o, which lets others at it; run chmod %#o on it, and have whoever writes it (the sink of an agent) use that mode", ErrConfig, what, path, mode, mode&^forbidden)
+		return nil, fmt.Errorf("%w: %s %s has mode %#o, which lets others at it; run chmod %o on it, and have whoever writes it (the sink of an agent) use that mode", ErrConfig, what, path, mode, mode&^forbidden)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, most))
 	if err != nil {
