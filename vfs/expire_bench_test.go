@@ -95,11 +95,18 @@ func (b *bench) pile(files, versions int) { b.t.Helper(); b.pileAt(files, versio
 // pileAt is pile that calls next after each version that all files have got.
 func (b *bench) pileAt(files, versions int, next func()) {
 	b.t.Helper()
+	b.pileBy(files, versions, files, next)
+}
+
+// pileBy is pileAt in transactions of so many files. Large ones leave very many free pages behind, which bbolt remembers in maps.
+func (b *bench) pileBy(files, versions, together int, next func()) {
+	b.t.Helper()
 	ok(b.t, b.vol.do(b.t.Context(), func(c *core) error {
 		ids := make([]meta.Node, files)
-		for v := range versions {
+		for at := 0; at < files*versions; at += together {
+			v, first := at/files, at%files
 			err := c.update(b.t.Context(), func(tx *meta.Tx) error {
-				for i := range ids {
+				for i := first; i < first+together; i++ {
 					if v == 0 {
 						ids[i] = meta.Node{Kind: meta.File}
 						if err := tx.NewNode(&ids[i]); err != nil {
@@ -124,7 +131,9 @@ func (b *bench) pileAt(files, versions int, next func()) {
 			if err != nil {
 				return err
 			}
-			next()
+			if first+together == files {
+				next()
+			}
 		}
 		return nil
 	}))

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"os"
 	"slices"
 	"strconv"
 	"testing"
@@ -9,14 +10,19 @@ import (
 
 // BenchmarkOverheadOfHistory uploads, overwrites and removes small files in turns in a volume with 100,000 superseded versions and in
 // one with the same live files and none, and tells the CPU time of an operation in both: the median of 101 rounds in each of which
-// both are measured, one after the other, and of the ratios of the rounds.
+// both are measured, one after the other, and of the ratios of the rounds. The history is made in transactions of ten versions, as
+// sessions at work make it, or of SALLYPORT_TOGETHER.
 func BenchmarkOverheadOfHistory(b *testing.B) {
 	const files, n, rounds = 1000, 40, 101
+	together := 10
+	if text := os.Getenv("SALLYPORT_TOGETHER"); text != "" {
+		together = must(strconv.Atoi(text))(b)
+	}
 	for b.Loop() {
 		b.StopTimer()
 		with, without := newBench(b), newBench(b)
-		with.pile(files, 101)
-		without.pile(files, 1)
+		with.pileBy(files, 101, together, func() {})
+		without.pileBy(files, 1, together, func() {})
 		var cpu [2][]time.Duration
 		var ratios []float64
 		b.StartTimer()

@@ -1,7 +1,5 @@
 package meta
 
-import "sallyport/crypto/record"
-
 // A page of a bucket that overflows is split in two, and these say how full the first one stays. Half, as bbolt has it, is best
 // for keys that come in no order, and leaves every page half empty where they come in order: history is records of the one kind or
 // the other, and its trees were a level higher for it. fillMiddle costs keys in no order nothing (both leave pages 68 % full)
@@ -10,17 +8,3 @@ const (
 	fillMiddle = 0.65
 	fillEnd    = 0.9 // of a bucket that a commit only appends to
 )
-
-// appended tells whether a new key comes behind all others of its bucket. first is the number of the first inode that is made in
-// this group. It may be wrong: the records are right then, too, and lie in more pages.
-func appended(kind record.Domain, key []byte, first Inode) bool {
-	switch kind {
-	case record.DomainInode, record.DomainVersion, record.DomainExtents:
-		return Inode(be64(key)) >= first
-	case record.DomainWhen:
-		return key[0] == whenAll // instants only rise
-	case record.DomainOutbox:
-		return true
-	}
-	return false
-}

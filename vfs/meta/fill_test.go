@@ -43,6 +43,18 @@ func TestRecordsThatComeInOrderFillTheirPages(t *testing.T) {
 	d.wantFilled(t, 0.55, record.DomainEntry)
 }
 
+// Its second version comes behind all others in the order of keys, though the file is not new.
+func TestFilesThatAreOverwrittenAtOnceFillTheirPages(t *testing.T) {
+	t.Parallel()
+	d := newDB(t)
+	for i := range 300 {
+		var n *Node
+		d.update(t, func(tx *Tx) (err error) { n, err = addFile(tx, Root, fmt.Sprintf("file %d", i), 1); return err })
+		d.update(t, func(tx *Tx) error { return tx.AddVersion(n, &Version{Attr: Attr{State: Complete, Size: 1}}) })
+	}
+	d.wantFilled(t, 0.8, record.DomainVersion)
+}
+
 func TestHistoryFillsItsPages(t *testing.T) {
 	t.Parallel()
 	d := newDB(t)

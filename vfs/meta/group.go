@@ -209,7 +209,6 @@ type group struct {
 	db      *DB
 	snap    *snapshot // nil if it could not begin
 	head    head
-	first   Inode // the next inode number before the group
 	changes *overlay
 	running *member       // its function is running
 	waiting []*member     // taken, not yet run
@@ -234,7 +233,6 @@ func (db *DB) begin() *group {
 		}
 		g.snap = newSnapshot(btx)
 		g.head, err = db.headOf(g.snap)
-		g.first = g.head.nextInode
 		return err
 	})
 	return g
@@ -372,6 +370,7 @@ func (g *group) apply() error {
 		kind, dbkey, p := record.Domain(key[0]), []byte(key), g.changes.records[key]
 		bucket, cursor := g.snap.bucket(kind), g.snap.cursor(kind)
 		found, old := cursor.Seek(dbkey[1:])
+		last := found == nil // behind all others of its bucket
 		if !bytes.Equal(found, dbkey[1:]) {
 			old = nil
 		}
@@ -395,7 +394,7 @@ func (g *group) apply() error {
 		sealed := box.Seal(nil, kind, dbkey, p.plain)
 		set.Add(&h.sum, dbkey, sealed)
 		h.records++
-		if len(sealed) > len(old) && !(old == nil && appended(kind, dbkey[1:], g.first)) {
+		if len(sealed) > len(old) && !last {
 			bucket.FillPercent = fillMiddle
 		}
 		if err := bucket.Put(dbkey[1:], sealed); err != nil {
