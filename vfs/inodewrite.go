@@ -196,6 +196,9 @@ func (in *inode) truncate(f *File, size int64) error {
 	if size == in.size() {
 		return nil
 	}
+	if err := in.mayShorten(size); err != nil {
+		return err // as a whole: nothing is torn
+	}
 	d, err := in.begin()
 	if err != nil {
 		return in.wrote(f, 0, err)

@@ -177,7 +177,7 @@ func (w *View) find(c *core, name string, h how) (p place, s *snapshot, err erro
 		}
 		s = newSnapshot(c, p.node, l, moves)
 		if h.write {
-			return w.maySupersede(tx, p.path, p.node, true)
+			return w.mayOpenOver(tx, p.path, p.node, h)
 		}
 		return nil
 	})

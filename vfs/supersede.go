@@ -1,11 +1,16 @@
 package vfs
 
-import "sallyport/vfs/meta"
+import (
+	"errors"
+	"io/fs"
+
+	"sallyport/vfs/meta"
+)
 
 // Superseding is a file that is current and is about to become history.
 type Superseding struct {
 	Path      string
-	Bytes     uint64 // of the file
+	Bytes     uint64 // of the file; of one that is opened to append: those of them that history stores once more, mostly none
 	History   uint64 // bytes that history has then
 	Overwrite bool   // it is opened for writing; otherwise it is removed, or replaced by a rename
 }
@@ -19,7 +24,43 @@ func (w *View) maySupersede(tx *meta.Tx, path string, n *meta.Node, overwrite bo
 	if err != nil {
 		return err
 	}
-	if err := w.o.Supersede(Superseding{Path: path, Bytes: n.Size, History: history, Overwrite: overwrite}); err != nil {
+	return w.supersede(Superseding{Path: path, Bytes: n.Size, History: history, Overwrite: overwrite})
+}
+
+// mayOpenOver is maySupersede for an opening to write. Who can only append keeps what is there.
+func (w *View) mayOpenOver(tx *meta.Tx, path string, n *meta.Node, h how) error {
+	if w.o.Supersede == nil || !h.append || h.trunc || n.Kind != meta.File {
+		return w.maySupersede(tx, path, n, true)
+	}
+	history, more, err := tx.HistoryAfterAppend(n)
+	if err != nil {
+		return err
+	}
+	return w.supersede(Superseding{Path: path, Bytes: more, History: history, Overwrite: true})
+}
+
+// mayShorten is maySupersede for what shortens an open file: a handle that was opened to append can do that, too.
+func (in *inode) mayShorten(size int64) error {
+	in.mu.Lock()
+	id, path, committed := in.id, in.path, in.base.layout.Size
+	in.mu.Unlock()
+	if in.view.o.Supersede == nil || id == 0 || uint64(size) >= committed {
+		return nil
+	}
+	return in.c.db.View(func(tx *meta.Tx) error {
+		n, err := tx.Node(id)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && n.Parent == 0 {
+			return nil // it is history, or not even that, already
+		}
+		if err != nil {
+			return err
+		}
+		return in.view.maySupersede(tx, path, n, true)
+	})
+}
+
+func (w *View) supersede(s Superseding) error {
+	if err := w.o.Supersede(s); err != nil {
 		return &quotaError{err}
 	}
 	return nil

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -38,6 +40,12 @@ func TestHistoryQuotaRefusesInsteadOfLosing(t *testing.T) {
 		}
 	}
 	put(t, g, "/new", "new files are no history")
+	if err := tryAppend(g, "/b", "more"); err != nil {
+		t.Errorf("an append, which keeps the content: %v", err)
+	}
+	if got, err := get(g, "/b"); err != nil || got != strings.Repeat("a", 60_000)+"more" {
+		t.Errorf("after the append: %d bytes, %v", len(got), err)
+	}
 	if err := g.Rename("/b", "/moved"); err != nil {
 		t.Error(err)
 	}
@@ -45,6 +53,15 @@ func TestHistoryQuotaRefusesInsteadOfLosing(t *testing.T) {
 	if err := g.Remove("/c"); err != nil {
 		t.Errorf("without a quota: %v", err)
 	}
+}
+
+func tryAppend(g *Guard, name, content string) error {
+	f, err := g.OpenFile(context.Background(), name, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, werr := f.Write([]byte(content))
+	return errors.Join(werr, f.Close())
 }
 
 // TestAttributesCostNoHistory: a file that is dated and given modes a hundred times is stored once.

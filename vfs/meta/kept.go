@@ -34,6 +34,19 @@ func (tx *Tx) HistoryAfter(n *Node) (uint64, error) {
 	return historyBytes(tx.head.kept+used, tx.head.history+n.Size), err
 }
 
+// HistoryAfterAppend is HistoryAfter where the content stays and more is added to it, and by how many bytes of the file history grows then:
+// blobs are shared, and what lies in the record of the version is stored once more.
+func (tx *Tx) HistoryAfterAppend(n *Node) (history, more uint64, err error) {
+	if n.Version != 0 {
+		s, err := tx.stored(n.ID, n.Version)
+		if err != nil {
+			return 0, 0, dangling(record.DomainVersion)
+		}
+		more = uint64(len(s.Layout.Inline))
+	}
+	return historyBytes(tx.head.kept+more, tx.head.history+n.Size), more, nil
+}
+
 // stored is what a blob counts with. Of one that is open only that counts which a version relies on: the rest is an upload in progress.
 func (k *BlobKey) stored() uint64 {
 	if k.State == BlobOpen {
