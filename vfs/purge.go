@@ -31,6 +31,8 @@ type Superseded struct {
 type PurgePlan struct {
 	Names, Versions uint64    // of a removed file, its current version is not counted: it goes with the last of the others
 	Bytes           uint64    // logical sizes; that of a removed file's current version with its last name
+	Stored          uint64    // bytes that would not be stored any more; of what other versions share, none
+	Least           bool      // Stored is of the oldest 1,048,576 items alone, and all of them free no less
 	Kept            uint64    // items that were looked at and stay
 	Oldest, Newest  time.Time // of what goes; zero if nothing does
 
@@ -52,6 +54,7 @@ type PurgePlan struct {
 type PurgeReceipt struct {
 	Names, Versions, Inodes, Blobs uint64
 	Bytes                          uint64    // logical sizes of the versions
+	Stored                         uint64    // bytes that are not stored any more
 	Busy                           uint64    // items left for another time: somebody is writing the file
 	Oldest, Newest                 time.Time // instants of the items
 	At                             time.Time
@@ -59,7 +62,7 @@ type PurgeReceipt struct {
 
 func (r *PurgeReceipt) add(o *PurgeReceipt) {
 	r.Names, r.Versions, r.Inodes, r.Blobs = r.Names+o.Names, r.Versions+o.Versions, r.Inodes+o.Inodes, r.Blobs+o.Blobs
-	r.Bytes, r.Busy = r.Bytes+o.Bytes, r.Busy+o.Busy
+	r.Bytes, r.Stored, r.Busy = r.Bytes+o.Bytes, r.Stored+o.Stored, r.Busy+o.Busy
 	r.Oldest, r.Newest = span(r.Oldest, r.Newest, o.Oldest)
 	r.Oldest, r.Newest = span(r.Oldest, r.Newest, o.Newest)
 	r.At = o.At
@@ -96,18 +99,20 @@ func (v *Volume) PlanPurgeBelow(ctx context.Context, name string, before time.Ti
 }
 
 func (v *Volume) planPurge(ctx context.Context, p *PurgePlan) (*PurgePlan, error) {
+	w := weight{most: mostWeighed}
 	err := v.do(ctx, func(c *core) error {
 		err := c.db.View(func(tx *meta.Tx) error { p.until = min(p.until, tx.Stats().LastInstant+1); return nil })
 		if err != nil {
 			return err
 		}
-		return p.history(ctx, c, func(batch []past) error {
+		err = p.history(ctx, c, func(batch []past) error {
 			for i := range batch {
 				s := &batch[i].Superseded
 				if s.Held || !p.expired(*s) {
 					p.Kept++
 					continue
 				}
+				w.add(s)
 				if s.Version == 0 {
 					p.Names++
 				} else {
@@ -118,6 +123,11 @@ func (v *Volume) planPurge(ctx context.Context, p *PurgePlan) (*PurgePlan, error
 			}
 			return nil
 		})
+		if err == nil {
+			p.Stored, err = w.total(ctx, c)
+			p.Least = w.over
+		}
+		return err
 	})
 	if err != nil {
 		return nil, spoken(err)
@@ -324,7 +334,7 @@ func (e *purge) purge(ctx context.Context, batch []meta.Superseded) error {
 			return err
 		}
 		receipt.Names, receipt.Versions, receipt.Inodes = gone.Names, gone.Versions, gone.Inodes
-		receipt.Blobs, receipt.Bytes = uint64(len(gone.Blobs)), gone.Bytes
+		receipt.Blobs, receipt.Bytes, receipt.Stored = uint64(len(gone.Blobs)), gone.Bytes, gone.Stored
 		if e.emit == nil || gone.Names+gone.Versions == 0 {
 			return nil
 		}

@@ -16,6 +16,7 @@ func (b *bench) purgeBelow(name string, before time.Time) PurgeReceipt {
 	if got.Names != plan.Names || got.Versions < plan.Versions || got.Bytes != plan.Bytes {
 		b.t.Errorf("purging below %s took %d names, %d versions, %d bytes, planned were %d, %d, %d", name, got.Names, got.Versions, got.Bytes, plan.Names, plan.Versions, plan.Bytes)
 	}
+	b.wantFreed(plan, got)
 	b.verify()
 	return got
 }

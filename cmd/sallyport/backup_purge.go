@@ -79,6 +79,14 @@ func purgeQuestion(r admin.PurgeAsk) string {
 	return what + ". There is no way back."
 }
 
+// freed is how many stored bytes go, where versions share them.
+func freed(bytes uint64, least bool) string {
+	if least {
+		return fmt.Sprintf(">=%d", bytes)
+	}
+	return fmt.Sprint(bytes)
+}
+
 // purge shows what is destroyed, or would be; quietly if the receipt of a shred epoch follows on standard output.
 func (a *app) purge(ctx context.Context, cl *admin.Client, r admin.PurgeAsk, quietly bool) error {
 	list := []admin.PurgedAccount{}
@@ -87,14 +95,14 @@ func (a *app) purge(ctx context.Context, cl *admin.Client, r admin.PurgeAsk, qui
 		if x.Done {
 			list = append(list, x)
 		}
-		p.show("%s: %d names, %d versions, %d bytes destroyed", x.Account, x.Names, x.Versions, x.Bytes)
+		p.show("%s: %d names, %d versions of %d bytes destroyed, %d bytes freed", x.Account, x.Names, x.Versions, x.Bytes, x.Stored)
 		return nil
 	})
 	p.end()
 	if err != nil {
 		return err
 	}
-	v := view{value: map[string]any{"dry_run": r.DryRun, "accounts": list}, header: []string{"ACCOUNT", "NAMES", "VERSIONS", "BYTES", "OLDEST", "NEWEST", "STAYS"}, empty: "nothing is past its time"}
+	v := view{value: map[string]any{"dry_run": r.DryRun, "accounts": list}, header: []string{"ACCOUNT", "NAMES", "VERSIONS", "BYTES", "FREED", "OLDEST", "NEWEST", "STAYS"}, empty: "nothing is past its time"}
 	failed, note := 0, ""
 	for _, x := range list {
 		note = cmp.Or(note, x.Note)
@@ -109,7 +117,7 @@ func (a *app) purge(ctx context.Context, cl *admin.Client, r admin.PurgeAsk, qui
 		if x.Stays+x.Busy > 0 {
 			stays = fmt.Sprint(x.Stays + x.Busy)
 		}
-		v.rows = append(v.rows, []string{x.Account, fmt.Sprint(x.Names), fmt.Sprint(x.Versions), fmt.Sprint(x.Bytes), stamp(x.Oldest), stamp(x.Newest), stays})
+		v.rows = append(v.rows, []string{x.Account, fmt.Sprint(x.Names), fmt.Sprint(x.Versions), fmt.Sprint(x.Bytes), freed(x.Stored, x.Least), stamp(x.Oldest), stamp(x.Newest), stays})
 	}
 	if !quietly {
 		if err := a.show(v); err != nil {

@@ -296,7 +296,7 @@ func planLines(p admin.PolicyPlan) []string {
 			out = append(out, fmt.Sprintf("purges   something of %s, perhaps: there was no time to count it", x.Account))
 			continue
 		}
-		out = append(out, fmt.Sprintf("purges   %d names and %d versions of %s, %d bytes, deleted or replaced from %s to %s", x.Names, x.Versions, x.Account, x.Bytes, stamp(x.Oldest), stamp(x.Newest)))
+		out = append(out, fmt.Sprintf("purges   %d names and %d versions of %s, %d bytes, which frees %s, deleted or replaced from %s to %s", x.Names, x.Versions, x.Account, x.Bytes, freed(x.Stored, x.Least), stamp(x.Oldest), stamp(x.Newest)))
 	}
 	if n := len(p.Tests); n > 0 {
 		good := 0

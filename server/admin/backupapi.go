@@ -97,9 +97,11 @@ type PurgedAccount struct {
 	Account  string    `json:"account"`
 	Names    uint64    `json:"names"`
 	Versions uint64    `json:"versions"`
-	Bytes    uint64    `json:"bytes"`
-	Stays    uint64    `json:"stays"`          // items of that age that are on hold; only of a dry run, and of a path
-	Busy     uint64    `json:"busy,omitempty"` // items that stay until somebody has finished writing
+	Bytes    uint64    `json:"bytes"`           // sizes of the versions, which share what is stored
+	Stored   uint64    `json:"stored"`          // bytes that are not stored any more, or would not be
+	Least    bool      `json:"least,omitempty"` // of a dry run of very much: so many of its oldest part alone
+	Stays    uint64    `json:"stays"`           // items of that age that are on hold; only of a dry run, and of a path
+	Busy     uint64    `json:"busy,omitempty"`  // items that stay until somebody has finished writing
 	Oldest   time.Time `json:"oldest,omitzero"`
 	Newest   time.Time `json:"newest,omitzero"`
 	Note     string    `json:"note,omitempty"` // why something stays that is old by its date

@@ -109,6 +109,7 @@ func (s *Server) purgeOne(who Peer, a *policydb.Account, r PurgeAsk, before time
 			return out
 		}
 		out.Names, out.Versions, out.Bytes, out.Stays, out.Oldest, out.Newest = plan.Names, plan.Versions, plan.Bytes, plan.Kept, plan.Oldest, plan.Newest
+		out.Stored, out.Least = plan.Stored, plan.Least
 		return out
 	}
 	told, done := time.Now(), PurgedAccount{Account: a.Name}
@@ -127,12 +128,12 @@ func (s *Server) purgeOne(who Peer, a *policydb.Account, r PurgeAsk, before time
 			return send(done)
 		},
 		Emit: func(x vfs.PurgeReceipt) []byte {
-			done.Names, done.Versions, done.Bytes = done.Names+x.Names, done.Versions+x.Versions, done.Bytes+x.Bytes
+			done.Names, done.Versions, done.Bytes, done.Stored = done.Names+x.Names, done.Versions+x.Versions, done.Bytes+x.Bytes, done.Stored+x.Stored
 			e := retention.Event(a.ID, x, who.String(), detail, rev.N)
 			e.Path = audit.Text(r.Path)
 			return e.Encode()
 		}})
-	out.Names, out.Versions, out.Bytes, out.Busy, out.Oldest, out.Newest = got.Names, got.Versions, got.Bytes, got.Busy, got.Oldest, got.Newest
+	out.Names, out.Versions, out.Bytes, out.Stored, out.Busy, out.Oldest, out.Newest = got.Names, got.Versions, got.Bytes, got.Stored, got.Busy, got.Oldest, got.Newest
 	if err == nil && r.Path != "" { // whoever has to destroy something must hear what is left of it, and why
 		var left *vfs.PurgePlan
 		if left, err = planPurge(ctx, v, r.Path, before); err == nil {

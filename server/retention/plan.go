@@ -16,7 +16,9 @@ type Loss struct {
 	Account        string
 	Names          uint64
 	Versions       uint64
-	Bytes          uint64
+	Bytes          uint64    // sizes of the versions
+	Stored         uint64    // bytes that would not be stored any more
+	Least          bool      // so many of the oldest part of it alone
 	Oldest, Newest time.Time // when it was replaced or deleted
 	Unknown        bool      // there was no time to count, or the volume did not open: the numbers are 0
 }
@@ -80,5 +82,6 @@ func (k *Keeper) count(ctx context.Context, name string, id keyring.AccountID, w
 		return loss
 	}
 	loss.Names, loss.Versions, loss.Bytes, loss.Oldest, loss.Newest = plan.Names, plan.Versions, plan.Bytes, plan.Oldest, plan.Newest
+	loss.Stored, loss.Least = plan.Stored, plan.Least
 	return loss
 }

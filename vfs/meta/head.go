@@ -112,8 +112,8 @@ type Stats struct {
 	// no live name: each byte once, however many versions share it, and none that a live file uses. Never more than the sizes of
 	// these versions.
 	HistoryBytes uint64
-	// AwaitingShred are the logical sizes of the versions that were purged from this database: whoever has an old copy of its
-	// file and the account's key can still read them. A database under a new key starts at 0.
+	// AwaitingShred are the bytes that were stored and purged from this database, at least 1 if anything was: whoever has an old copy
+	// of its file and the account's key can still read them. A database under a new key starts at 0.
 	AwaitingShred uint64
 	LastInstant   int64
 

@@ -14,6 +14,7 @@ import (
 type Purged struct {
 	Names, Versions, Inodes uint64
 	Bytes                   uint64     // logical sizes of the versions of files
+	Stored                  uint64     // bytes that are not stored any more: of what other versions share, nothing
 	Blobs                   [][16]byte // doomed: their keys are gone
 
 	found map[Inode]*usage // what the remaining versions rely on
@@ -41,6 +42,7 @@ func (tx *Tx) Purge(items []Superseded, by PurgeBy, known *Usages) (Purged, erro
 	}
 	p := purge{tx: tx, known: known, touched: map[Inode]*relied{}}
 	p.as, p.found = tx.db.owner.relaid.Load(), map[Inode]*usage{}
+	kept := tx.head.kept // what live files use stays, so that all that goes out of it is not stored any more
 	for i := range items {
 		var err error
 		if items[i].Entry != nil {
@@ -62,8 +64,9 @@ func (tx *Tx) Purge(items []Superseded, by PurgeBy, known *Usages) (Purged, erro
 	} else {
 		tx.head.lacking = max(tx.head.lacking, p.ended)
 	}
-	if p.Bytes == 0 && p.Names+p.Versions > 0 {
-		tx.AwaitShred(1) // names and targets lie in free pages, too
+	p.Stored = kept - tx.head.kept
+	if p.Names+p.Versions > 0 {
+		tx.AwaitShred(max(p.Stored, 1)) // names and targets lie in free pages, too
 	}
 	return p.Purged, nil
 }
@@ -164,7 +167,6 @@ func (p *purge) forget(n *Node, number uint64) (*storedVersion, error) {
 	p.Versions++
 	if n.Kind == File {
 		tx.head.history -= v.Size
-		tx.head.shred += v.Size
 		p.Bytes += v.Size
 	}
 	p.touch(n.ID).add(v)

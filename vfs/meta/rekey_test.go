@@ -146,7 +146,11 @@ func TestRekeyEndsWhatAwaitsShredding(t *testing.T) {
 	d := newDB(t)
 	purge := func(name string, size uint64) {
 		t.Helper()
-		d.update(t, func(tx *Tx) error { _, err := addFile(tx, Root, name, size); return err })
+		d.update(t, func(tx *Tx) error {
+			n := &Node{Kind: File}
+			v := &Version{Attr: Attr{Size: size, State: Complete}, Layout: *extent.Inlined(make([]byte, size))}
+			return errors.Join(tx.NewNode(n), tx.AddVersion(n, v), tx.Link(Root, name, n.ID))
+		})
 		d.update(t, func(tx *Tx) error { return tx.Unlink(Root, name) })
 		d.update(t, func(tx *Tx) error {
 			var items []Superseded
