@@ -2,10 +2,12 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"sallyport/crypto/keyring"
 	"sallyport/crypto/transit"
 )
 
@@ -79,5 +81,13 @@ func TestDoctorSaysWhatIsUnwiseAtAKeyService(t *testing.T) {
 		if _, says := result(d.out, "key"); what == "all is well" && says != "" {
 			t.Errorf("%s: %q", what, says)
 		}
+	}
+}
+
+// TestWhatAnotherKeyServiceMeansIsSaid: the other service does not decrypt, either, which is advised about in another way.
+func TestWhatAnotherKeyServiceMeansIsSaid(t *testing.T) {
+	t.Parallel()
+	if hint := SealHint(fmt.Errorf("%w: %w", keyring.ErrElsewhere, keyring.ErrWrongKey)); !strings.Contains(hint, "seal.transit.address") || !strings.Contains(hint, "--give-up") {
+		t.Errorf("advised: %q", hint)
 	}
 }

@@ -218,6 +218,15 @@ func FuzzDecodeSeal(f *testing.F) {
 	f.Add(readState(f, state)[sealName])
 	f.Add([]byte(`{"format":"sallyport seal 5"}`))
 	f.Add([]byte(`{"roots":[{"epoch":-1}]}`))
+	sealed, err := decodeSeal(readState(f, state)[sealName])
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, service := range []string{"", "7039ac63-a15b-9533-f828-ea0d7760a200"} {
+		left := *sealed
+		left.Former = &formerSeal{KindTransit, "transit/k", [][]byte{[]byte("vault:v1:AAAA")}, service}
+		f.Add(left.withRoots(left.Roots...).encode())
+	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		s, err := decodeSeal(text)
 		if err != nil {
