@@ -187,6 +187,7 @@ func try(t *testing.T, stdin, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8") // lftp writes what its locale cannot say as question marks
 	cmd.Stdin = strings.NewReader(stdin)
 	cmd.Dir = t.TempDir()
 	var out bytes.Buffer

@@ -29,6 +29,7 @@ func TestStories(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("NO_COLOR", "1")
 			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("LC_ALL", "C.UTF-8")
 			dir := filepath.Join(e.WorkDir, ".bin")
 			if err := os.Mkdir(dir, 0o755); err != nil {
 				return err
