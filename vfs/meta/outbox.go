@@ -64,6 +64,8 @@ func (tx *Tx) Ack(upTo uint64) error {
 // chain. Outbox does not deliver them again; they are removed with the next group that
 // commits anything, or at Close. After a crash before that they are delivered
 // again. It costs nothing, where Ack in an Update of its own costs an fsync.
+//
+// Nothing but tests calls it so far: vfs.Volume.Drain acknowledges each batch with Ack, in a transaction of its own.
 func (db *DB) AckLater(upTo uint64) {
 	if p := db.newest.Load().published.Load(); p != nil {
 		upTo = min(upTo, p.head.lastSeq) // never an event that is yet to come
