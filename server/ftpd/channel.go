@@ -192,7 +192,8 @@ func (c *control) failing() bool {
 }
 
 // drain takes what a client still sends of an upload that was refused in the middle, for limits.refused and no longer: most
-// clients read the reply when they have sent all, and a reset before is all that they would tell.
+// clients read the reply when they have sent all, and a reset before is all that they would tell. The end of the other direction
+// comes first: Python's ftplib ends its own and waits for it before it reads a reply.
 func (ch *channel) drain() {
 	ch.mu.Lock()
 	data, done := ch.data, ch.done
@@ -200,6 +201,7 @@ func (ch *channel) drain() {
 	if data == nil || done {
 		return
 	}
+	_ = data.finish()
 	_ = data.wire.raw.SetReadDeadline(time.Now().Add(ch.c.srv.limits.refused))
 	_, _ = io.Copy(io.Discard, struct{ io.Reader }{data.wire.raw})
 }

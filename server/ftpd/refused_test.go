@@ -3,6 +3,7 @@ package ftpd
 import (
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"syscall"
 	"testing"
@@ -82,6 +83,50 @@ func TestRefusalOfAnUploadUnderWayIsRead(t *testing.T) {
 	if err := d.Close(); err != nil {
 		t.Errorf("the end: %v", err)
 	}
+	c.expect(552)
+	c.cmd(200, "NOOP")
+}
+
+// record keeps what comes on a connection.
+type record struct {
+	net.Conn
+	came []byte
+}
+
+func (r *record) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	r.came = append(r.came, p[:n]...)
+	return n, err
+}
+
+// A client that ends its direction and waits for the end of the other one before it reads the reply, as OpenSSL's full shutdown
+// does, gets a close_notify then, and not after limits.refused an end that it takes for an attack.
+func TestRefusedUploadEndsItsOtherDirection(t *testing.T) {
+	t.Parallel()
+	c := overQuota(t, time.Hour)
+	c.epsv()
+	raw := &record{Conn: c.open()}
+	c.cmd(150, "STOR f")
+	cfg := c.tls.Clone()
+	cfg.MaxVersion = tls.VersionTLS12 // whose records say what they are
+	d := tls.Client(raw, cfg)
+	if _, err := d.Write([]byte("content")); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := d.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	last := byte(0)
+	for b := raw.came; len(b) >= 5; b = b[min(len(b), 5+int(b[3])<<8+int(b[4])):] {
+		last = b[0]
+	}
+	if last != 21 { // alert
+		t.Errorf("the last record is of type %d", last)
+	}
+	_ = raw.Close()
 	c.expect(552)
 	c.cmd(200, "NOOP")
 }
