@@ -3,6 +3,7 @@ package transit
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -82,6 +83,9 @@ func (e *apiError) says(words ...string) bool {
 	})
 }
 
+// key32 is what could be a root key: 32 bytes in Base64, also within a string of JSON.
+var key32 = regexp.MustCompile(`[A-Za-z0-9+/_\\-]{43,}(=|\\u003[dD])`)
+
 // tidy makes the words of another program fit to be shown: one line, short, and
 // without the secrets that were sent to it.
 func tidy(s string, secrets ...string) string {
@@ -90,6 +94,7 @@ func tidy(s string, secrets ...string) string {
 			s = strings.ReplaceAll(s, secret, "[redacted]")
 		}
 	}
+	s = key32.ReplaceAllString(s, "[redacted]")
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r == utf8.RuneError {
 			return ' '

@@ -122,6 +122,37 @@ func TestAnswersWithoutEnd(t *testing.T) {
 	}
 }
 
+// TestARefusalThatQuotesTheRootKey: what a program in between quotes of the request must not put the root key where errors go.
+func TestARefusalThatQuotesTheRootKey(t *testing.T) {
+	t.Parallel()
+	b, _ := newBench(t)
+	asked, quoting := false, func(body []byte) string { return string(body) }
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		asked = asked || bytes.Contains(body, []byte("plaintext"))
+		w.WriteHeader(http.StatusBadRequest)
+		json.NewEncoder(w).Encode(map[string]any{"errors": []string{"do not like " + quoting(body)}})
+	}))
+	defer server.Close()
+	b.config.Address = server.URL
+	if err := os.WriteFile(b.config.CAFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root := bytes.Repeat([]byte{0xfb, 0xf7, 0xff, 1}, 8) // in Base64 there are + and / in it
+	for what, q := range map[string]func([]byte) string{
+		"as it came": func(b []byte) string { return string(b) },
+		"escaped": func(b []byte) string {
+			return strings.NewReplacer("/", `\/`, "+", `\u002b`, "=", `\u003d`).Replace(string(b))
+		},
+	} {
+		quoting, asked = q, false
+		_, err := b.seal(t).(*destroyer).encrypt(t.Context(), root)
+		if !asked || err == nil || !strings.Contains(err.Error(), `do not like {"associated_data":"c2FsbHlwb3J0LnJvb3QudjE`) || !strings.HasSuffix(err.Error(), `"plaintext":"[redacted]"})`) {
+			t.Errorf("%s, asked %v: %v", what, asked, err)
+		}
+	}
+}
+
 // TestHTTPWhereTLSIsExpected is what somebody sees who forgot tls_cert_file at the service.
 func TestHTTPWhereTLSIsExpected(t *testing.T) {
 	t.Parallel()
