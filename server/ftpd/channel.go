@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"net/netip"
 	"sync"
@@ -203,7 +204,19 @@ func (ch *channel) drain() {
 	}
 	_ = data.finish()
 	_ = data.wire.raw.SetReadDeadline(time.Now().Add(ch.c.srv.limits.refused))
-	_, _ = io.Copy(io.Discard, struct{ io.Reader }{data.wire.raw})
+	_, _ = io.CopyN(io.Discard, struct{ io.Reader }{data.wire.raw}, ch.c.drains())
+}
+
+// drains is how many bytes drain may take: as many as the bandwidth of session and account would let in meanwhile, or refused uploads
+// would be a way around it.
+func (c *control) drains() int64 {
+	most, b := int64(math.MaxInt64), c.login.Policy().Bandwidth
+	for _, perSecond := range []int64{b.SessionUpload, b.AccountUpload} {
+		if n := float64(perSecond) * c.srv.limits.refused.Seconds(); perSecond > 0 && n < float64(most) {
+			most = int64(n)
+		}
+	}
+	return most
 }
 
 // Addr is asked by the library for its reply to EPSV, which does not leave.

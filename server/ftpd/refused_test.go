@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sallyport/policy"
 )
 
 // reset tells whether the other side has ended the connection, without waiting for it to do so.
@@ -149,6 +151,32 @@ func TestRefusedUploadIsNotTakenForEver(t *testing.T) {
 		}
 	}
 	c.cmd(200, "NOOP")
+}
+
+// Nor more than the bandwidth of the account would have let in.
+func TestRefusedUploadIsTakenWithinBandwidth(t *testing.T) {
+	t.Parallel()
+	for what, limit := range map[string]policy.Bandwidth{
+		"of the session": {SessionUpload: 4 << 10, AccountUpload: 1 << 30}, "of the account": {AccountUpload: 4 << 10},
+	} {
+		c := overQuota(t, time.Hour)
+		c.h.vol.setPolicy(func(p *policy.Effective) { p.Bandwidth = limit })
+		c.epsv()
+		raw := c.open()
+		c.cmd(150, "STOR f")
+		d := tls.Client(raw, c.tls)
+		n := 0
+		for err := error(nil); err == nil && n < 256<<20; n += 1 << 20 { // 14 MiB in an hour, and what the sockets hold
+			if _, err = d.Write(make([]byte, 1<<20)); isTimeout(err) {
+				t.Fatal("neither taken nor ended")
+			}
+		}
+		if n == 256<<20 {
+			t.Errorf("%s: all was taken", what)
+		}
+		c.expect(552)
+		c.cmd(200, "NOOP")
+	}
 }
 
 // What nobody takes back ends by itself, and with the session.
