@@ -95,7 +95,7 @@ func (k *Keyring) destroyer(ctx context.Context, kind, label string) (Destroyer,
 
 // formerOf is what the seal in force will have to destroy once another has taken its place; nil where it could not.
 // A recovery kit stands in for a seal that may be able to.
-func (k *Keyring) formerOf(ctx context.Context, before Seal) *formerSeal {
+func (k *Keyring) formerOf(before Seal) *formerSeal {
 	label := ""
 	switch s := before.(type) {
 	case *recoverySeal:
@@ -115,7 +115,7 @@ func (k *Keyring) formerOf(ctx context.Context, before Seal) *formerSeal {
 	default:
 		return nil
 	}
-	k.learnService(ctx)
+	// A service that is not known yet is asked by rightService, which wants a proof: it may be another by now.
 	f := &formerSeal{Kind: k.sealed.Kind, Label: label, Service: k.service}
 	for _, r := range k.sealed.Roots {
 		f.Wrapped = append(f.Wrapped, r.Wrapped)
@@ -208,9 +208,10 @@ func (k *Keyring) dropFormer(ctx context.Context, before Seal) (err error) {
 		if d, before, err = k.destroyer(ctx, former.Kind, former.Label); err != nil {
 			return err
 		}
-		if err := k.rightService(ctx, before); err != nil {
-			return err
-		}
+	}
+	// Also where before is the seal that wrapped: another service may have taken the address since.
+	if err := k.rightService(ctx, before); err != nil {
+		return err
 	}
 	inForce := k.sealed.Roots[0].Wrapped
 	keep, err := k.keepOf(ctx, before, inForce)

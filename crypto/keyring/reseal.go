@@ -33,7 +33,7 @@ func (k *Keyring) Reseal(ctx context.Context, to Seal) error {
 	if err := k.readyToReseal(ctx, before); err != nil {
 		return err
 	}
-	former := k.formerOf(ctx, before)
+	former := k.formerOf(before)
 	err := k.changeSeal(ctx, func(f *sealFile, root *root) (*sealFile, error) {
 		replaced := *f
 		replaced.Former = former

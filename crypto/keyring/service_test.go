@@ -76,6 +76,35 @@ func TestAFormerSealDestroysAtItsServiceOnly(t *testing.T) {
 	}
 }
 
+// TestAnotherServiceAtTheAddressDestroysNothing: the seal in force is at hand when another takes its place, but what answers at its
+// address is another service by then, with a key of the same name.
+func TestAnotherServiceAtTheAddressDestroysNothing(t *testing.T) {
+	t.Parallel()
+	for what, known := range map[string]bool{"known at the start": true, "not known": false} {
+		vault, other := &vaultSeal{}, &vaultSeal{}
+		seal := &namedSeal{vault, "cluster-a", nil}
+		k, dir, tokens := filled(t, seal, 1)
+		if known {
+			if _, err := k.Finish(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		told := 0
+		k.Tell(func(context.Context, Finished) error { told++; return nil })
+		seal.vaultSeal, seal.service = other, "cluster-b"
+		file := newKeyFile(t)
+		if err := k.Reseal(t.Context(), file); !errors.Is(err, ErrOldRoot) || !errors.Is(err, ErrElsewhere) || !k.Pending() || told != 0 || len(other.destroyed) != 0 {
+			t.Errorf("%s: changed with %v; pending %v, told %d, destroyed %d elsewhere", what, err, k.Pending(), told, len(other.destroyed))
+		}
+		k = mustOpen(t, dir, file)
+		k.FindSeals(finds(&namedSeal{vault, "cluster-a", nil}))
+		if done, err := k.Finish(t.Context()); err != nil || done.Former != KindTransit || len(vault.roots) != 0 {
+			t.Errorf("%s: finished %+v with %v, %d roots left", what, done, err, len(vault.roots))
+		}
+		sameTokens(t, what, mustOpen(t, dir, file), tokens)
+	}
+}
+
 // TestAServiceIsNotedBeforeItDestroys: the note did not say which service it was, and the process ends after the destruction. The
 // next one knows that there is nothing more to do.
 func TestAServiceIsNotedBeforeItDestroys(t *testing.T) {
