@@ -86,7 +86,7 @@ func (in *inode) finish(ctx context.Context, told bool) error {
 func (in *inode) publish(ctx context.Context, last bool) error {
 	in.mu.Lock()
 	d, dirty, attr, made := in.draft, in.dirty, in.attr, in.isNew()
-	whole, from := last && in.base.node.State == meta.Partial, in.base.node.Version
+	whole, from, asked := last && in.base.node.State == meta.Partial, in.base.node.Version, in.asked
 	in.mu.Unlock()
 	if !dirty && attr.empty() && !made && !whole {
 		if last {
@@ -107,7 +107,7 @@ func (in *inode) publish(ctx context.Context, last bool) error {
 			return err
 		}
 	}
-	p := publication{in: in, d: d, layout: layout, attr: attr, state: meta.Complete, whole: whole, from: from, result: resultComplete, done: last}
+	p := publication{in: in, d: d, layout: layout, attr: attr, state: meta.Complete, whole: whole, from: from, asked: asked, result: resultComplete, done: last}
 	p.moves = in.c.moves.Load()
 	if err := in.c.update(ctx, p.apply); err != nil {
 		switch {
@@ -169,6 +169,7 @@ type publication struct {
 	result string
 	whole  bool   // without content: an upload that was resumed and owed nothing is complete
 	from   uint64 // version that the session started from
+	asked  uint64 // inode.asked
 	done   bool   // the draft ends
 
 	moves   uint64    // core.moves before
@@ -204,6 +205,7 @@ func (p *publication) apply(tx *meta.Tx) error {
 		n.Interrupted = false
 	}
 	v := &meta.Version{Inode: n.ID, Writer: p.in.view.o.Writer, Attr: at, Layout: *p.layout}
+	ask, before := p.asks(n), tx.Stats().HistoryBytes
 	if err := tx.AddVersion(n, v); err != nil {
 		return err
 	}
@@ -214,6 +216,11 @@ func (p *publication) apply(tx *meta.Tx) error {
 	}
 	if p.d != nil {
 		if err := p.d.settle(tx, p.layout, n.ID, p.done); err != nil {
+			return err
+		}
+	}
+	if ask {
+		if err := p.in.view.mayGrow(tx, p.in.path, before); err != nil {
 			return err
 		}
 	}

@@ -39,8 +39,9 @@ type inode struct {
 	broken  error // why the content is not whole
 	files   map[*File]struct{}
 	writers int
-	end     int64 // the file may grow to here without asking the quota
-	granted int64 // bytes pending in the quota for that
+	asked   uint64 // version of which a writer's opening asked whether it may become history; 0 = none
+	end     int64  // the file may grow to here without asking the quota
+	granted int64  // bytes pending in the quota for that
 }
 
 // attrs are attributes that a client set and no commit took yet; nil = not set.

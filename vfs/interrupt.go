@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"context"
+	"errors"
 
 	"sallyport/vfs/extent"
 	"sallyport/vfs/meta"
@@ -11,7 +12,7 @@ import (
 // what was there before stays current, and the bytes go to history. Called with io held.
 func (in *inode) interrupt(ctx context.Context) error {
 	in.mu.Lock()
-	d, dirty, made, attr := in.draft, in.dirty, in.isNew(), in.attr
+	d, dirty, made, attr, asked := in.draft, in.dirty, in.isNew(), in.attr, in.asked
 	in.mu.Unlock()
 	if !dirty && !made {
 		in.drop(ctx)
@@ -34,9 +35,14 @@ func (in *inode) interrupt(ctx context.Context) error {
 	if layout == nil && d != nil {
 		_ = d.Abort() // what stays on disk is removed below, or when the volume is opened next
 	}
-	p := interruption{publication: publication{in: in, d: d, attr: attr, done: true}, kept: layout}
+	p := interruption{publication: publication{in: in, d: d, attr: attr, asked: asked, done: true}, kept: layout}
 	p.moves = in.c.moves.Load()
-	if err := in.c.update(ctx, p.apply); err != nil {
+	err := in.c.update(ctx, p.apply)
+	if p.kept != nil && errors.Is(err, ErrQuota) { // history has no room for them: what is whole stays as it is all the same
+		p.kept = nil
+		err = in.c.update(ctx, p.apply)
+	}
+	if err != nil {
 		in.abandon()
 		return in.orphaned(err)
 	}

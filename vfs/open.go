@@ -296,6 +296,9 @@ func (in *inode) join(f *File, s *snapshot) {
 	if f.how.holds {
 		in.writers++
 	}
+	if f.how.write && s != nil && s.node.ID == in.id && s.node.Version == in.base.node.Version {
+		in.asked = s.node.Version
+	}
 	in.files[f] = struct{}{}
 }
 

@@ -10,7 +10,7 @@ import (
 // Superseding is a file that is current and is about to become history.
 type Superseding struct {
 	Path      string
-	Bytes     uint64 // of the file; of one that is opened to append: those of them that history stores once more, mostly none
+	Bytes     uint64 // of the file; of one that is opened to append, and of a commit: those that history has more then, mostly none
 	History   uint64 // bytes that history has then
 	Overwrite bool   // it is opened for writing; otherwise it is removed, or replaced by a rename
 }
@@ -57,6 +57,21 @@ func (in *inode) mayShorten(size int64) error {
 		}
 		return in.view.maySupersede(tx, path, n, true)
 	})
+}
+
+// asks tells whether a commit may make more history than was asked for when the file was opened: somebody else, or an earlier commit of this
+// session, has made another version since, the name is gone, or the bytes are not whole and become history at once. n is as it was before.
+func (p *publication) asks(n *meta.Node) bool {
+	return p.in.view.o.Supersede != nil && n.Version != 0 && (n.Version != p.asked || n.Parent == 0 || p.state == meta.Interrupted)
+}
+
+// mayGrow is maySupersede for a commit that has been made in this transaction: by what history has grown with it.
+func (w *View) mayGrow(tx *meta.Tx, path string, before uint64) error {
+	after := tx.Stats().HistoryBytes
+	if after <= before {
+		return nil
+	}
+	return w.supersede(Superseding{Path: path, Bytes: after - before, History: after, Overwrite: true})
 }
 
 func (w *View) supersede(s Superseding) error {

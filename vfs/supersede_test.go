@@ -100,3 +100,107 @@ func TestWhoMayAppendMayNotOverwrite(t *testing.T) {
 	wantContent(t, w, "f", append(noise(1, 200_000), "mo!"...))
 	b.wantHistory()
 }
+
+// TestACommitMakesNoMoreHistoryThanItsOpeningWasAskedFor: an opening to append is asked for nothing, and so is one of a new file.
+func TestACommitMakesNoMoreHistoryThanItsOpeningWasAskedFor(t *testing.T) {
+	t.Parallel()
+	const size, room = 200_000, 100_000
+	limited := func(b *bench) *View {
+		return b.viewWith(ViewOptions{Writer: "test", Supersede: func(s Superseding) error {
+			if s.Bytes > 0 && s.History > room {
+				return errors.New("too much")
+			}
+			return nil
+		}})
+	}
+	more := noise(2, size)
+	appending := func(t *testing.T, w *View) *File {
+		f := openFile(t, w, "f", os.O_WRONLY|os.O_APPEND)
+		must(f.Write(more))(t)
+		return f
+	}
+	for what, c := range map[string]struct {
+		do   func(t *testing.T, b *bench) error // which is refused
+		want []byte
+	}{
+		"two sessions append": {func(t *testing.T, b *bench) error {
+			first, second := appending(t, limited(b)), appending(t, limited(b))
+			ok(t, first.Close())
+			return second.Close()
+		}, append(noise(1, size), more...)},
+		"another session has replaced it": {func(t *testing.T, b *bench) error {
+			f := appending(t, limited(b))
+			put(t, b.view(), "small", noise(3, 5000))
+			ok(t, b.view().Rename("small", "f"))
+			put(t, b.view(), "f", noise(4, 5000))
+			return f.Close()
+		}, noise(4, 5000)},
+		"written anew after each fsync": {func(t *testing.T, b *bench) error {
+			w := limited(b)
+			ok(t, b.view().Remove("f"))
+			ok(t, must(b.vol.PlanPurge(t.Context(), all))(t).Execute(t.Context(), nil))
+			f := openFile(t, w, "f", os.O_WRONLY|os.O_CREATE)
+			must(f.WriteAt(noise(1, size), 0))(t)
+			ok(t, f.Sync())
+			must(f.WriteAt(more, 0))(t)
+			wantErr(t, f.Sync(), ErrQuota)
+			return f.Close()
+		}, noise(1, size)},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			put(t, b.view(), "f", noise(1, size))
+			wantErr(t, c.do(t, b), ErrQuota)
+			wantContent(t, limited(b), "f", c.want)
+			b.wantHistory()
+		})
+	}
+
+	t.Run("a broken append", func(t *testing.T) {
+		t.Parallel()
+		b := newBench(t)
+		put(t, b.view(), "f", noise(1, size))
+		f := appending(t, limited(b))
+		f.TransferError(errors.New("gone"))
+		ok(t, f.Close())
+		wantContent(t, b.view(), "f", noise(1, size))
+		if s := b.vol.Stats(); s.HistoryBytes != 0 {
+			t.Errorf("history has %d bytes", s.HistoryBytes)
+		}
+		_, err := limited(b).OpenHandle(t.Context(), "f", os.O_WRONLY|os.O_APPEND, 0)
+		wantErr(t, err, ErrInterrupted)
+		b.wantHistory()
+	})
+	t.Run("an append to what has no name any more", func(t *testing.T) {
+		t.Parallel()
+		b := newBench(t)
+		put(t, b.view(), "f", noise(1, 5000))
+		f := appending(t, limited(b))
+		ok(t, b.view().Remove("f"))
+		wantErr(t, f.Sync(), ErrQuota)
+		wantErr(t, f.Close(), ErrQuota)
+		if s := b.vol.Stats(); s.HistoryBytes != 5000 {
+			t.Errorf("history has %d bytes", s.HistoryBytes)
+		}
+		b.wantHistory()
+	})
+	t.Run("appends that share", func(t *testing.T) {
+		t.Parallel()
+		b := newBench(t)
+		put(t, b.view(), "full", noise(9, size))
+		ok(t, b.view().Remove("full"))
+		put(t, b.view(), "f", noise(1, size))
+		w := limited(b)
+		f := openFile(t, w, "f", os.O_WRONLY|os.O_APPEND)
+		for range 3 {
+			must(f.Write(noise(2, 1<<16)))(t) // what an fsync leaves of less than that lies in metadata
+			ok(t, b.view().Chmod("f", 0o600)) // a version of another session, with the same bytes
+			ok(t, f.Sync())
+			ok(t, b.view().Chmod("f", 0o644))
+		}
+		ok(t, f.Close())
+		put(t, w, "new", noise(3, size))
+		b.wantHistory()
+	})
+}

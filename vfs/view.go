@@ -18,7 +18,7 @@ type ViewOptions struct {
 	Note   func(Change) []byte    // nil result = no event; must be quick, without effects and without calls of the volume
 	Broken func(path string) bool // policy upload.interrupted: true keeps what came, false discards it; nil = keep
 	// Supersede is asked before a file becomes history: in the transaction that removes it or renames another over it, and when it is
-	// opened for writing or shortened. An error refuses (ErrQuota, wrapping it). It must be quick and not call the volume; nil = nothing is refused.
+	// opened for writing or shortened; and in the transaction of a commit that makes more history than its opening was asked for. An error refuses (ErrQuota, wrapping it). It must be quick and not call the volume; nil = nothing is refused.
 	Supersede func(Superseding) error
 	MaxOpen   int // handles open at once; 0 = 1,024
 }
