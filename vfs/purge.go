@@ -32,7 +32,7 @@ type PurgePlan struct {
 	Names, Versions uint64    // of a removed file, its current version is not counted: it goes with the last of the others
 	Bytes           uint64    // logical sizes; that of a removed file's current version with its last name
 	Stored          uint64    // bytes that would not be stored any more; of what other versions share, none
-	Least           bool      // Stored is of the oldest 1,048,576 items alone, and all of them free no less
+	Least           bool      // Stored is of the oldest 1,048,576 items alone, or of those for which there was time, and all of them free no less
 	Kept            uint64    // items that were looked at and stay
 	Oldest, Newest  time.Time // of what goes; zero if nothing does
 
@@ -124,8 +124,7 @@ func (v *Volume) planPurge(ctx context.Context, p *PurgePlan) (*PurgePlan, error
 			return nil
 		})
 		if err == nil {
-			p.Stored, err = w.total(ctx, c)
-			p.Least = w.over
+			err = p.weigh(ctx, c, &w)
 		}
 		return err
 	})

@@ -3,6 +3,7 @@ package vfs
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 
 	"sallyport/vfs/meta"
@@ -38,6 +39,16 @@ func (w *weight) add(s *Superseded) {
 	}
 }
 
+// weigh says what the plan frees. That there was no time for all of it must not hide what is destroyed, which is counted by then.
+func (p *PurgePlan) weigh(ctx context.Context, c *core, w *weight) (err error) {
+	p.Stored, err = w.total(ctx, c)
+	late := errors.Is(err, context.DeadlineExceeded)
+	if p.Least = w.over || late; late {
+		return nil
+	}
+	return err
+}
+
 // total takes the items of a file together. What is purged or changed meanwhile may be counted as it was or as it is.
 func (w *weight) total(ctx context.Context, c *core) (bytes uint64, err error) {
 	slices.SortFunc(w.items, func(a, b weighed) int {
@@ -46,7 +57,7 @@ func (w *weight) total(ctx context.Context, c *core) (bytes uint64, err error) {
 	var versions []uint64
 	for rest := w.items; len(rest) > 0; {
 		if err := ctx.Err(); err != nil {
-			return 0, err
+			return bytes, err
 		}
 		err := c.db.View(func(tx *meta.Tx) error {
 			for n := 0; n < weighedAtOnce && len(rest) > 0; {

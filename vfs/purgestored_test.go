@@ -1,9 +1,11 @@
 package vfs
 
 import (
+	"context"
 	"errors"
 	"os"
 	"testing"
+	"time"
 )
 
 // TestAPlanSaysWhatIsFreed, where versions share what is stored and where they do not, and the purge frees that.
@@ -99,5 +101,31 @@ func TestAPlanOfVeryMuchWeighsTheOldest(t *testing.T) {
 			}
 			return errors.Join(err, failed)
 		}))
+	}
+}
+
+// TestAPlanForWhichThereIsNoTimeTellsWhatItHasCounted: what is destroyed is known before what that frees.
+func TestAPlanForWhichThereIsNoTimeTellsWhatItHasCounted(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	w := b.view()
+	put(t, w, "f", noise(1, 100))
+	ok(t, w.Remove("f"))
+	late, cancel := context.WithDeadline(t.Context(), time.Unix(1, 0))
+	defer cancel()
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	for ctx, want := range map[context.Context]error{t.Context(): nil, late: nil, gone: context.Canceled} {
+		p := PurgePlan{}
+		ok(t, b.vol.do(t.Context(), func(c *core) error {
+			heavy := weight{most: 10, items: []weighed{{2, 0}}}
+			if err := p.weigh(ctx, c, &heavy); !errors.Is(err, want) {
+				t.Errorf("got %v, want %v", err, want)
+			}
+			return nil
+		}))
+		if want == nil && p.Least != (ctx == late) {
+			t.Errorf("%v: least: %v", ctx, p.Least)
+		}
 	}
 }

@@ -57,7 +57,7 @@ type PolicyPurge struct {
 	Versions uint64    `json:"versions"`
 	Bytes    uint64    `json:"bytes"`           // sizes of the versions, which share what is stored
 	Stored   uint64    `json:"stored"`          // bytes that would not be stored any more
-	Least    bool      `json:"least,omitempty"` // there is very much: so many of its oldest part alone
+	Least    bool      `json:"least,omitempty"` // there is very much: so many of a part of it alone
 	Oldest   time.Time `json:"oldest,omitzero"` // when it was replaced or deleted
 	Newest   time.Time `json:"newest,omitzero"`
 	Unknown  bool      `json:"unknown,omitempty"` // there was no time to count it, or the volume does not open

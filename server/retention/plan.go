@@ -18,7 +18,7 @@ type Loss struct {
 	Versions       uint64
 	Bytes          uint64    // sizes of the versions
 	Stored         uint64    // bytes that would not be stored any more
-	Least          bool      // so many of the oldest part of it alone
+	Least          bool      // so many of a part of it alone
 	Oldest, Newest time.Time // when it was replaced or deleted
 	Unknown        bool      // there was no time to count, or the volume did not open: the numbers are 0
 }
