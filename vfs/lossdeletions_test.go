@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"fmt"
+	"os"
 	"testing"
 	"time"
 )
@@ -89,5 +90,33 @@ func TestNoInstantLiesWithinADeletion(t *testing.T) {
 		case c.first >= 0 && (len(d.rows) != 1 || d.rows[0].first != want):
 			t.Errorf("%s: rows %+v, want one that begins at %d", what, d.rows, want)
 		}
+	}
+}
+
+// TestWhatIsNotLookedAtMayBeOfAnAttack: of very many versions in a minute only some are looked at, and the others are no work on a few files.
+func TestWhatIsNotLookedAtMayBeOfAnAttack(t *testing.T) {
+	t.Parallel()
+	clock := newHandClock()
+	w := newBenchWith(t, Options{Now: clock.now}).view()
+	const many = lossOneIn - 1
+	for i := range many + 1 {
+		put(t, w, fmt.Sprintf("/%d", i), []byte("old"))
+	}
+	clock.advance(time.Hour)
+	for i := range lossOpened - 1 {
+		ok(t, w.Chmod("/0", os.FileMode(0o600+i%2)))
+		clock.advance(50 * time.Millisecond)
+	}
+	for i := range many + 1 { // the first is looked at
+		put(t, w, fmt.Sprintf("/%d", i), []byte("new"))
+		clock.advance(50 * time.Millisecond)
+	}
+	clock.advance(3 * time.Second)
+	for i := range many + 1 {
+		ok(t, w.Remove(fmt.Sprintf("/%d", i)))
+		clock.advance(50 * time.Millisecond)
+	}
+	if r := must(w.History(nil).Losses(t.Context()))(t); len(r) != 1 {
+		t.Errorf("rows %v, want the one that began with the first file", r)
 	}
 }

@@ -162,6 +162,7 @@ func (s *losses) saw(tx *meta.Tx, e ended) error {
 			continue
 		}
 		if !s.takes(q.at) {
+			s.overwritten(q.at) // perhaps; a deletion soon after it is not to be told from the end of an attack
 			continue
 		}
 		lost, err := tx.Overwritten(q.id, q.n)
@@ -171,8 +172,8 @@ func (s *losses) saw(tx *meta.Tx, e ended) error {
 		if lost {
 			for _, at := range s.waiting { // any of them may have been the first
 				s.add(at)
-				s.overwritten(at)
 			}
+			s.overwritten(q.at)
 		}
 		s.waiting = s.waiting[:0]
 	}
