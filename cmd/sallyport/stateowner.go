@@ -28,6 +28,11 @@ func asOwner(dir string) error {
 	if err != nil {
 		return err
 	}
+	return become(dir, info)
+}
+
+// become goes on as the owner of dir, which info is of: looked at once, so that it is the one that was judged, wherever a symlink leads meanwhile.
+func become(dir string, info fs.FileInfo) error {
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || owner.Uid == 0 {
 		return nil
@@ -41,6 +46,9 @@ func asOwner(dir string) error {
 // asServersUser has root's copy into a directory of the server's user made by that user, who could not go on with files of root: the
 // next nightly copy would fail. Who the server's user is the socket says. A directory of anybody else is root's affair.
 func asServersUser(socket, dir string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
 	server, err := os.Stat(socket)
 	if err != nil {
 		return nil // who connects says so
@@ -54,7 +62,7 @@ func asServersUser(socket, dir string) error {
 	if !ok || !also || a.Uid != b.Uid {
 		return nil
 	}
-	return asOwner(dir)
+	return become(dir, to)
 }
 
 // execAs returns only with an error.
