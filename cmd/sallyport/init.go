@@ -51,7 +51,7 @@ func (a *app) initCommand() *cobra.Command {
 		}}
 	f := c.Flags()
 	f.StringVar(&o.root, "root", "", "put everything below `DIR`, usable there: to try it anywhere")
-	f.StringVar(&o.dest, "dest", "", "write files below `DIR` as an image of a host's root: to make packages")
+	f.StringVar(&o.dest, "dest", "", "write files below `DIR` as the root of one host: an image with keys of its own")
 	f.StringVar(&o.sftp, "sftp", ":2022", "`ADDR:PORT` of SFTP, empty for none")
 	f.StringVar(&o.ftps, "ftps", ":21", "`ADDR:PORT` of FTPS with AUTH TLS, empty for none")
 	f.StringVar(&o.implicit, "ftps-implicit", ":990", "`ADDR:PORT` of FTPS with TLS from the first byte, empty for none")
