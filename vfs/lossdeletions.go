@@ -4,8 +4,9 @@ import "math"
 
 // deletions are rows of names that went after a little work. A file that was overwritten within the minute before a tree was deleted belongs to the
 // same row of losses, so the instant before that row lacks what the file became; these have one of their own, just before the first name went.
-// It must never lie in the middle of what somebody wants undone. So it is given only where nothing but a few files' bytes were lost in the minute
-// before, there was a pause after them, and the names then went without one.
+// It must not lie in the middle of what somebody wants undone. So it is given only where nothing but a few files' bytes were lost in the minute
+// before, there was a pause after them, and the names then went without one. Up to nine files that an attack begins with, before such a pause, are
+// taken for work; the instant before the whole row is offered beside this one.
 type deletions struct {
 	rows []lossRow
 
